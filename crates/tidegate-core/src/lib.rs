@@ -1,0 +1,21 @@
+//! Tidegate decides here, and only here.
+//!
+//! This crate is pure: it has no clock, no I/O, no randomness and no host calls.
+//! Time, [`facts`] about a request and replies from a store are handed in; verdicts
+//! and questions come out as data. Every shell drives the same code, so what is
+//! tested and simulated is what runs in the proxy.
+//!
+//! The modules, in the order in which a request meets them:
+//!
+//! - [`time`]: points and spans that somebody hands in
+//! - [`policy`]: what the operator meant
+//! - [`facts`]: what a shell tells us about a request
+//! - [`limit`]: quotas and the algorithms that count them
+#![no_std]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+extern crate alloc;
+
+pub mod facts;
+pub mod limit;
+pub mod time;

@@ -1,0 +1,250 @@
+//! What the operator meant: a policy that cannot hold nonsense.
+//!
+//! A document (YAML for people, JSON inside Envoy) becomes a [`Policy`] in two
+//! steps: [`text`] is the document as typed, [`resolve`] makes of it what is meant,
+//! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once.
+
+pub mod diagnostic;
+pub mod resolve;
+pub mod text;
+
+use crate::facts::{Want, WantId};
+use crate::limit::Quota;
+use crate::time::Span;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// The most limits that one policy may hold.
+pub const LIMITS_MAX: usize = 256;
+
+/// The most limits that may apply to one request; rules beyond it are refused when
+/// the policy is read if they could all apply at once, and checked again per request.
+pub const APPLIED_MAX: usize = 16;
+
+/// The longest name of a limit or domain, in bytes. Names are `[a-z0-9_-]`, so they
+/// can stand in headers, metrics and logs without escaping.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A whole policy, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The name under which all its keys live; two policies with one domain share budgets.
+    pub domain: Box<str>,
+    /// The facts that its rules refer to by [`WantId`].
+    pub wants: Vec<Want>,
+    /// The limits, in the order written.
+    pub limits: Vec<Limit>,
+    /// Clients that no limit applies to.
+    pub allow: Vec<Cidr>,
+    /// Whether CORS preflight requests (`OPTIONS` with `Origin` and
+    /// `Access-Control-Request-Method`) pass without being counted.
+    pub preflight: Preflight,
+    /// Which response fields tell clients of their standing.
+    pub headers: HeaderFields,
+    /// How the host service is reached; `None` if no limit is global.
+    pub host: Option<Host>,
+    /// An upper bound on the proxies that enforce this policy at once: before the host
+    /// has told a proxy its share of demand, `local_share` takes one part in so many.
+    pub proxies_max: u32,
+    /// Keys that the proxy-wide table can hold for local limits.
+    pub table_keys_max: u32,
+}
+
+/// One named rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// Its name, unique in the policy.
+    pub name: Box<str>,
+    /// Which requests it applies to.
+    pub when: Matcher,
+    /// Whose budget a request draws on.
+    pub key: Vec<KeyPart>,
+    /// What it means if a part of the key is absent from a request.
+    pub missing: Missing,
+    /// How much, how fast, and counted how. `None`: unlimited (only overrides limit).
+    pub quota: Option<Quota>,
+    /// Other quotas for particular key values; the first that matches holds.
+    pub overrides: Vec<Override>,
+    /// Where the budget is kept.
+    pub scope: Scope,
+    /// For [`Scope::Global`]: what happens while the shared truth is out of reach.
+    pub on_error: OnError,
+    /// How many units one request takes.
+    pub cost: Cost,
+    /// Count and report, but never refuse.
+    pub shadow: bool,
+}
+
+/// A part of a key: where its bytes come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyPart {
+    /// The trusted client address, cut to a prefix: /32 and /64 unless said otherwise.
+    ClientIp { address: WantId, v4_bits: u8, v6_bits: u8 },
+    /// A header's value, byte for byte.
+    Header(WantId),
+    /// A cookie's value.
+    Cookie { header: WantId, name: Box<str> },
+    /// The first value of a query parameter, percent-decoded.
+    Query { path: WantId, name: Box<str> },
+    /// The path without its query.
+    Path(WantId),
+    /// The method.
+    Method(WantId),
+    /// The host, lower-cased, without its port.
+    Host(WantId),
+    /// The route's name, a verified claim or other metadata: bytes as the proxy gives them.
+    Property(WantId),
+    /// These bytes.
+    Const(Box<str>),
+}
+
+/// What an absent key part means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// All requests without it share one budget. The default: leaving a header out
+    /// must not be a way around a limit.
+    Shared,
+    /// The limit does not apply.
+    Skip,
+}
+
+/// A quota for particular key values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// One pattern for each part of the key, in its order; `None` matches anything.
+    pub values: Vec<Option<Box<str>>>,
+    /// The quota instead; `None` is unlimited.
+    pub quota: Option<Quota>,
+}
+
+/// Where a budget is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In this proxy process, across its workers.
+    Local,
+    /// In the store, across the fleet. `exact` asks for each request.
+    Global { exact: bool },
+}
+
+/// What a global limit does while its store is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Enforce this proxy's share of the limit, locally.
+    LocalShare,
+    /// Let requests pass.
+    Open,
+    /// Refuse requests with 503.
+    Closed,
+}
+
+/// How many units one request takes from a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Always this many.
+    Const(u32),
+    /// As a header says: a decimal number, `default` if absent or unreadable, at most
+    /// `max`. Zero is allowed and charges nothing.
+    Header { header: WantId, default: u32, max: u32 },
+}
+
+/// Which requests a limit applies to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Matcher {
+    /// Every inner matcher matches; `All([])` matches every request.
+    All(Vec<Matcher>),
+    /// At least one inner matcher matches.
+    Any(Vec<Matcher>),
+    /// The inner matcher does not match.
+    Not(Box<Matcher>),
+    /// The subject is there and one of the patterns matches it.
+    Test { subject: Subject, patterns: Vec<Pattern> },
+    /// The subject is there at all (`true`), or is not (`false`).
+    Present { subject: Subject, present: bool },
+    /// The trusted client address lies in one of these networks.
+    ClientIn { address: WantId, networks: Vec<Cidr> },
+}
+
+/// What a matcher looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    /// The path without its query.
+    Path(WantId),
+    /// The method.
+    Method(WantId),
+    /// The host, lower-cased, without its port.
+    Host(WantId),
+    /// A header's value.
+    Header(WantId),
+    /// A cookie's value.
+    Cookie { header: WantId, name: Box<str> },
+    /// The first value of a query parameter, percent-decoded.
+    Query { path: WantId, name: Box<str> },
+    /// The route's name, a verified claim or other metadata.
+    Property(WantId),
+}
+
+/// How a subject's bytes are compared. Written as text with `*` for any run of bytes
+/// (none, and `/`, included).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    /// No `*`: equal bytes.
+    Exact(Box<str>),
+    /// One `*`, at the end.
+    Prefix(Box<str>),
+    /// One `*`, at the start.
+    Suffix(Box<str>),
+    /// Any other: the literal pieces between the stars, in order; first and last
+    /// are anchored (and may be empty).
+    Glob(Vec<Box<str>>),
+}
+
+/// A network, as `10.0.0.0/8` or `2001:db8::/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Its first address.
+    pub network: IpAddr,
+    /// How many leading bits count.
+    pub bits: u8,
+}
+
+/// What to do with CORS preflight requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflight {
+    /// Count them as any other request.
+    Count,
+    /// Let them pass uncounted. Costs nothing for methods other than `OPTIONS`.
+    Bypass {
+        /// `:method`
+        method: WantId,
+        /// `origin`
+        origin: WantId,
+        /// `access-control-request-method`
+        requested: WantId,
+    },
+}
+
+/// Which response fields tell clients of their standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderFields {
+    /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11).
+    pub ratelimit: bool,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (delta seconds).
+    pub x_ratelimit: bool,
+    /// Also on responses that were let through, not only on refusals. Needs the build of
+    /// the filter that looks at responses.
+    pub on_allow: bool,
+}
+
+/// How the host service is reached from a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The proxy's name of the upstream cluster.
+    pub cluster: Box<str>,
+    /// The `:authority` of callouts.
+    pub authority: Box<str>,
+    /// How long a request may wait for an answer. Default 20 ms.
+    pub deadline: Span,
+    /// After a failure, how long nobody asks before one probe does. Default 1 s.
+    pub breaker: Span,
+}
