@@ -80,7 +80,7 @@ impl Quota {
         if count == 0 || burst == 0 {
             return Err(Impossible::Zero);
         }
-        if period < PERIOD_MIN || period > PERIOD_MAX || period.0 % PERIOD_MIN.0 != 0 {
+        if period < PERIOD_MIN || period > PERIOD_MAX || !period.0.is_multiple_of(PERIOD_MIN.0) {
             return Err(Impossible::Period);
         }
         for tick in [Tick::Micro, Tick::Milli] {

@@ -80,7 +80,7 @@ impl fmt::Display for Span {
             (1_000, "us"),
         ];
         for (nanos, unit) in UNITS {
-            if self.0 >= nanos && self.0 % nanos == 0 {
+            if self.0 >= nanos && self.0.is_multiple_of(nanos) {
                 return write!(f, "{}{unit}", self.0 / nanos);
             }
         }
