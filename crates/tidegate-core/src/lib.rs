@@ -10,12 +10,20 @@
 //! - [`time`]: points and spans that somebody hands in
 //! - [`policy`]: what the operator meant
 //! - [`facts`]: what a shell tells us about a request
+//! - [`key`]: whose budget a request draws on
 //! - [`limit`]: quotas and the algorithms that count them
+//! - [`table`]: many keys in bounded memory, none of which can flood another out of its debt
+//! - [`ask`]: questions to the store and its replies; the store in memory
+//! - [`wire`]: asks and replies as bytes
 #![no_std]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 extern crate alloc;
 
+pub mod ask;
 pub mod facts;
+pub mod key;
 pub mod limit;
+pub mod table;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,93 @@
+//! What is kept of one key: 64 bytes that say themselves what they are.
+//!
+//! Byte 0 is the algorithm (0: never seen), byte 1 the tick; each algorithm's file
+//! says what follows. Whatever was written under, a state can be read under any other
+//! quota, so a change of configuration frees nobody.
+
+use super::{Algorithm, Tick};
+
+/// The size of a [`State`].
+pub const STATE_BYTES: usize = 64;
+
+/// The state of one key under one quota. All zero: a key never seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State([u8; STATE_BYTES]);
+
+impl Default for State {
+    fn default() -> Self {
+        Self([0; STATE_BYTES])
+    }
+}
+
+impl State {
+    /// The state that [`Self::as_bytes`] gave. Bytes that no state has read as a key never seen.
+    pub const fn from_bytes(bytes: [u8; STATE_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, to be kept.
+    pub const fn as_bytes(&self) -> &[u8; STATE_BYTES] {
+        &self.0
+    }
+
+    pub(super) fn new(algorithm: Algorithm, tick: Tick) -> Self {
+        let mut state = Self::default();
+        let code = match algorithm {
+            Algorithm::TokenBucket => 1,
+            Algorithm::SlidingWindow => 2,
+            Algorithm::SlidingCounter => 3,
+        };
+        let grain = match tick {
+            Tick::Micro => 1,
+            Tick::Milli => 2,
+            Tick::Second => 3,
+        };
+        state.set(0, [code, grain]);
+        state
+    }
+
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        match self.bytes(0) {
+            [1] => Some(Algorithm::TokenBucket),
+            [2] => Some(Algorithm::SlidingWindow),
+            [3] => Some(Algorithm::SlidingCounter),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tick(&self) -> Option<Tick> {
+        match self.bytes(1) {
+            [1] => Some(Tick::Micro),
+            [2] => Some(Tick::Milli),
+            [3] => Some(Tick::Second),
+            _ => None,
+        }
+    }
+
+    pub(super) fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.bytes(at))
+    }
+
+    pub(super) fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.bytes(at))
+    }
+
+    pub(super) fn set_u32(&mut self, at: usize, value: u32) {
+        self.set(at, value.to_le_bytes());
+    }
+
+    pub(super) fn set_u64(&mut self, at: usize, value: u64) {
+        self.set(at, value.to_le_bytes());
+    }
+
+    /// `N` bytes from `at`; offsets are constants, so the bounds check compiles away.
+    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.0.get(at..).and_then(|tail| tail.first_chunk()).copied().unwrap_or([0; N])
+    }
+
+    fn set<const N: usize>(&mut self, at: usize, value: [u8; N]) {
+        if let Some(place) = self.0.get_mut(at..).and_then(|tail| tail.first_chunk_mut()) {
+            *place = value;
+        }
+    }
+}
