@@ -9,21 +9,30 @@
 //!
 //! - [`time`]: points and spans that somebody hands in
 //! - [`policy`]: what the operator meant
-//! - [`facts`]: what a shell tells us about a request
+//! - [`facts`]: what a shell tells us about a request; [`client`]: what a stranger wrote there
 //! - [`key`]: whose budget a request draws on
+//! - [`plan`]: which limits apply
 //! - [`limit`]: quotas and the algorithms that count them
 //! - [`table`]: many keys in bounded memory, none of which can flood another out of its debt
 //! - [`ask`]: questions to the store and its replies; the store in memory
 //! - [`wire`]: asks and replies as bytes
+//! - [`gate`]: the state machine that every shell drives
+//! - [`verdict`]: what happens to the request; [`headers`]: how its client is told
 #![no_std]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 extern crate alloc;
 
 pub mod ask;
+pub mod client;
 pub mod facts;
+pub mod gate;
+pub mod headers;
 pub mod key;
 pub mod limit;
+pub mod plan;
+pub mod policy;
 pub mod table;
 pub mod time;
+pub mod verdict;
 pub mod wire;

@@ -4,9 +4,9 @@
 //! steps: [`text`] is the document as typed, [`resolve`] makes of it what is meant,
 //! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once.
 
-pub mod diagnostic;
-pub mod resolve;
-pub mod text;
+//MERGE pub mod diagnostic;
+//MERGE pub mod resolve;
+//MERGE pub mod text;
 
 use crate::facts::{Want, WantId};
 use crate::limit::Quota;
@@ -37,6 +37,8 @@ pub struct Policy {
     pub limits: Vec<Limit>,
     /// Clients that no limit applies to.
     pub allow: Vec<Cidr>,
+    /// The client's address, if [`Self::allow`] needs it.
+    pub allow_address: Option<WantId>,
     /// Whether CORS preflight requests (`OPTIONS` with `Origin` and
     /// `Access-Control-Request-Method`) pass without being counted.
     pub preflight: Preflight,
@@ -49,6 +51,13 @@ pub struct Policy {
     pub proxies_max: u32,
     /// Keys that the proxy-wide table can hold for local limits.
     pub table_keys_max: u32,
+}
+
+impl Policy {
+    /// The fact that an id of this policy stands for.
+    pub fn want(&self, id: WantId) -> Option<&Want> {
+        self.wants.get(usize::from(id.0))
+    }
 }
 
 /// One named rule.

@@ -1,0 +1,125 @@
+//! What a client wrote, taken apart: addresses, paths, queries, cookies, hosts.
+//!
+//! All of it is bytes that a stranger chose. Nothing here can fail; what cannot be
+//! read is absent, and nothing is ever assumed to be UTF-8.
+
+use crate::policy::Cidr;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv6Addr};
+
+/// The longest form [`write_prefix`] gives: a family byte and 16 octets.
+pub const PREFIX_BYTES_MAX: usize = 17;
+
+/// Reads `ip`, `ip:port`, `[v6]` or `[v6]:port`. IPv4 inside IPv6 (`::ffff:a.b.c.d`)
+/// is the IPv4 address that it stands for, so that nobody has two identities.
+pub fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let text = core::str::from_utf8(bytes).ok()?;
+    let bare = if let Some(rest) = text.strip_prefix('[') {
+        rest.split_once(']')?.0
+    } else if text.bytes().filter(|byte| *byte == b':').count() == 1 {
+        text.split_once(':')?.0
+    } else {
+        text
+    };
+    Some(bare.parse::<IpAddr>().ok()?.to_canonical())
+}
+
+/// Appends an address cut to its prefix: a family byte, then the octets that count.
+pub fn write_prefix(ip: IpAddr, v4_bits: u8, v6_bits: u8, to: &mut Vec<u8>) {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            to.push(4);
+            to.extend_from_slice(&mask_v4(u32::from(v4), v4_bits).to_be_bytes());
+        }
+        IpAddr::V6(v6) => {
+            to.push(6);
+            to.extend_from_slice(&mask_v6(v6, v6_bits).to_be_bytes());
+        }
+    }
+}
+
+/// Whether a network holds an address.
+pub fn contains(network: &Cidr, ip: IpAddr) -> bool {
+    match (network.network.to_canonical(), ip) {
+        (IpAddr::V4(net), IpAddr::V4(ip)) => {
+            mask_v4(u32::from(net), network.bits) == mask_v4(u32::from(ip), network.bits)
+        }
+        (IpAddr::V6(net), IpAddr::V6(ip)) => {
+            mask_v6(net, network.bits) == mask_v6(ip, network.bits)
+        }
+        _ => false,
+    }
+}
+
+fn mask_v4(ip: u32, bits: u8) -> u32 {
+    ip & u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0)
+}
+
+fn mask_v6(ip: Ipv6Addr, bits: u8) -> u128 {
+    u128::from(ip) & u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0)
+}
+
+/// A `:path` without its query or fragment.
+pub fn path(target: &[u8]) -> &[u8] {
+    let end = target.iter().position(|byte| matches!(byte, b'?' | b'#'));
+    end.and_then(|end| target.get(..end)).unwrap_or(target)
+}
+
+/// An `:authority` without its port.
+pub fn host(authority: &[u8]) -> &[u8] {
+    // `[v6]:port` keeps its brackets; a bare v6 address is not a valid authority.
+    let end = match authority.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !authority.get(colon..).is_some_and(|tail| tail.contains(&b']')) => colon,
+        _ => authority.len(),
+    };
+    authority.get(..end).unwrap_or(authority)
+}
+
+/// The value of the first cookie of this name in a `cookie` header (RFC 6265 §4.2.1).
+pub fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    header.split(|byte| *byte == b';').find_map(|pair| {
+        let (key, value) = split_once(pair.trim_ascii(), b'=')?;
+        (key == name.as_bytes()).then_some(value)
+    })
+}
+
+/// Appends the first value of a query parameter, decoded
+/// (`application/x-www-form-urlencoded`); `false` if the target has none.
+pub fn query(target: &[u8], name: &str, to: &mut Vec<u8>) -> bool {
+    let Some((_, query)) = split_once(target, b'?') else { return false };
+    let query = query.split(|byte| *byte == b'#').next().unwrap_or(query);
+    for pair in query.split(|byte| *byte == b'&') {
+        let (key, value) = split_once(pair, b'=').unwrap_or((pair, &[]));
+        if decoded(key).eq(name.bytes()) {
+            to.extend(decoded(value));
+            return true;
+        }
+    }
+    false
+}
+
+/// Decodes `%41` and `+`; a `%` that no two hex digits follow stands for itself.
+fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = text;
+    core::iter::from_fn(move || {
+        let (&first, after) = rest.split_first()?;
+        if first == b'%'
+            && let Some(([high, low], tail)) = after.split_first_chunk::<2>()
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            rest = tail;
+            return Some(high << 4 | low);
+        }
+        rest = after;
+        Some(if first == b'+' { b' ' } else { first })
+    })
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == at)?;
+    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
+}

@@ -1,0 +1,472 @@
+//! THE state machine that every shell drives.
+//!
+//! A shell hands in a request's facts and gets a [`Step`]: a verdict, or a question for
+//! the store and a ticket to come back with. A store that does not answer is an input
+//! like any other ([`Unreachable`]), so what happens then is decided, and tested, here.
+//!
+//! Several limits on one request are all or nothing. Local limits go first: they are
+//! checked, then taken, and given back if a later one refuses. Then one ask carries all
+//! global limits. So a denied request charges nothing.
+//!
+//! **Workers.** A proxy runs one gate in each worker over shared state that is read and
+//! written with compare-and-swap ([`Slots`]). Token buckets are drawn on in chunks
+//! ([`stock`]), so most requests touch no shared state and read no clock; the windows
+//! algorithms touch it once for each request.
+//!
+//! **What this costs in truth.** Chunks never over-admit (see
+//! [`token_bucket`](crate::limit::token_bucket)). They can strand up to a sixteenth of what was left in the
+//! bucket in workers that see no more requests, until the next tick returns it.
+
+mod breaker;
+mod local;
+mod share;
+mod stock;
+
+use crate::ask::{Ask, Item, Reply, Unreachable};
+use crate::facts::Facts;
+use crate::limit::{Quota, Refused, Standing};
+use crate::plan::{Applied, Planner};
+use crate::policy::{Limit, OnError, Policy, Scope};
+use crate::table::{Slots, Table};
+use crate::time::{Instant, Span};
+use crate::verdict::{Denial, LimitIndex, LimitStanding, Reason, Verdict};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use breaker::Breaker;
+use local::Local;
+
+/// The most requests of one worker that may wait for the store at once. Each waits at
+/// most the deadline (20 ms), so this is 400,000 asks a second; beyond it a request is
+/// decided as if the store were away.
+pub const WAITING_MAX: usize = 8_192;
+
+/// What a gate stands on: the shared state of its process, and a clock that it reads
+/// only when an answer can depend on the time.
+pub trait Ground: Slots {
+    /// The time on a clock that never goes back and is the same for all workers.
+    fn now(&mut self) -> Instant;
+}
+
+/// What to do next with a request.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// It is decided.
+    Answer(Verdict),
+    /// Hold it, put this question to the store, and come back with the ticket.
+    Ask(Ticket, Ask),
+}
+
+/// Stands for a request that waits for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u32);
+
+/// How often each thing happened to one limit since the tallies were last taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests that the limit applied to and that were let through.
+    pub allowed: u64,
+    /// Requests that this limit refused.
+    pub limited: u64,
+    /// Requests that this limit would have refused, were it not a shadow.
+    pub shadowed: u64,
+    /// Requests decided by `on_error`, the store being away.
+    pub degraded: u64,
+}
+
+/// One worker's gate, under one policy.
+pub struct Gate {
+    policy: Policy,
+    planner: Planner,
+    plan: Vec<Applied>,
+    local: Local,
+    breaker: Breaker,
+    waiting: BTreeMap<Ticket, Waiting>,
+    next_ticket: u32,
+    shadows: Vec<(Ticket, Ask)>,
+    shares_ppm: Vec<u32>,
+    tallies: Vec<Tally>,
+}
+
+/// A request, or a shadow limit's question, that waits for the store.
+enum Waiting {
+    Request(Held),
+    Shadow(Applied),
+}
+
+/// What is known of a request whose global limits are still to be decided.
+#[derive(Default)]
+struct Held {
+    /// Local limits, taken already.
+    local: Vec<Applied>,
+    /// Global limits that can refuse it.
+    global: Vec<Applied>,
+    /// Global limits that only look on; asked once the request is let through, so that
+    /// they never delay it.
+    shadows: Vec<Applied>,
+    standings: Vec<LimitStanding>,
+}
+
+impl Gate {
+    /// A gate for `policy`. `seed` is secret and the same in all workers of the process.
+    pub fn new(policy: Policy, seed: &[u8; 16]) -> Self {
+        let limits = policy.limits.len();
+        Self {
+            planner: Planner::new(&policy, seed),
+            plan: Vec::new(),
+            local: Local::new(Table::new(policy.table_keys_max)),
+            breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            shadows: Vec::new(),
+            shares_ppm: alloc::vec![0; limits],
+            tallies: alloc::vec![Tally::default(); limits],
+            policy,
+        }
+    }
+
+    /// The policy it enforces.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Decides a request, or says what to ask first.
+    pub fn on_request<F: Facts, G: Ground>(&mut self, ground: &mut G, facts: &mut F) -> Step {
+        let mut plan = core::mem::take(&mut self.plan);
+        self.planner.plan(&self.policy, facts, &mut plan);
+        let step = self.decide(ground, &plan);
+        self.plan = plan;
+        step
+    }
+
+    /// Goes on with a request whose question was answered, or was not.
+    ///
+    /// `None` if there is no request to decide: the ticket was a shadow limit's, or is
+    /// not known any more.
+    pub fn on_reply<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        ticket: Ticket,
+        reply: Result<Reply, Unreachable>,
+    ) -> Option<Verdict> {
+        match &reply {
+            Ok(_) => self.breaker.close(),
+            Err(Unreachable) => self.breaker.trip(ground.now()),
+        }
+        match self.waiting.remove(&ticket)? {
+            Waiting::Shadow(applied) => {
+                self.note_shadow(&applied, reply.ok()?);
+                None
+            }
+            Waiting::Request(held) => Some(self.conclude(ground, held, reply)),
+        }
+    }
+
+    /// Forgets a request that died while it waited. What it took of local limits goes
+    /// back; what the store charged for it stays charged, the safe direction.
+    pub fn on_gone<G: Ground>(&mut self, ground: &mut G, ticket: Ticket) {
+        if let Some(Waiting::Request(held)) = self.waiting.remove(&ticket) {
+            self.give_back(ground, &held.local);
+        }
+    }
+
+    /// Does what time brings; call it about every 100 ms. Returns whether the store
+    /// should be probed now: if so, tell [`Gate::on_probe`] how that went.
+    pub fn on_tick<G: Ground>(&mut self, ground: &mut G) -> bool {
+        self.local.on_tick(ground);
+        self.breaker.is_open() && self.breaker.probes(ground.now())
+    }
+
+    /// Learns whether the store is back.
+    pub fn on_probe<G: Ground>(&mut self, ground: &mut G, is_ready: bool) {
+        if is_ready {
+            self.breaker.close();
+        } else {
+            self.breaker.trip(ground.now());
+        }
+    }
+
+    /// Gives back all that this worker holds ahead, because its policy is replaced.
+    pub fn drain<G: Ground>(&mut self, ground: &mut G) {
+        self.local.drain(ground);
+    }
+
+    /// Questions of shadow limits: send them off without holding any request for them.
+    pub fn take_shadows(&mut self) -> Vec<(Ticket, Ask)> {
+        core::mem::take(&mut self.shadows)
+    }
+
+    /// What happened to each limit since the last call, in the policy's order.
+    pub fn take_tallies(&mut self) -> impl Iterator<Item = (&Limit, Tally)> {
+        self.policy.limits.iter().zip(self.tallies.iter_mut().map(core::mem::take))
+    }
+
+    /// Whether the store is known to be away.
+    pub const fn is_store_away(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
+        let mut held = Held::default();
+        let mut refusals = Refusals::default();
+        for applied in plan {
+            match self.role(applied) {
+                Role::Global => held.global.push(*applied),
+                Role::GlobalShadow => held.shadows.push(*applied),
+                Role::Local => match self.local.take(ground, applied) {
+                    // Nothing is collected for the common request: one limit, with room.
+                    Ok(_) if plan.len() == 1 && !self.policy.headers.on_allow => {
+                        self.count(applied.limit, |tally| tally.allowed += 1);
+                        return Step::Answer(Verdict::Allow(Vec::new()));
+                    }
+                    Ok(standing) => {
+                        held.local.push(*applied);
+                        self.tell(applied, standing, &mut held.standings);
+                    }
+                    Err(refused) => self.refuse(applied, refused, &mut refusals),
+                },
+            }
+        }
+        if let Some(denial) = refusals.denial {
+            self.give_back(ground, &held.local);
+            return Step::Answer(Verdict::Deny(denial));
+        }
+        if held.global.is_empty() {
+            return Step::Answer(self.admit(held));
+        }
+        if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
+            return Step::Answer(self.conclude(ground, held, Err(Unreachable)));
+        }
+        let ask = self.question(&held.global);
+        Step::Ask(self.wait(Waiting::Request(held)), ask)
+    }
+
+    /// Decides a request by the reply for its global limits; its local ones are taken.
+    fn conclude<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        mut held: Held,
+        reply: Result<Reply, Unreachable>,
+    ) -> Verdict {
+        let mut refusals = Refusals::default();
+        match reply {
+            Ok(reply) => {
+                for (applied, answer) in held.global.iter().zip(reply.answers) {
+                    self.learn_share(applied, answer.share_ppm);
+                    match answer.outcome {
+                        Ok(standing) => self.tell(applied, standing, &mut held.standings),
+                        Err(refused) => self.refuse(applied, refused, &mut refusals),
+                    }
+                }
+            }
+            Err(Unreachable) => self.decide_alone(ground, &held.global, &mut refusals),
+        }
+        if let Some(denial) = refusals.denial {
+            self.give_back(ground, &held.local);
+            return Verdict::Deny(denial);
+        }
+        self.admit(held)
+    }
+
+    /// Lets a request through: counts it, and asks for the limits that only look on.
+    fn admit(&mut self, held: Held) -> Verdict {
+        for applied in held.local.iter().chain(&held.global) {
+            self.count(applied.limit, |tally| tally.allowed += 1);
+        }
+        for shadow in held.shadows {
+            self.ask_shadow(shadow);
+        }
+        Verdict::Allow(held.standings)
+    }
+
+    /// Decides global limits without their store, each as its policy says.
+    fn decide_alone<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        global: &[Applied],
+        refusals: &mut Refusals,
+    ) {
+        let mut taken: Vec<Applied> = Vec::new();
+        for applied in global {
+            self.count(applied.limit, |tally| tally.degraded += 1);
+            match self.limit(applied).map_or(OnError::Closed, |limit| limit.on_error) {
+                OnError::Open => {}
+                OnError::Closed => refusals.close(applied),
+                OnError::LocalShare => {
+                    let ours = share::of(applied, self.share_ppm(applied.limit));
+                    match self.local.take_of_empty(ground, &ours) {
+                        Ok(_) => taken.push(ours),
+                        Err(refused) => self.refuse(applied, refused, refusals),
+                    }
+                }
+            }
+        }
+        if refusals.denial.is_some() {
+            self.give_back(ground, &taken);
+        }
+    }
+
+    fn refuse(&mut self, applied: &Applied, refused: Refused, refusals: &mut Refusals) {
+        if self.is_shadow(applied) {
+            self.count(applied.limit, |tally| tally.shadowed += 1);
+        } else {
+            self.count(applied.limit, |tally| tally.limited += 1);
+            refusals.add(applied, refused);
+        }
+    }
+
+    fn give_back<G: Ground>(&mut self, ground: &mut G, taken: &[Applied]) {
+        for applied in taken {
+            self.local.give_back(ground, applied);
+        }
+    }
+
+    fn ask_shadow(&mut self, applied: Applied) {
+        if !self.breaker.is_open() && self.waiting.len() < WAITING_MAX {
+            let ask = self.question(&[applied]);
+            let ticket = self.wait(Waiting::Shadow(applied));
+            self.shadows.push((ticket, ask));
+        }
+    }
+
+    fn note_shadow(&mut self, applied: &Applied, reply: Reply) {
+        let admits = reply.admits();
+        self.count(applied.limit, |tally| {
+            if admits {
+                tally.allowed += 1;
+            } else {
+                tally.shadowed += 1;
+            }
+        });
+    }
+
+    fn question(&self, global: &[Applied]) -> Ask {
+        let item = |applied: &Applied| Item {
+            key: applied.key,
+            limit: self.planner.tag(applied.limit),
+            quota: applied.quota,
+            cost: applied.cost,
+        };
+        Ask { items: global.iter().map(item).collect() }
+    }
+
+    fn wait(&mut self, waiting: Waiting) -> Ticket {
+        // Tickets come round again after 4 billion; none waits that long.
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        let ticket = Ticket(self.next_ticket);
+        self.waiting.insert(ticket, waiting);
+        ticket
+    }
+
+    fn count(&mut self, limit: LimitIndex, add: impl FnOnce(&mut Tally)) {
+        if let Some(tally) = self.tallies.get_mut(usize::from(limit.0)) {
+            add(tally);
+        }
+    }
+
+    fn limit(&self, applied: &Applied) -> Option<&Limit> {
+        self.policy.limits.get(usize::from(applied.limit.0))
+    }
+
+    fn role(&self, applied: &Applied) -> Role {
+        match self.limit(applied) {
+            Some(Limit { scope: Scope::Global { .. }, shadow, .. }) => {
+                if *shadow {
+                    Role::GlobalShadow
+                } else {
+                    Role::Global
+                }
+            }
+            _ => Role::Local,
+        }
+    }
+
+    fn tell(&self, applied: &Applied, standing: Standing, to: &mut Vec<LimitStanding>) {
+        if self.policy.headers.on_allow {
+            to.push(told(applied, standing));
+        }
+    }
+
+    fn is_shadow(&self, applied: &Applied) -> bool {
+        self.limit(applied).is_some_and(|limit| limit.shadow)
+    }
+
+    fn learn_share(&mut self, applied: &Applied, ppm: u32) {
+        if ppm > 0
+            && let Some(share) = self.shares_ppm.get_mut(usize::from(applied.limit.0))
+        {
+            *share = ppm;
+        }
+    }
+
+    /// This proxy's share of a limit: as the store last said, else one part of the fleet.
+    fn share_ppm(&self, limit: LimitIndex) -> u32 {
+        match self.shares_ppm.get(usize::from(limit.0)) {
+            Some(&ppm) if ppm > 0 => ppm,
+            _ => share::WHOLE_PPM / self.policy.proxies_max.max(1),
+        }
+    }
+}
+
+/// How a limit takes part in a decision.
+enum Role {
+    Local,
+    Global,
+    GlobalShadow,
+}
+
+/// Refusals of one request, gathered into the denial that its client will see.
+#[derive(Default)]
+struct Refusals {
+    denial: Option<Denial>,
+}
+
+impl Refusals {
+    fn add(&mut self, applied: &Applied, refused: Refused) {
+        match refused {
+            Refused::Never => self.keep_longest(applied.limit, Reason::CostTooHigh, None),
+            Refused::Wait { wait, standing } => {
+                self.keep_longest(applied.limit, Reason::Limited, Some(wait));
+                if let Some(denial) = &mut self.denial {
+                    denial.standings.push(told(applied, standing));
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, applied: &Applied) {
+        self.keep_longest(applied.limit, Reason::StoreAway, None);
+    }
+
+    /// "Never" outlasts every wait, and a budget that is used up is told before a store
+    /// that is away: the first is the client's doing.
+    fn keep_longest(&mut self, limit: LimitIndex, reason: Reason, wait: Option<Span>) {
+        let rank = |reason, wait: Option<Span>| match reason {
+            Reason::CostTooHigh => (2, Span::ZERO),
+            Reason::Limited => (1, wait.unwrap_or_default()),
+            Reason::StoreAway => (0, Span::ZERO),
+        };
+        match &mut self.denial {
+            Some(denial) if rank(denial.reason, denial.retry_after) >= rank(reason, wait) => {}
+            Some(denial) => {
+                (denial.reason, denial.limit, denial.retry_after) = (reason, limit, wait);
+            }
+            none => {
+                let standings = Vec::new();
+                *none = Some(Denial { reason, limit, retry_after: wait, standings });
+            }
+        }
+    }
+}
+
+fn told(applied: &Applied, standing: Standing) -> LimitStanding {
+    let Applied { limit, quota, .. } = applied;
+    LimitStanding { limit: *limit, burst: quota.burst(), window: window(quota), standing }
+}
+
+/// The time in which an empty budget fills: `burst / rate` for a bucket, the window itself
+/// otherwise.
+fn window(quota: &Quota) -> Span {
+    let nanos =
+        u128::from(quota.period().0) * u128::from(quota.burst()) / u128::from(quota.count());
+    Span(u64::try_from(nanos).unwrap_or(u64::MAX))
+}

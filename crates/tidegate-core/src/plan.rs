@@ -1,0 +1,211 @@
+//! Which limits apply to a request, with which keys, quotas and costs.
+//!
+//! Rules are read in the order written and every one that matches applies. The cost is
+//! that of the facts first touched (a shell remembers them) plus a comparison for each
+//! rule: no allocation once the buffers have grown.
+
+use crate::ask::LimitTag;
+use crate::client;
+use crate::facts::{Facts, WantId};
+use crate::key::{self, Key, KeyHasher, Parts, names};
+use crate::limit::Quota;
+use crate::policy::{
+    APPLIED_MAX, Cost, Limit, Matcher, Pattern, Policy, Preflight, Scope, Subject,
+};
+use crate::verdict::LimitIndex;
+use alloc::vec::Vec;
+
+/// Works out plans for one policy.
+pub struct Planner {
+    hashers: Vec<KeyHasher>,
+    tags: Vec<LimitTag>,
+    parts: Parts,
+    decoded: Vec<u8>,
+}
+
+/// One limit that applies to this request.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// Which limit.
+    pub limit: LimitIndex,
+    /// Whose budget.
+    pub key: Key,
+    /// Its quota, overrides considered.
+    pub quota: Quota,
+    /// How many units the request takes.
+    pub cost: u32,
+}
+
+impl Planner {
+    /// For `policy`; `seed` keys the hashes of local limits (see [`KeyHasher`]).
+    pub fn new(policy: &Policy, seed: &[u8; 16]) -> Self {
+        let hasher = |limit: &Limit| match limit.scope {
+            Scope::Local => KeyHasher::local(seed, &policy.domain, &limit.name),
+            Scope::Global { .. } => KeyHasher::global(&policy.domain, &limit.name),
+        };
+        let hashers = policy.limits.iter().map(hasher).collect();
+        let tag = |limit: &Limit| key::tag(&policy.domain, &limit.name);
+        let tags = policy.limits.iter().map(tag).collect();
+        Self { hashers, tags, parts: Parts::default(), decoded: Vec::new() }
+    }
+
+    /// What a store calls a limit: the same in all proxies, and under any policy that has
+    /// this limit in this domain.
+    pub fn tag(&self, limit: LimitIndex) -> LimitTag {
+        self.tags.get(usize::from(limit.0)).copied().unwrap_or(LimitTag(0))
+    }
+
+    /// Fills `plan` with the limits that apply; none if the client is on the allow list
+    /// or the request is a preflight that the policy lets pass.
+    ///
+    /// At most [`APPLIED_MAX`] apply; a policy by which more could is refused with a
+    /// diagnostic where that can be seen, and the first ones hold where it cannot.
+    pub fn plan<F: Facts>(&mut self, policy: &Policy, facts: &mut F, plan: &mut Vec<Applied>) {
+        plan.clear();
+        if is_exempt(policy, facts) {
+            return;
+        }
+        for (index, (limit, hasher)) in policy.limits.iter().zip(&self.hashers).enumerate() {
+            if plan.len() == APPLIED_MAX {
+                break;
+            }
+            if !matches(&limit.when, policy, facts, &mut self.decoded)
+                || !self.parts.derive(policy, limit, facts)
+            {
+                continue;
+            }
+            let Some(quota) = quota_for(limit, &self.parts) else { continue };
+            let cost = cost_of(limit.cost, policy, facts);
+            let limit = LimitIndex(index as u16);
+            plan.push(Applied { limit, key: hasher.key(&self.parts), quota, cost });
+        }
+    }
+}
+
+fn is_exempt<F: Facts>(policy: &Policy, facts: &mut F) -> bool {
+    let preflight = match policy.preflight {
+        Preflight::Count => false,
+        Preflight::Bypass { method, origin, requested } => {
+            read(policy, facts, method) == Some(b"OPTIONS")
+                && read(policy, facts, origin).is_some()
+                && read(policy, facts, requested).is_some()
+        }
+    };
+    preflight
+        || policy.allow_address.is_some_and(|address| {
+            let ip = read(policy, facts, address).and_then(client::address);
+            ip.is_some_and(|ip| policy.allow.iter().any(|network| client::contains(network, ip)))
+        })
+}
+
+/// The first override that names these key values, else the limit's own quota; `None`
+/// is unlimited.
+fn quota_for(limit: &Limit, parts: &Parts) -> Option<Quota> {
+    let matching = limit.overrides.iter().find(|over| {
+        over.values.iter().zip(&limit.key).zip(parts.values()).all(|((text, part), value)| {
+            text.as_ref().is_none_or(|text| value.is_some_and(|value| names(part, text, value)))
+        })
+    });
+    matching.map_or(limit.quota, |over| over.quota)
+}
+
+fn cost_of<F: Facts>(cost: Cost, policy: &Policy, facts: &mut F) -> u32 {
+    match cost {
+        Cost::Const(units) => units,
+        Cost::Header { header, default, max } => {
+            let text = read(policy, facts, header).and_then(|text| core::str::from_utf8(text).ok());
+            // A number beyond u32 is a number, and more than `max`: it must not fall to the default.
+            let digits = text
+                .map(str::trim)
+                .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.map_or(default, |digits| digits.parse().unwrap_or(u32::MAX)).min(max)
+        }
+    }
+}
+
+/// Whether a rule applies to this request.
+fn matches<F: Facts>(
+    matcher: &Matcher,
+    policy: &Policy,
+    facts: &mut F,
+    decoded: &mut Vec<u8>,
+) -> bool {
+    match matcher {
+        Matcher::All(all) => all.iter().all(|inner| matches(inner, policy, facts, decoded)),
+        Matcher::Any(any) => any.iter().any(|inner| matches(inner, policy, facts, decoded)),
+        Matcher::Not(inner) => !matches(inner, policy, facts, decoded),
+        Matcher::Test { subject, patterns } => value(subject, policy, facts, decoded)
+            .is_some_and(|value| patterns.iter().any(|pattern| pattern.matches(value))),
+        Matcher::Present { subject, present } => {
+            value(subject, policy, facts, decoded).is_some() == *present
+        }
+        Matcher::ClientIn { address, networks } => {
+            let ip = read(policy, facts, *address).and_then(client::address);
+            ip.is_some_and(|ip| networks.iter().any(|network| client::contains(network, ip)))
+        }
+    }
+}
+
+/// A subject's bytes, if the request has it.
+fn value<'a, F: Facts>(
+    subject: &Subject,
+    policy: &Policy,
+    facts: &'a mut F,
+    decoded: &'a mut Vec<u8>,
+) -> Option<&'a [u8]> {
+    match subject {
+        Subject::Path(id) => read(policy, facts, *id).map(client::path),
+        Subject::Method(id) | Subject::Header(id) | Subject::Property(id) => {
+            read(policy, facts, *id)
+        }
+        Subject::Host(id) => {
+            let host = client::host(read(policy, facts, *id)?);
+            decoded.clear();
+            decoded.extend(host.iter().map(u8::to_ascii_lowercase));
+            Some(decoded)
+        }
+        Subject::Cookie { header, name } => client::cookie(read(policy, facts, *header)?, name),
+        Subject::Query { path, name } => {
+            decoded.clear();
+            let found = client::query(read(policy, facts, *path)?, name, decoded);
+            found.then_some(decoded.as_slice())
+        }
+    }
+}
+
+fn read<'a, F: Facts>(policy: &Policy, facts: &'a mut F, id: WantId) -> Option<&'a [u8]> {
+    facts.read(id, policy.want(id)?)
+}
+
+impl Pattern {
+    /// Whether these bytes are what the pattern means.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => value == text.as_bytes(),
+            Self::Prefix(text) => value.starts_with(text.as_bytes()),
+            Self::Suffix(text) => value.ends_with(text.as_bytes()),
+            Self::Glob(pieces) => matches_glob(pieces, value),
+        }
+    }
+}
+
+/// Leftmost matching of each middle piece is enough: a star gives back nothing that a
+/// later piece could want. Time is linear in `value` for each piece.
+fn matches_glob(pieces: &[alloc::boxed::Box<str>], value: &[u8]) -> bool {
+    let [first, middle @ .., last] = pieces else {
+        return pieces.first().is_none_or(|only| value == only.as_bytes());
+    };
+    let Some(mut rest) = value.strip_prefix(first.as_bytes()) else { return false };
+    for piece in middle {
+        let Some(at) = find(rest, piece.as_bytes()) else { return false };
+        rest = rest.get(at + piece.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last.as_bytes())
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
