@@ -5,10 +5,7 @@
 
 use crate::policy::Cidr;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv6Addr};
-
-/// The longest form [`write_prefix`] gives: a family byte and 16 octets.
-pub const PREFIX_BYTES_MAX: usize = 17;
+use core::net::IpAddr;
 
 /// Reads `ip`, `ip:port`, `[v6]` or `[v6]:port`. IPv4 inside IPv6 (`::ffff:a.b.c.d`)
 /// is the IPv4 address that it stands for, so that nobody has two identities.
@@ -24,39 +21,28 @@ pub fn address(bytes: &[u8]) -> Option<IpAddr> {
     Some(bare.parse::<IpAddr>().ok()?.to_canonical())
 }
 
-/// Appends an address cut to its prefix: a family byte, then the octets that count.
+/// Appends an address cut to its prefix: a family byte, then all its octets.
 pub fn write_prefix(ip: IpAddr, v4_bits: u8, v6_bits: u8, to: &mut Vec<u8>) {
-    match ip.to_canonical() {
+    let bits = if ip.is_ipv4() { v4_bits } else { v6_bits };
+    match Cidr::holding(ip, bits).network {
         IpAddr::V4(v4) => {
             to.push(4);
-            to.extend_from_slice(&mask_v4(u32::from(v4), v4_bits).to_be_bytes());
+            to.extend_from_slice(&v4.octets());
         }
         IpAddr::V6(v6) => {
             to.push(6);
-            to.extend_from_slice(&mask_v6(v6, v6_bits).to_be_bytes());
+            to.extend_from_slice(&v6.octets());
         }
     }
 }
 
-/// Whether a network holds an address.
-pub fn contains(network: &Cidr, ip: IpAddr) -> bool {
-    match (network.network.to_canonical(), ip) {
-        (IpAddr::V4(net), IpAddr::V4(ip)) => {
-            mask_v4(u32::from(net), network.bits) == mask_v4(u32::from(ip), network.bits)
-        }
-        (IpAddr::V6(net), IpAddr::V6(ip)) => {
-            mask_v6(net, network.bits) == mask_v6(ip, network.bits)
-        }
-        _ => false,
+/// Reads what [`write_prefix`] wrote.
+pub fn prefix(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes {
+        [4, octets @ ..] => Some(<[u8; 4]>::try_from(octets).ok()?.into()),
+        [6, octets @ ..] => Some(<[u8; 16]>::try_from(octets).ok()?.into()),
+        _ => None,
     }
-}
-
-fn mask_v4(ip: u32, bits: u8) -> u32 {
-    ip & u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0)
-}
-
-fn mask_v6(ip: Ipv6Addr, bits: u8) -> u128 {
-    u128::from(ip) & u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0)
 }
 
 /// A `:path` without its query or fragment.

@@ -12,11 +12,10 @@
 use crate::ask::LimitTag;
 use crate::client;
 use crate::facts::Facts;
-use crate::policy::{KeyPart, Limit, Missing, Policy};
+use crate::policy::{KeyPart, KeyValue, Limit, Missing, Policy};
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::Hasher as _;
-use core::net::IpAddr;
 use sha2::Digest as _;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
@@ -182,14 +181,10 @@ fn write_part<F: Facts>(part: &KeyPart, policy: &Policy, facts: &mut F, to: &mut
     }
 }
 
-/// Whether an override's text names this part's value.
-pub fn names(part: &KeyPart, text: &str, value: &[u8]) -> bool {
-    match part {
-        KeyPart::ClientIp { v4_bits, v6_bits, .. } => text.parse::<IpAddr>().is_ok_and(|ip| {
-            let mut prefix = Vec::with_capacity(client::PREFIX_BYTES_MAX);
-            client::write_prefix(ip, *v4_bits, *v6_bits, &mut prefix);
-            prefix == value
-        }),
-        _ => text.as_bytes() == value,
+/// Whether an override's value names this part's.
+pub fn names(expected: &KeyValue, value: &[u8]) -> bool {
+    match expected {
+        KeyValue::Is(text) => text.as_bytes() == value,
+        KeyValue::In(network) => client::prefix(value).is_some_and(|ip| network.contains(ip)),
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::ask::LimitTag;
 use crate::client;
-use crate::facts::{Facts, WantId};
+use crate::facts::{Facts, Want, WantId};
 use crate::key::{self, Key, KeyHasher, Parts, names};
 use crate::limit::Quota;
 use crate::policy::{
@@ -19,6 +19,8 @@ use alloc::vec::Vec;
 pub struct Planner {
     hashers: Vec<KeyHasher>,
     tags: Vec<LimitTag>,
+    /// The client's address, if there is an allow list to hold it against.
+    allow_address: Option<WantId>,
     parts: Parts,
     decoded: Vec<u8>,
 }
@@ -46,7 +48,10 @@ impl Planner {
         let hashers = policy.limits.iter().map(hasher).collect();
         let tag = |limit: &Limit| key::tag(&policy.domain, &limit.name);
         let tags = policy.limits.iter().map(tag).collect();
-        Self { hashers, tags, parts: Parts::default(), decoded: Vec::new() }
+        let address = policy.wants.iter().position(|want| *want == Want::ClientAddress);
+        let allow_address = address.filter(|_| !policy.allow.is_empty());
+        let allow_address = allow_address.map(|place| WantId(place as u16));
+        Self { hashers, tags, allow_address, parts: Parts::default(), decoded: Vec::new() }
     }
 
     /// What a store calls a limit: the same in all proxies, and under any policy that has
@@ -62,7 +67,7 @@ impl Planner {
     /// diagnostic where that can be seen, and the first ones hold where it cannot.
     pub fn plan<F: Facts>(&mut self, policy: &Policy, facts: &mut F, plan: &mut Vec<Applied>) {
         plan.clear();
-        if is_exempt(policy, facts) {
+        if self.is_exempt(policy, facts) {
             return;
         }
         for (index, (limit, hasher)) in policy.limits.iter().zip(&self.hashers).enumerate() {
@@ -80,30 +85,31 @@ impl Planner {
             plan.push(Applied { limit, key: hasher.key(&self.parts), quota, cost });
         }
     }
-}
 
-fn is_exempt<F: Facts>(policy: &Policy, facts: &mut F) -> bool {
-    let preflight = match policy.preflight {
-        Preflight::Count => false,
-        Preflight::Bypass { method, origin, requested } => {
-            read(policy, facts, method) == Some(b"OPTIONS")
-                && read(policy, facts, origin).is_some()
-                && read(policy, facts, requested).is_some()
-        }
-    };
-    preflight
-        || policy.allow_address.is_some_and(|address| {
-            let ip = read(policy, facts, address).and_then(client::address);
-            ip.is_some_and(|ip| policy.allow.iter().any(|network| client::contains(network, ip)))
-        })
+    fn is_exempt<F: Facts>(&self, policy: &Policy, facts: &mut F) -> bool {
+        let is_preflight = match policy.preflight {
+            Preflight::Count => false,
+            Preflight::Bypass { method, origin, requested } => {
+                read(policy, facts, method) == Some(b"OPTIONS")
+                    && read(policy, facts, origin).is_some()
+                    && read(policy, facts, requested).is_some()
+            }
+        };
+        let mut is_allowed = || {
+            let ip = read(policy, facts, self.allow_address?).and_then(client::address)?;
+            Some(policy.allow.iter().any(|network| network.contains(ip)))
+        };
+        is_preflight || is_allowed().unwrap_or(false)
+    }
 }
 
 /// The first override that names these key values, else the limit's own quota; `None`
 /// is unlimited.
 fn quota_for(limit: &Limit, parts: &Parts) -> Option<Quota> {
     let matching = limit.overrides.iter().find(|over| {
-        over.values.iter().zip(&limit.key).zip(parts.values()).all(|((text, part), value)| {
-            text.as_ref().is_none_or(|text| value.is_some_and(|value| names(part, text, value)))
+        over.values.iter().zip(parts.values()).all(|(expected, value)| {
+            let names = |expected| value.is_some_and(|value| names(expected, value));
+            expected.as_ref().is_none_or(names)
         })
     });
     matching.map_or(limit.quota, |over| over.quota)
@@ -141,7 +147,7 @@ fn matches<F: Facts>(
         }
         Matcher::ClientIn { address, networks } => {
             let ip = read(policy, facts, *address).and_then(client::address);
-            ip.is_some_and(|ip| networks.iter().any(|network| client::contains(network, ip)))
+            ip.is_some_and(|ip| networks.iter().any(|network| network.contains(ip)))
         }
     }
 }

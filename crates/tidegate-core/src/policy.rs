@@ -4,16 +4,18 @@
 //! steps: [`text`] is the document as typed, [`resolve`] makes of it what is meant,
 //! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once.
 
-//MERGE pub mod diagnostic;
-//MERGE pub mod resolve;
-//MERGE pub mod text;
+pub mod diagnostic;
+pub mod resolve;
+pub mod spelling;
+pub mod text;
 
 use crate::facts::{Want, WantId};
 use crate::limit::Quota;
 use crate::time::Span;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The most limits that one policy may hold.
 pub const LIMITS_MAX: usize = 256;
@@ -26,6 +28,22 @@ pub const APPLIED_MAX: usize = 16;
 /// can stand in headers, metrics and logs without escaping.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The most different facts that one policy may refer to: a shell keeps a place for each
+/// of them for every request in flight.
+pub const WANTS_MAX: usize = 64;
+
+/// The most parts in one key.
+pub const KEY_PARTS_MAX: usize = 8;
+
+/// The most overrides in one limit; they are tried one after the other.
+pub const OVERRIDES_MAX: usize = 1024;
+
+/// The most patterns or networks in one list; they are tried one after the other.
+pub const PATTERNS_MAX: usize = 1024;
+
+/// The longest name, value or pattern, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1024;
+
 /// A whole policy, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -35,10 +53,9 @@ pub struct Policy {
     pub wants: Vec<Want>,
     /// The limits, in the order written.
     pub limits: Vec<Limit>,
-    /// Clients that no limit applies to.
+    /// Clients that no limit applies to. If there are any, `wants` holds
+    /// [`Want::ClientAddress`].
     pub allow: Vec<Cidr>,
-    /// The client's address, if [`Self::allow`] needs it.
-    pub allow_address: Option<WantId>,
     /// Whether CORS preflight requests (`OPTIONS` with `Origin` and
     /// `Access-Control-Request-Method`) pass without being counted.
     pub preflight: Preflight,
@@ -87,6 +104,7 @@ pub struct Limit {
 
 /// A part of a key: where its bytes come from.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // of fields: each variant tells of its own
 pub enum KeyPart {
     /// The trusted client address, cut to a prefix: /32 and /64 unless said otherwise.
     ClientIp { address: WantId, v4_bits: u8, v6_bits: u8 },
@@ -121,10 +139,20 @@ pub enum Missing {
 /// A quota for particular key values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// One pattern for each part of the key, in its order; `None` matches anything.
-    pub values: Vec<Option<Box<str>>>,
+    /// One for each part of the key, in its order; `None` matches anything.
+    pub values: Vec<Option<KeyValue>>,
     /// The quota instead; `None` is unlimited.
     pub quota: Option<Quota>,
+}
+
+/// A particular value of a part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyValue {
+    /// These bytes.
+    Is(Box<str>),
+    /// For [`KeyPart::ClientIp`]: any address in this network. Each such client, cut to
+    /// the key's own prefix, still has a budget of its own.
+    In(Cidr),
 }
 
 /// Where a budget is kept.
@@ -132,8 +160,11 @@ pub struct Override {
 pub enum Scope {
     /// In this proxy process, across its workers.
     Local,
-    /// In the store, across the fleet. `exact` asks for each request.
-    Global { exact: bool },
+    /// In the store, across the fleet.
+    Global {
+        /// Whether the store is asked for each request.
+        exact: bool,
+    },
 }
 
 /// What a global limit does while its store is out of reach.
@@ -149,6 +180,7 @@ pub enum OnError {
 
 /// How many units one request takes from a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // of fields: each variant tells of its own
 pub enum Cost {
     /// Always this many.
     Const(u32),
@@ -159,6 +191,7 @@ pub enum Cost {
 
 /// Which requests a limit applies to.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // of fields: each variant tells of its own
 pub enum Matcher {
     /// Every inner matcher matches; `All([])` matches every request.
     All(Vec<Matcher>),
@@ -176,6 +209,7 @@ pub enum Matcher {
 
 /// What a matcher looks at.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // of fields: each variant tells of its own
 pub enum Subject {
     /// The path without its query.
     Path(WantId),
@@ -215,6 +249,38 @@ pub struct Cidr {
     pub network: IpAddr,
     /// How many leading bits count.
     pub bits: u8,
+}
+
+impl Cidr {
+    /// The network of `bits` leading bits that `address` lies in. More bits than the
+    /// address has are as good as all of them.
+    pub fn holding(address: IpAddr, bits: u8) -> Self {
+        match address {
+            IpAddr::V4(v4) => {
+                let bits = bits.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+                Self { network: Ipv4Addr::from_bits(v4.to_bits() & mask).into(), bits }
+            }
+            IpAddr::V6(v6) => {
+                let bits = bits.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+                Self { network: Ipv6Addr::from_bits(v6.to_bits() & mask).into(), bits }
+            }
+        }
+    }
+
+    /// Whether `address` lies in it. IPv4 and IPv6 never lie in each other; a shell that
+    /// meets `::ffff:192.0.2.1` makes IPv4 of it first.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.network.is_ipv4() == address.is_ipv4() && Self::holding(address, self.bits) == *self
+    }
+}
+
+impl fmt::Display for Cidr {
+    /// As a policy writes it: `10.0.0.0/8`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.bits)
+    }
 }
 
 /// What to do with CORS preflight requests.

@@ -1,0 +1,431 @@
+//! Where we are in the tree, and the reading of single values there.
+
+use super::Resolver;
+use crate::policy::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
+use crate::policy::spelling::{self, NoNetwork};
+use crate::policy::text::{Document, Field, Mark, Node, Value};
+use crate::policy::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::time::Span;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// The most fields of one map: more than any has, so that looking for duplicates one by
+/// one stays cheap.
+const FIELDS_MAX: usize = 64;
+
+/// A value and the way to it. Ways are linked through the stack and written out only for
+/// a diagnostic.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'a> {
+    pub(super) node: &'a Node,
+    mark: Option<Mark>,
+    above: Option<(&'a Spot<'a>, Step<'a>)>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+impl<'a> Spot<'a> {
+    pub(super) fn root(document: &'a Document) -> Self {
+        Self { node: &document.root, mark: document.root.mark, above: None }
+    }
+
+    /// A field of the map that is here; of duplicates the first.
+    pub(super) fn field(&'a self, name: &str) -> Option<Self> {
+        let Value::Map(fields) = &self.node.value else { return None };
+        fields.iter().find(|field| *field.name == *name).map(|field| self.held_by(field))
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn held_by(&'a self, field: &'a Field) -> Self {
+        let mark = field.node.mark.or(field.mark);
+        Self { node: &field.node, mark, above: Some((self, Step::Field(&field.name))) }
+    }
+
+    fn item(&'a self, index: usize, node: &'a Node) -> Self {
+        Self { node, mark: node.mark.or(self.mark), above: Some((self, Step::Item(index))) }
+    }
+
+    fn path(&self) -> String {
+        let Some((above, step)) = self.above else { return String::new() };
+        let mut path = above.path();
+        match step {
+            Step::Item(index) => path.push_str(&format!("[{index}]")),
+            Step::Field(name) => push_field(&mut path, name),
+        }
+        path
+    }
+}
+
+/// Adds `.name`, or `["na me"]` for a name that would read as something else.
+fn push_field(path: &mut String, name: &str) {
+    if !spelling::is_token(name) || name.contains(['.', '`', '|', '\'']) || name.len() > 64 {
+        path.push('[');
+        path.push_str(&quoted(name));
+        path.push(']');
+        return;
+    }
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+/// Telling.
+impl Resolver {
+    /// An error about the value at `spot`.
+    pub(super) fn wrong(&mut self, spot: &Spot<'_>, wanted: fmt::Arguments<'_>) {
+        self.wrong_found(spot, &found(spot.node), wanted, None);
+    }
+
+    /// An error, with words for what was found and perhaps a hint.
+    pub(super) fn wrong_found(
+        &mut self,
+        spot: &Spot<'_>,
+        found: &str,
+        wanted: fmt::Arguments<'_>,
+        hint: Option<String>,
+    ) {
+        self.tell(Severity::Error, spot.path(), spot.mark, found, wanted, hint);
+    }
+
+    /// A warning.
+    pub(super) fn doubt(
+        &mut self,
+        spot: &Spot<'_>,
+        found: &str,
+        wanted: fmt::Arguments<'_>,
+        hint: Option<String>,
+    ) {
+        self.tell(Severity::Warning, spot.path(), spot.mark, found, wanted, hint);
+    }
+
+    /// An error about a field that the map at `spot` lacks.
+    pub(super) fn missing(
+        &mut self,
+        spot: &Spot<'_>,
+        name: &str,
+        wanted: fmt::Arguments<'_>,
+        hint: Option<String>,
+    ) {
+        let mut path = spot.path();
+        push_field(&mut path, name);
+        self.tell(Severity::Error, path, spot.mark, "nothing", wanted, hint);
+    }
+
+    /// How many of this severity were told.
+    pub(super) fn told(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|told| told.severity == severity).count()
+    }
+
+    fn tell(
+        &mut self,
+        severity: Severity,
+        path: String,
+        mark: Option<Mark>,
+        found: &str,
+        wanted: fmt::Arguments<'_>,
+        hint: Option<String>,
+    ) {
+        // Each severity has a bound of its own, so warnings cannot hide an error.
+        if self.told(severity) < DIAGNOSTICS_MAX {
+            let (found, wanted) = (found.into(), alloc::fmt::format(wanted));
+            let hint = hint.as_deref().and_then(hinted);
+            self.diagnostics.push(Diagnostic { severity, path, mark, found, wanted, hint });
+        }
+    }
+}
+
+/// Reading maps and lists.
+impl Resolver {
+    /// Checks that a map is here and that it has only `known` fields, each once. Unknown
+    /// ones are told, and reading can go on.
+    pub(super) fn fields(&mut self, spot: &Spot<'_>, known: &[&str]) -> Option<()> {
+        let Value::Map(fields) = &spot.node.value else {
+            self.wrong(spot, format_args!("a map of {}", known.join(", ")));
+            return None;
+        };
+        for field in self.distinct(spot, fields)? {
+            if !known.contains(&&*field.name) {
+                let mut here = spot.held_by(field);
+                here.mark = field.mark;
+                let hint = spelling::nearest(&field.name, known);
+                let hint = hint.map(|name| format!("did you mean {name}?"));
+                let wanted = format_args!("one of {}", known.join(", "));
+                self.wrong_found(&here, "a field that is not known here", wanted, hint);
+            }
+        }
+        Some(())
+    }
+
+    /// The fields of a map whose names are the document's own.
+    pub(super) fn entries<'s>(
+        &mut self,
+        spot: &'s Spot<'s>,
+        wanted: &str,
+    ) -> Option<Vec<(&'s str, Spot<'s>)>> {
+        let Value::Map(fields) = &spot.node.value else {
+            self.wrong(spot, format_args!("{wanted}"));
+            return None;
+        };
+        let distinct = self.distinct(spot, fields)?;
+        Some(distinct.into_iter().map(|field| (&*field.name, spot.held_by(field))).collect())
+    }
+
+    /// The fields of a map without those that repeat a name, which are told.
+    fn distinct<'s>(&mut self, spot: &Spot<'s>, fields: &'s [Field]) -> Option<Vec<&'s Field>> {
+        if fields.len() > FIELDS_MAX {
+            let found = format!("{} fields", fields.len());
+            self.wrong_found(spot, &found, format_args!("at most {FIELDS_MAX}"), None);
+            return None;
+        }
+        let mut distinct: Vec<&Field> = Vec::new();
+        for field in fields {
+            if distinct.iter().any(|other| other.name == field.name) {
+                let mut here = spot.held_by(field);
+                here.mark = field.mark;
+                self.wrong_found(&here, "the field a second time", format_args!("it once"), None);
+            } else {
+                distinct.push(field);
+            }
+        }
+        Some(distinct)
+    }
+
+    /// The items of a list.
+    pub(super) fn items<'s>(
+        &mut self,
+        spot: &'s Spot<'s>,
+        most: usize,
+        what: &str,
+    ) -> Option<Vec<Spot<'s>>> {
+        let Value::List(nodes) = &spot.node.value else {
+            self.wrong(spot, format_args!("a list of {what}"));
+            return None;
+        };
+        if nodes.len() > most {
+            let found = format!("{} of them", nodes.len());
+            self.wrong_found(spot, &found, format_args!("at most {most} {what}"), None);
+            return None;
+        }
+        Some(nodes.iter().enumerate().map(|(index, node)| spot.item(index, node)).collect())
+    }
+
+    /// The items of a list, or the one value that stands for a list of it.
+    pub(super) fn one_or_more<'s>(
+        &mut self,
+        spot: &'s Spot<'s>,
+        most: usize,
+        what: &str,
+    ) -> Option<Vec<Spot<'s>>> {
+        match spot.node.value {
+            Value::List(_) => self.items(spot, most, what),
+            _ => Some(alloc::vec![*spot]),
+        }
+    }
+
+    /// Reads each of the spots; all of them, so that every error is told.
+    pub(super) fn every<T>(
+        &mut self,
+        spots: &[Spot<'_>],
+        mut read: impl FnMut(&mut Self, &Spot<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        for spot in spots {
+            all.extend(read(self, spot));
+        }
+        (all.len() == spots.len()).then_some(all)
+    }
+
+    /// Reads a field that may be left out.
+    pub(super) fn optional<T>(
+        &mut self,
+        spot: &Spot<'_>,
+        name: &str,
+        default: T,
+        read: impl FnOnce(&mut Self, &Spot<'_>) -> Option<T>,
+    ) -> Option<T> {
+        match spot.field(name) {
+            Some(inner) => read(self, &inner),
+            None => Some(default),
+        }
+    }
+
+    /// Reads a field that may not be left out.
+    pub(super) fn required<T>(
+        &mut self,
+        spot: &Spot<'_>,
+        name: &str,
+        wanted: &str,
+        read: impl FnOnce(&mut Self, &Spot<'_>) -> Option<T>,
+    ) -> Option<T> {
+        match spot.field(name) {
+            Some(inner) => read(self, &inner),
+            None => {
+                self.missing(spot, name, format_args!("{wanted}"), None);
+                None
+            }
+        }
+    }
+}
+
+/// Reading single values.
+impl Resolver {
+    pub(super) fn flag(&mut self, spot: &Spot<'_>) -> Option<bool> {
+        if let Value::Bool(flag) = spot.node.value {
+            return Some(flag);
+        }
+        self.wrong(spot, format_args!("true or false"));
+        None
+    }
+
+    /// A whole number within bounds, both included.
+    pub(super) fn whole(&mut self, spot: &Spot<'_>, (least, most): (u32, u32)) -> Option<u32> {
+        if let Value::Whole(number) = spot.node.value
+            && let Ok(number) = u32::try_from(number)
+            && (least..=most).contains(&number)
+        {
+            return Some(number);
+        }
+        self.wrong(spot, format_args!("a whole number from {least} to {most}"));
+        None
+    }
+
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(&mut self, spot: &Spot<'_>, of: &[(&str, T)]) -> Option<T> {
+        let typed = spot.text().unwrap_or_default();
+        if let Some((_, meant)) = of.iter().find(|(word, _)| *word == typed) {
+            return Some(*meant);
+        }
+        let words: Vec<&str> = of.iter().map(|(word, _)| *word).collect();
+        let hint = spelling::nearest(typed, &words).map(|word| format!("did you mean {word}?"));
+        let wanted = format_args!("one of {}", words.join(", "));
+        self.wrong_found(spot, &found(spot.node), wanted, hint);
+        None
+    }
+
+    /// A text of at most [`TEXT_BYTES_MAX`] bytes without control characters, which no
+    /// header, cookie or property path can hold.
+    pub(super) fn text<'s>(&mut self, spot: &Spot<'s>, wanted: &str) -> Option<&'s str> {
+        let Some(text) = spot.text() else {
+            let quote = matches!(
+                spot.node.value,
+                Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) | Value::Null
+            );
+            let hint = quote.then(|| "put it in quotes to make it a text".into());
+            self.wrong_found(spot, &found(spot.node), format_args!("{wanted}"), hint);
+            return None;
+        };
+        if text.len() > TEXT_BYTES_MAX {
+            let wanted = format_args!("at most {TEXT_BYTES_MAX} bytes of text");
+            self.wrong(spot, wanted);
+            return None;
+        }
+        if text.chars().any(char::is_control) {
+            self.wrong(spot, format_args!("text without control characters"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A text that is not empty: a cluster's name, an element of a property's path.
+    pub(super) fn element(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
+        let text = self.text(spot, "a text")?;
+        if text.is_empty() {
+            self.wrong(spot, format_args!("a text that is not empty"));
+            return None;
+        }
+        Some(text.into())
+    }
+
+    /// The name of a limit or of the domain.
+    pub(super) fn name(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
+        let text = self.text(spot, "a name")?;
+        if spelling::is_name(text) {
+            return Some(text.into());
+        }
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let meant: String = text.to_ascii_lowercase().chars().map(plain).collect();
+        let hint = spelling::is_name(&meant).then(|| format!("write {meant}"));
+        let wanted = format_args!("a name: 1 to {NAME_BYTES_MAX} of a-z, 0-9, _ and -");
+        self.wrong_found(spot, &found(spot.node), wanted, hint);
+        None
+    }
+
+    /// A header's name, lower-cased.
+    pub(super) fn header_name(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
+        let text = self.text(spot, "a header's name")?;
+        self.header_named(text, spot)
+    }
+
+    /// The same for a name that is a map's field.
+    pub(super) fn header_named(&mut self, name: &str, spot: &Spot<'_>) -> Option<Box<str>> {
+        if spelling::is_token(name) && name.len() <= TEXT_BYTES_MAX {
+            return Some(name.to_ascii_lowercase().into());
+        }
+        let hint = match name {
+            ":path" => Some("path has a word of its own: path".into()),
+            ":method" => Some("the method has a word of its own: method".into()),
+            ":authority" => Some("the host has a word of its own: host".into()),
+            _ => None,
+        };
+        self.wrong_found(spot, &quoted(name), format_args!("a header's name, as x-tenant"), hint);
+        None
+    }
+
+    /// A cookie's name.
+    pub(super) fn cookie_named(&mut self, name: &str, spot: &Spot<'_>) -> Option<Box<str>> {
+        if spelling::is_token(name) && name.len() <= TEXT_BYTES_MAX {
+            return Some(name.into());
+        }
+        self.wrong_found(spot, &quoted(name), format_args!("a cookie's name, as session"), None);
+        None
+    }
+
+    pub(super) fn network(&mut self, spot: &Spot<'_>) -> Option<Cidr> {
+        const WANTED: &str = "a network such as 10.0.0.0/8 or 2001:db8::/32, or an address";
+        let text = self.text(spot, WANTED)?;
+        let hint = match spelling::network(text) {
+            Ok(network) => return Some(network),
+            Err(NoNetwork::Unreadable) => None,
+            Err(NoNetwork::HostBits(network)) => Some(format!("the network is {network}")),
+        };
+        self.wrong_found(spot, &found(spot.node), format_args!("{WANTED}"), hint);
+        None
+    }
+
+    /// A duration within bounds, both included.
+    pub(super) fn duration(
+        &mut self,
+        spot: &Spot<'_>,
+        (least, most): (Span, Span),
+    ) -> Option<Span> {
+        let typed = spot.text().unwrap_or_default();
+        if let Some(span) = spelling::duration(typed)
+            && (least..=most).contains(&span)
+        {
+            return Some(span);
+        }
+        let hint = match spot.node.value {
+            Value::Whole(number) => Some(format!("write {number}ms or {number}s")),
+            _ => spelling::meant(typed)
+                .filter(|meant| meant != typed)
+                .map(|it| format!("write {it}")),
+        };
+        let wanted = format_args!("a duration from {least} to {most}, such as 20ms, 1s or 1h30m");
+        self.wrong_found(spot, &found(spot.node), wanted, hint);
+        None
+    }
+}
