@@ -205,6 +205,11 @@ impl Gate {
         self.breaker.is_open()
     }
 
+    /// Whether requests wait for the store.
+    pub fn is_asking(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
         let mut held = Held::default();
         let mut refusals = Refusals::default();

@@ -104,7 +104,11 @@ fn kind(kind: ExternalKind) -> Result<ExportKind> {
 fn check_imports(section: &wasmparser::ImportSectionReader<'_>) -> Result<()> {
     for import in section.clone().into_imports() {
         let import = import?;
-        if import.module != "env" || !import.name.starts_with("proxy_") {
+        let is_proxy = import.module == "env" && import.name.starts_with("proxy_");
+        // Envoy offers these two to modules of any target.
+        let is_wasi = import.module == "wasi_snapshot_preview1"
+            && ["clock_time_get", "random_get"].contains(&import.name);
+        if !is_proxy && !is_wasi {
             bail!(
                 "the module imports {}.{}, which is no proxy-wasm host call: Envoy would refuse \
                  it; a dependency of the filter does not know this target",

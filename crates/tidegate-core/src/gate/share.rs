@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_share_is_never_more_than_its_part() {
         for count in [1, 5, 7, 100, 9_999] {
-            for ppm in [1, 333, 10_000, 250_000, 999_999, 1_000_000] {
+            for ppm in [100, 333, 10_000, 250_000, 999_999, 1_000_000] {
                 let whole = f64::from(count) / 60.0 * f64::from(ppm) / 1e6;
                 let bucket = shared(Algorithm::TokenBucket, count, 60, ppm);
                 assert!(per_second(&bucket) <= whole * 1.000_001, "{count} {ppm}: {bucket}");

@@ -1,0 +1,308 @@
+//! The host calls of the request path, raw: every status comes back as a value.
+//!
+//! The SDK's own wrappers panic on statuses that they do not list and on header values
+//! that are not UTF-8; off the request path, where neither can happen, they serve.
+//!
+//! A value that the host returns is allocated by the host through this module's `malloc`
+//! and owned by us from then on.
+
+use core::ptr::{null_mut, slice_from_raw_parts_mut};
+
+/// Statuses of the ABI that we tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// 1: no such key, property or body.
+    NotFound,
+    /// 8: somebody else changed the value meanwhile.
+    CasMismatch,
+    /// Any other.
+    Other(u32),
+}
+
+/// Which header map.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Map {
+    Request = 0,
+    #[cfg(feature = "standing")]
+    Response = 2,
+    CalloutResponse = 6,
+}
+
+/// `grpc_status` of a local reply that leaves it to the proxy.
+const REQUEST_STREAM: u32 = 0;
+
+mod raw {
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            key: *const u8,
+            key_len: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_header_map_pairs(
+            map: u32,
+            pairs: *mut *mut u8,
+            pairs_len: *mut usize,
+        ) -> u32;
+        #[cfg(feature = "standing")]
+        pub(super) fn proxy_replace_header_map_value(
+            map: u32,
+            key: *const u8,
+            key_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
+        pub(super) fn proxy_get_property(
+            path: *const u8,
+            path_len: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_shared_data(
+            key: *const u8,
+            key_len: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_set_shared_data(
+            key: *const u8,
+            key_len: usize,
+            value: *const u8,
+            value_len: usize,
+            cas: u32,
+        ) -> u32;
+        pub(super) fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_len: usize,
+            body: *const u8,
+            body_len: usize,
+            headers: *const u8,
+            headers_len: usize,
+            grpc_status: u32,
+        ) -> u32;
+        pub(super) fn proxy_continue_stream(stream: u32) -> u32;
+        pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(super) fn proxy_http_call(
+            cluster: *const u8,
+            cluster_len: usize,
+            headers: *const u8,
+            headers_len: usize,
+            body: *const u8,
+            body_len: usize,
+            trailers: *const u8,
+            trailers_len: usize,
+            timeout_ms: u32,
+            token: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_get_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            len: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+        ) -> u32;
+    }
+
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+        pub(super) fn random_get(to: *mut u8, len: usize) -> u32;
+    }
+}
+
+/// The first value of a header.
+pub(crate) fn header(map: Map, name: &str) -> Option<Vec<u8>> {
+    owned(|value, len| unsafe {
+        raw::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), value, len)
+    })
+    .ok()
+}
+
+/// A whole header map in the ABI's encoding; read it with [`pairs`].
+pub(crate) fn headers(map: Map) -> Vec<u8> {
+    owned(|value, len| unsafe { raw::proxy_get_header_map_pairs(map as u32, value, len) })
+        .unwrap_or_default()
+}
+
+/// Sets a header to one value.
+#[cfg(feature = "standing")]
+pub(crate) fn set_header(map: Map, name: &str, value: &str) -> Result<(), Failure> {
+    let (name_len, value_len) = (name.len(), value.len());
+    check(unsafe {
+        let (name, value) = (name.as_ptr(), value.as_ptr());
+        raw::proxy_replace_header_map_value(map as u32, name, name_len, value, value_len)
+    })
+}
+
+/// A property by its path, the parts joined by NUL.
+pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
+    owned(|value, len| unsafe { raw::proxy_get_property(path.as_ptr(), path.len(), value, len) })
+        .ok()
+}
+
+/// A value that all workers share, and its version.
+pub(crate) fn shared(key: &[u8]) -> Result<(Vec<u8>, u32), Failure> {
+    let mut version = 0;
+    let value = owned(|value, len| unsafe {
+        raw::proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &mut version)
+    })?;
+    Ok((value, version))
+}
+
+/// Stores a shared value if it still has this version. `None`: if it does not exist yet.
+pub(crate) fn set_shared(key: &[u8], value: &[u8], version: Option<u32>) -> Result<(), Failure> {
+    // Zero would overwrite unconditionally, and a key that does not exist ignores the
+    // version: so a version that no value has means "only if it is not there".
+    let version = version.filter(|version| *version != 0).unwrap_or(u32::MAX);
+    let (key_len, value_len) = (key.len(), value.len());
+    check(unsafe {
+        raw::proxy_set_shared_data(key.as_ptr(), key_len, value.as_ptr(), value_len, version)
+    })
+}
+
+/// Ends the current request with a response of ours. HTTP clients see `status`, gRPC
+/// clients `grpc_status`. Never continue the stream afterwards: that would let it through.
+pub(crate) fn reply(
+    status: u16,
+    details: &str,
+    body: &str,
+    fields: &[(&str, &str)],
+    grpc_status: u32,
+) -> Result<(), Failure> {
+    let fields = encode_pairs(fields);
+    check(unsafe {
+        raw::proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            fields.as_ptr(),
+            fields.len(),
+            grpc_status,
+        )
+    })
+}
+
+/// Lets the current request go on.
+pub(crate) fn resume() -> Result<(), Failure> {
+    check(unsafe { raw::proxy_continue_stream(REQUEST_STREAM) })
+}
+
+/// Makes a stream the one that the next calls are about; an error if it is gone.
+pub(crate) fn enter(stream: u32) -> Result<(), Failure> {
+    check(unsafe { raw::proxy_set_effective_context(stream) })
+}
+
+/// Sends an HTTP request to a cluster; returns the token that its answer will carry.
+pub(crate) fn call(
+    cluster: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    timeout_ms: u32,
+) -> Result<u32, Failure> {
+    let headers = encode_pairs(headers);
+    let trailers = encode_pairs(&[]);
+    let mut token = 0;
+    check(unsafe {
+        raw::proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout_ms,
+            &mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// The body of a callout's response, cut at `max` bytes.
+pub(crate) fn call_body(max: usize) -> Vec<u8> {
+    const CALLOUT_RESPONSE_BODY: u32 = 4;
+    owned(|value, len| unsafe {
+        raw::proxy_get_buffer_bytes(CALLOUT_RESPONSE_BODY, 0, max, value, len)
+    })
+    .unwrap_or_default()
+}
+
+/// Nanoseconds on the machine's monotone clock.
+pub(crate) fn monotonic_nanos() -> u64 {
+    const MONOTONIC: u32 = 1;
+    let mut time = 0;
+    // It can only fail for a clock that the host does not have; then time stands still,
+    // and nothing refills.
+    let _ = unsafe { raw::clock_time_get(MONOTONIC, 1, &mut time) };
+    time
+}
+
+/// Fills a buffer with randomness; `false` if the host has none.
+pub(crate) fn random(to: &mut [u8]) -> bool {
+    unsafe { raw::random_get(to.as_mut_ptr(), to.len()) == 0 }
+}
+
+/// Reads the ABI's encoding of a header map: a count, the lengths, then each name and
+/// value with a NUL behind it. Stops at the first thing that does not fit.
+pub(crate) fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    const LENGTHS_BYTES: usize = 8;
+    let word = |at: usize| {
+        let bytes = encoded.get(at..)?.first_chunk::<4>()?;
+        Some(u32::from_le_bytes(*bytes) as usize)
+    };
+    let count = word(0).unwrap_or(0).min(encoded.len() / LENGTHS_BYTES);
+    let mut at = 4 + count * LENGTHS_BYTES;
+    (0..count).map_while(move |place| {
+        let lengths = 4 + place * LENGTHS_BYTES;
+        let (name_len, value_len) = (word(lengths)?, word(lengths + 4)?);
+        let name = encoded.get(at..)?.get(..name_len)?;
+        let value_at = at + name_len + 1;
+        let value = encoded.get(value_at..)?.get(..value_len)?;
+        at = value_at + value_len + 1;
+        Some((name, value))
+    })
+}
+
+fn encode_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut to = Vec::with_capacity(256);
+    to.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
+    for (name, value) in pairs {
+        to.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        to.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    }
+    for (name, value) in pairs {
+        for text in [name, value] {
+            to.extend_from_slice(text.as_bytes());
+            to.push(0);
+        }
+    }
+    to
+}
+
+fn owned(get: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, Failure> {
+    let (mut value, mut len) = (null_mut::<u8>(), 0);
+    check(get(&mut value, &mut len))?;
+    if value.is_null() || len == 0 {
+        return Ok(Vec::new());
+    }
+    // The host asked our `malloc` for exactly `len` bytes (the SDK's, a boxed slice), filled
+    // them and handed them over.
+    Ok(unsafe { Box::from_raw(slice_from_raw_parts_mut(value, len)) }.into_vec())
+}
+
+fn check(status: u32) -> Result<(), Failure> {
+    match status {
+        0 => Ok(()),
+        1 => Err(Failure::NotFound),
+        8 => Err(Failure::CasMismatch),
+        other => Err(Failure::Other(other)),
+    }
+}

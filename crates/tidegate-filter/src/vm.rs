@@ -1,0 +1,179 @@
+//! What one VM holds: a gate for each policy, and the callouts on their way.
+//!
+//! A proxy runs one VM in each worker, and may run several filters' policies in it. A
+//! policy is known by its plugin's `name`: a new configuration under the same name takes
+//! the place of the old one at once, also for connections of a listener that still drains,
+//! and keeps its counts. Two policies of *different domains* under one name would be
+//! mistaken for each other, so the second is refused.
+
+use crate::abi;
+use crate::config;
+use crate::facts::Reader;
+use crate::ground::{Process, SharedGround};
+use crate::guard;
+use crate::http;
+use crate::metrics::Metrics;
+use proxy_wasm::hostcalls;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tidegate_core::gate::{Gate, Ticket};
+use tidegate_core::table::Table;
+use tidegate_core::time::{Instant, Span};
+
+/// How often a gate returns what it holds ahead and probes a store that is away, and
+/// metrics are told.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A policy in force, and all that goes with it.
+pub(crate) struct Plugin {
+    pub(crate) serial: Serial,
+    root: u32,
+    name: Vec<u8>,
+    pub(crate) gate: Gate,
+    pub(crate) ground: SharedGround,
+    pub(crate) reader: Reader,
+    metrics: Metrics,
+}
+
+/// Tells one configuration from the next, which a proxy may give the same root context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Serial(u32);
+
+/// A callout on its way, for a plugin.
+pub(crate) enum Call {
+    /// For a request that is held.
+    Request { plugin: Serial, ticket: Ticket, stream: u32 },
+    /// For a limit that only looks on.
+    Shadow { plugin: Serial, ticket: Ticket },
+    /// Whether the host service is back.
+    Probe { plugin: Serial },
+}
+
+impl Call {
+    /// The request that waits for it.
+    pub(crate) const fn stream(&self) -> Option<u32> {
+        match self {
+            Self::Request { stream, .. } => Some(*stream),
+            Self::Shadow { .. } | Self::Probe { .. } => None,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Vm {
+    plugins: Vec<Plugin>,
+    /// Replaced ones whose last requests still wait for the host service: decided as they
+    /// were begun. None lives longer than a callout's deadline.
+    retired: Vec<Plugin>,
+    last_serial: Serial,
+    /// Bounded by the gates: each waiting ticket has at most one call.
+    pub(crate) calls: BTreeMap<u32, Call>,
+    pub(crate) process: Option<Process>,
+    last_log: Instant,
+    #[cfg(feature = "standing")]
+    pub(crate) standings: BTreeMap<u32, Vec<tidegate_core::headers::Field>>,
+}
+
+thread_local! {
+    static VM: RefCell<Vm> = RefCell::new(Vm::default());
+}
+
+/// Runs with this VM's state. A VM is one thread and hosts never call back into a callback,
+/// so it is never busy.
+pub(crate) fn with<R>(run: impl FnOnce(&mut Vm) -> R) -> R {
+    VM.with_borrow_mut(run)
+}
+
+impl Vm {
+    /// The plugin that a request belongs to. With one plugin in the VM there is nothing to
+    /// ask; with several the proxy is asked for the name, which costs about 1 µs.
+    pub(crate) fn plugin_of_request(&mut self) -> Option<&mut Plugin> {
+        if self.plugins.len() > 1 {
+            let name = abi::property(b"plugin_name")?;
+            return self.plugins.iter_mut().find(|plugin| plugin.name == name);
+        }
+        self.plugins.first_mut()
+    }
+
+    pub(crate) fn plugin(&mut self, serial: Serial) -> Option<&mut Plugin> {
+        self.plugins.iter_mut().chain(&mut self.retired).find(|plugin| plugin.serial == serial)
+    }
+}
+
+/// Takes a configuration, or refuses it and leaves all as it is.
+pub(crate) fn configure(root: u32, size: usize) -> bool {
+    guard::install();
+    let Some(policy) = config::read(size) else { return false };
+    let name = abi::property(b"plugin_name").unwrap_or_default();
+    with(|vm| {
+        if vm.process.is_none() {
+            vm.process = Process::join();
+        }
+        let Some(process) = &vm.process else {
+            config::refuse("the proxy gives no randomness, or no data shared between workers");
+            return false;
+        };
+        let old = vm.plugins.iter_mut().position(|plugin| plugin.name == name);
+        if let Some(old) = old.and_then(|at| vm.plugins.get_mut(at)) {
+            let domain = &old.gate.policy().domain;
+            if *domain != policy.domain {
+                config::refuse(&format!(
+                    "domain: found \"{}\", wanted \"{domain}\", which the filter of this name \
+                     enforces already\n  hint: give each policy's filter its own `name`",
+                    policy.domain
+                ));
+                return false;
+            }
+            old.gate.drain(&mut old.ground);
+        }
+        let gate = Gate::new(policy, &process.seed);
+        let policy = gate.policy();
+        let ground = SharedGround { sets: Table::new(policy.table_keys_max).sets() };
+        let reader = Reader::new(&policy.wants);
+        let metrics = Metrics::define(policy);
+        let serial = Serial(vm.last_serial.0.wrapping_add(1));
+        vm.last_serial = serial;
+        vm.plugins.push(Plugin { serial, root, name, gate, ground, reader, metrics });
+        if let Some(old) = old {
+            let mut old = vm.plugins.swap_remove(old);
+            old.metrics.tell(&mut old.gate);
+            vm.retired.push(old);
+        }
+        hostcalls::set_tick_period(TICK).is_ok()
+    })
+}
+
+/// Does what time brings. A root context whose policy was replaced goes on ticking while
+/// its listener drains; it has nothing left to do.
+pub(crate) fn tick(root: u32) {
+    with(|vm| {
+        vm.retired.retain(|plugin| plugin.gate.is_asking());
+        let Some(plugin) = vm.plugins.iter_mut().find(|plugin| plugin.root == root) else { return };
+        let is_probe_due = plugin.gate.on_tick(&mut plugin.ground);
+        plugin.metrics.tell(&mut plugin.gate);
+        if is_probe_due {
+            let serial = plugin.serial;
+            http::probe(vm, serial);
+        }
+    });
+}
+
+/// The callout that a token stands for; none if it is not ours or was answered.
+pub(crate) fn take_call(token: u32) -> Option<Call> {
+    with(|vm| vm.calls.remove(&token))
+}
+
+/// Whether a line may be logged that must not be logged often.
+pub(crate) fn may_log(pause: Span) -> bool {
+    let now = Instant(abi::monotonic_nanos());
+    VM.with(|vm| {
+        // A panic may come from inside `with`; then it is logged, once more or less.
+        let Ok(mut vm) = vm.try_borrow_mut() else { return true };
+        let may = vm.last_log.0 == 0 || now.since(vm.last_log) >= pause;
+        if may {
+            vm.last_log = now;
+        }
+        may
+    })
+}
