@@ -1,0 +1,117 @@
+//! The environment: which variable sets what, and which are refused.
+
+use super::Problem;
+use super::tree::{Node, Origin, Text, Value};
+
+/// Every variable that sets something: its name, and the setting it overrides.
+///
+/// None is named `TIDEGATE_PORT`, `TIDEGATE_REDIS_PORT` or the like: Kubernetes itself sets
+/// such names in every pod that has a service called `tidegate` or `tidegate-redis` near it.
+pub const VARIABLES: &[(&str, &str)] = &[
+    ("TIDEGATE_LISTEN", "listen"),
+    ("TIDEGATE_UNIX_SOCKET", "unix_socket"),
+    ("TIDEGATE_ADMIN", "admin"),
+    ("TIDEGATE_PROVIDER", "provider"),
+    ("TIDEGATE_DRAIN_TIMEOUT", "drain_timeout"),
+    ("TIDEGATE_LOG_LEVEL", "log_level"),
+    ("TIDEGATE_LOG_FORMAT", "log_format"),
+    ("TIDEGATE_MEMORY_KEYS_MAX", "memory.keys_max"),
+    ("TIDEGATE_HTTP_CONNECTIONS_MAX", "http.connections_max"),
+    ("TIDEGATE_HTTP_IN_FLIGHT_MAX", "http.in_flight_max"),
+    ("TIDEGATE_HTTP_STREAMS_MAX", "http.streams_max"),
+    ("TIDEGATE_HTTP_REQUEST_TIMEOUT", "http.request_timeout"),
+    ("TIDEGATE_REDIS_ADDRESSES", "redis.addresses"),
+    ("TIDEGATE_REDIS_URL", "redis.url"),
+    ("TIDEGATE_REDIS_USERNAME", "redis.username"),
+    ("TIDEGATE_REDIS_PASSWORD", "redis.password"),
+    ("TIDEGATE_REDIS_PASSWORD_FILE", "redis.password_file"),
+    ("TIDEGATE_REDIS_DB", "redis.db"),
+    ("TIDEGATE_REDIS_POOL_SIZE", "redis.pool_size"),
+    ("TIDEGATE_REDIS_MAX_RETRIES", "redis.max_retries"),
+    ("TIDEGATE_REDIS_DIAL_TIMEOUT", "redis.dial_timeout"),
+    ("TIDEGATE_REDIS_READ_TIMEOUT", "redis.read_timeout"),
+    ("TIDEGATE_REDIS_WRITE_TIMEOUT", "redis.write_timeout"),
+    ("TIDEGATE_REDIS_POOL_TIMEOUT", "redis.pool_timeout"),
+    ("TIDEGATE_REDIS_IDLE_TIMEOUT", "redis.idle_timeout"),
+    ("TIDEGATE_REDIS_MAX_CONN_AGE", "redis.max_conn_age"),
+    ("TIDEGATE_REDIS_TLS_ENABLED", "redis.tls.enabled"),
+    ("TIDEGATE_REDIS_TLS_INSECURE_SKIP_VERIFY", "redis.tls.insecure_skip_verify"),
+    ("TIDEGATE_REDIS_SENTINEL_MASTER", "redis.sentinel_master_name"),
+];
+
+/// Said in the environment, these take the place of what the file says in another way.
+const INSTEAD: &[(&str, &str)] = &[
+    ("redis.url", "redis.addresses"),
+    ("redis.addresses", "redis.url"),
+    ("redis.password", "redis.password_file"),
+    ("redis.password_file", "redis.password"),
+];
+
+/// Settings that elsewhere mean what is not served (yet): to pass them over in silence
+/// would be to run another system than the one asked for.
+const REFUSED: &[(&str, &str)] = &[
+    ("TIDEGATE_REDIS_SENTINEL_HOSTS", "Sentinel is not served yet"),
+    ("TIDEGATE_REDIS_CLUSTER_NODES", "Cluster is not served yet"),
+    ("TIDEGATE_REDIS_CLUSTER_MODE", "Cluster is not served yet"),
+    (
+        "TIDEGATE_RATE_LIMIT_FAIL_OPEN",
+        "what happens without a store is said by each limit's on_error, in the policy",
+    ),
+];
+
+/// Puts every variable that is set over what the file says.
+///
+/// # Errors
+///
+/// A variable that asks for what is not served.
+pub(super) fn apply(
+    tree: &mut Node,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), Problem> {
+    for (name, why) in REFUSED {
+        if lookup(name).is_some() {
+            return Err(Problem::new((*why).to_owned()).at(Origin::Environment(name)));
+        }
+    }
+    // Take away first: the environment may say both, and that is then an error.
+    let set = || VARIABLES.iter().filter_map(|(name, path)| Some((*name, *path, lookup(name)?)));
+    for (_, path, _) in set() {
+        for (_, other) in INSTEAD.iter().filter(|(one, _)| *one == path) {
+            tree.remove(other);
+        }
+    }
+    for (name, path, meant) in set() {
+        let origin = Origin::Environment(name);
+        let text = |part: &str| Node {
+            origin,
+            value: Value::Text(Text { typed: part.to_owned(), meant: part.to_owned() }),
+        };
+        let node = match path {
+            "redis.addresses" => Node {
+                origin,
+                value: Value::List(meant.split(',').map(|part| text(part.trim())).collect()),
+            },
+            _ => text(&meant),
+        };
+        tree.put(path, node);
+    }
+    Ok(())
+}
+
+/// A warning for each variable that looks like ours and is not.
+pub(super) fn unknown(names: &[String]) -> Vec<String> {
+    names
+        .iter()
+        .filter(|name| name.starts_with("TIDEGATE_") && !set_by_kubernetes(name))
+        .filter(|name| VARIABLES.iter().all(|(known, _)| known != name))
+        .map(|name| format!("the environment variable {name} sets nothing"))
+        .collect()
+}
+
+/// `NAME_SERVICE_HOST`, `NAME_PORT_80_TCP_ADDR` and so on, for services named `tidegate…`.
+fn set_by_kubernetes(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.contains("_PORT_")
+}

@@ -1,0 +1,16 @@
+//! The host service: proxies ask it what they must not decide alone, and it keeps the one
+//! truth, in its memory or in Redis.
+//!
+//! One ask's way: a listener ([`service`]) reads it, the core decodes it, the store answers
+//! it, the asking proxy's share of the demand is added, and it goes back. Nothing is decided
+//! here: every sum is the core's.
+//!
+//! - [`config`]: what the operator set
+//! - [`secret`]: text that is used and never shown
+//! - [`logs`]: events, to standard error
+//! - [`service`]: listeners, asks, metrics, health, shutdown
+
+pub mod config;
+pub mod logs;
+pub mod secret;
+pub mod service;

@@ -1,0 +1,68 @@
+//! Arguments → configuration → run; exit codes.
+//!
+//! 0: ended as it was told to · 64: wrong usage · 78: wrong configuration · 1: anything else.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+/// `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// Rate limits that hold across many proxies.
+#[derive(Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer the asks of proxies, from memory or from Redis
+    Serve {
+        /// The configuration; without it, defaults and TIDEGATE_* variables
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(Arguments { command: Command::Serve { config } }) => serve(config),
+        Err(asked) if !asked.use_stderr() => {
+            print!("{asked}");
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            eprint!("{wrong}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn serve(file: Option<PathBuf>) -> ExitCode {
+    let names: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let lookup = |name: &str| std::env::var(name).ok();
+    let loaded = match tidegate::config::load(file.as_deref(), &lookup, &names) {
+        Ok(loaded) => loaded,
+        Err(problem) => {
+            eprintln!("tidegate: {problem}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    tidegate::logs::start(loaded.config.log_level, loaded.config.log_format);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match tidegate::service::run(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tidegate: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

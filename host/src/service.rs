@@ -1,0 +1,153 @@
+//! The service: doors opened, asks answered, drained when told to stop.
+//!
+//! - [`door`]: listeners and connections, and the bounds on both
+//! - [`routes`]: which request is for whom
+//! - [`asks`]: one ask, from bytes to bytes
+//! - [`store`]: who keeps the truth
+//! - [`shares`]: who asks how much
+//! - [`health`]: whether to send requests here
+//! - [`metrics`]: what is counted
+//!
+//! Stopping: on SIGTERM or SIGINT `/readyz` turns 503, the doors close, HTTP/2 connections
+//! get a GOAWAY and HTTP/1 ones are closed after their answer, asks in flight are finished,
+//! until the drain timeout or a second signal. The operator's door closes last.
+
+mod asks;
+mod door;
+mod health;
+mod metrics;
+mod routes;
+mod shares;
+mod store;
+
+use crate::config::{Config, Http};
+use door::{Door, Use};
+use metrics::Metrics;
+use shares::Shares;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::Store;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+
+/// Why the service could not start.
+#[derive(Debug)]
+pub struct Failure {
+    what: String,
+    source: io::Error,
+}
+
+/// What every connection shares.
+struct Site {
+    store: Store,
+    shares: Mutex<Shares>,
+    metrics: Metrics,
+    bounds: Http,
+    in_flight: Semaphore,
+    stopping: AtomicBool,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+///
+/// [`Failure`] if a door cannot be opened. What happens afterwards is answered, counted and
+/// logged, and ends nothing.
+pub fn run(config: Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tidegate")
+        .build()
+        .map_err(|source| Failure { what: "cannot start threads".to_owned(), source })?;
+    let ended = runtime.block_on(serve(config));
+    // Whatever still runs after the drain (a dial to Redis) is of no use to anybody.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // First of all: from here on a signal drains instead of killing.
+    let mut stop = Stop::new()?;
+    let mut asks = vec![Door::tcp(config.listen, Use::Asks)?];
+    if let Some(path) = &config.unix_socket {
+        asks.push(Door::unix(path)?);
+    }
+    let admin = Door::tcp(config.admin, Use::Admin)?;
+    let site = Arc::new(Site::new(&config)?);
+    tracing::info!(store = site.store.name(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let asks = door::Open::new(asks, &site, config.http.connections_max);
+    let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
+
+    stop.told().await;
+    site.stopping.store(true, Ordering::Relaxed);
+    tracing::info!(asks_in_flight = site.in_flight(), "draining");
+    tokio::select! {
+        () = asks.drain() => tracing::info!("drained"),
+        () = tokio::time::sleep(config.drain_timeout) => {
+            tracing::warn!(asks_in_flight = site.in_flight(), "drain timeout: ending anyway");
+        }
+        () = stop.told() => tracing::warn!("told twice: ending at once"),
+    }
+    let _ = tokio::time::timeout(ADMIN_DRAIN_MAX, admin.drain()).await;
+    Ok(())
+}
+
+/// The operator's connections: a scraper, some probes, a person.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// A scrape under way may end; nothing more is owed.
+const ADMIN_DRAIN_MAX: Duration = Duration::from_millis(200);
+
+impl Site {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        Ok(Self {
+            metrics: Metrics::new(),
+            store: Store::new(&config.provider)?,
+            shares: Mutex::new(Shares::new()),
+            in_flight: Semaphore::new(config.http.in_flight_max),
+            bounds: config.http.clone(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn in_flight(&self) -> usize {
+        self.bounds.in_flight_max - self.in_flight.available_permits()
+    }
+}
+
+/// SIGTERM, from whoever manages processes, and SIGINT, from a person.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|source| Failure { what: "cannot listen for signals".to_owned(), source })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,144 @@
+//! One ask, from bytes to bytes.
+
+use super::Site;
+use super::routes::{Reply, id_text, text};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use std::sync::PoisonError;
+use std::time::Instant;
+use tidegate_core::ask::{self, Ask};
+use tidegate_core::wire::{self, ASK_BYTES_MAX, Malformed};
+
+/// What an ask's body and its reply's are.
+const ASK_TYPE: &str = "application/x-tidegate";
+
+/// Names the asking proxy, for its share of the demand.
+const PROXY: &str = "x-tidegate-proxy";
+
+/// The longest name of a proxy that is told from others.
+const PROXY_BYTES_MAX: usize = 64;
+
+/// How an ask ended: a reply, or the reason that there is none.
+pub(super) enum Outcome {
+    Answered(ask::Reply),
+    /// As many asks as may be are in flight.
+    Busy,
+    /// The body is no ask.
+    Malformed(Malformed),
+    /// The body says that it is something else.
+    NotAnAsk,
+    /// The body is longer than any ask.
+    TooLarge,
+    /// The body did not come in time, or not whole.
+    Incomplete,
+    /// The store gave no answer.
+    NoStore(tidegate_redis::Error),
+}
+
+pub(super) async fn answer(site: &Site, request: Request<Incoming>) -> Reply {
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    let proxy = head.headers.get(PROXY).map_or(&b""[..], |name| name.as_bytes());
+    let proxy = proxy.get(..PROXY_BYTES_MAX).unwrap_or(proxy);
+    let is_ask = head.headers.get(CONTENT_TYPE).is_some_and(|value| value == ASK_TYPE);
+    let outcome = match is_ask {
+        true => outcome(site, body, proxy).await,
+        false => Outcome::NotAnAsk,
+    };
+    let took = start.elapsed();
+    site.metrics.ask(&outcome, took);
+    let reply = outcome.reply();
+    tracing::debug!(
+        request_id = id_text(&head.headers, "x-request-id"),
+        traceparent = id_text(&head.headers, "traceparent"),
+        outcome = outcome.name(),
+        status = reply.status().as_u16(),
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "ask"
+    );
+    reply
+}
+
+async fn outcome(site: &Site, body: Incoming, proxy: &[u8]) -> Outcome {
+    let Ok(_in_flight) = site.in_flight.try_acquire() else { return Outcome::Busy };
+    let body = match read(site, body).await {
+        Ok(body) => body,
+        Err(outcome) => return outcome,
+    };
+    let ask = match wire::decode_ask(&body) {
+        Ok(ask) => ask,
+        Err(malformed) => return Outcome::Malformed(malformed),
+    };
+    // Demand is what was asked for, whether or not it can be answered.
+    let shares = shares(site, &ask, proxy);
+    match site.store.answer(ask).await {
+        Ok(mut reply) => {
+            for (answer, share) in reply.answers.iter_mut().zip(shares) {
+                answer.share_ppm = share;
+            }
+            Outcome::Answered(reply)
+        }
+        Err(error) => Outcome::NoStore(error),
+    }
+}
+
+async fn read(site: &Site, body: Incoming) -> Result<Bytes, Outcome> {
+    if body.size_hint().lower() > ASK_BYTES_MAX as u64 {
+        return Err(Outcome::TooLarge);
+    }
+    let whole = Limited::new(body, ASK_BYTES_MAX).collect();
+    match tokio::time::timeout(site.bounds.request_timeout, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Outcome::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(Outcome::Incomplete),
+    }
+}
+
+fn shares(site: &Site, ask: &Ask, proxy: &[u8]) -> Vec<u32> {
+    let mut shares = site.shares.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    ask.items.iter().map(|item| shares.record(item.limit, proxy, item.cost, now)).collect()
+}
+
+impl Outcome {
+    /// Its name in metrics and logs: one of a fixed few.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Answered(reply) if reply.admits() => "admitted",
+            Self::Answered(_) => "refused",
+            Self::Busy => "busy",
+            Self::Malformed(_) => "malformed",
+            Self::NotAnAsk => "not_an_ask",
+            Self::TooLarge => "too_large",
+            Self::Incomplete => "incomplete",
+            Self::NoStore(_) => "no_store",
+        }
+    }
+
+    fn reply(&self) -> Reply {
+        match self {
+            Self::Answered(reply) => {
+                let mut response = Response::new(Full::from(wire::encode_reply(reply)));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ASK_TYPE));
+                response
+            }
+            Self::Busy => text(StatusCode::SERVICE_UNAVAILABLE, "too many asks in flight"),
+            Self::Malformed(malformed) => {
+                text(StatusCode::BAD_REQUEST, &format!("malformed ask: {malformed}"))
+            }
+            Self::NotAnAsk => text(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                &format!("an ask's content-type is {ASK_TYPE}"),
+            ),
+            Self::TooLarge => text(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                &format!("an ask has at most {ASK_BYTES_MAX} bytes"),
+            ),
+            Self::Incomplete => text(StatusCode::REQUEST_TIMEOUT, "the ask did not come in time"),
+            Self::NoStore(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What is counted, as OpenMetrics text for Prometheus.
+//!
+//! Every label has a fixed few values: nothing that a caller sends becomes one.
+
+use super::Site;
+use super::asks::Outcome;
+use super::door::Use;
+use super::routes::Reply;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+/// Seconds. 50 µs is a good answer from memory, 1 s the longest wait for a body.
+const SECONDS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
+    1.0,
+];
+
+pub(super) struct Metrics {
+    registry: Registry,
+    asks: Family<OutcomeLabel, Counter>,
+    items: Family<OutcomeLabel, Counter>,
+    seconds: Histogram,
+    store_errors: Family<KindLabel, Counter>,
+    connections: Family<DoorLabel, Gauge>,
+    in_flight: Gauge,
+    store_up: Family<StoreLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DoorLabel {
+    door: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabel {
+    store: &'static str,
+}
+
+/// A connection that is counted for as long as this exists.
+pub(super) struct Counted(Gauge);
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("tidegate");
+        let metrics = Self {
+            asks: Family::default(),
+            items: Family::default(),
+            seconds: Histogram::new(SECONDS),
+            store_errors: Family::default(),
+            connections: Family::default(),
+            in_flight: Gauge::default(),
+            store_up: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("asks", "Asks, by how they ended", metrics.asks.clone());
+        registry.register("items", "Budgets asked for, by answer", metrics.items.clone());
+        registry.register(
+            "ask_seconds",
+            "From an ask's head to its reply",
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "store_errors",
+            "Asks that the store did not answer, by reason",
+            metrics.store_errors.clone(),
+        );
+        registry.register("connections", "Connections, by door", metrics.connections.clone());
+        registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
+        registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
+        Self { registry, ..metrics }
+    }
+
+    /// Counts a connection.
+    pub(super) fn connection(&self, used_for: Use) -> Counted {
+        let gauge = self.connections.get_or_create(&DoorLabel { door: used_for.name() }).clone();
+        gauge.inc();
+        Counted(gauge)
+    }
+
+    /// Counts an ask that has ended.
+    pub(super) fn ask(&self, outcome: &Outcome, took: Duration) {
+        self.asks.get_or_create(&OutcomeLabel { outcome: outcome.name() }).inc();
+        self.seconds.observe(took.as_secs_f64());
+        match outcome {
+            Outcome::Answered(reply) => {
+                for answer in &reply.answers {
+                    let outcome = if answer.outcome.is_ok() { "admitted" } else { "refused" };
+                    self.items.get_or_create(&OutcomeLabel { outcome }).inc();
+                }
+            }
+            Outcome::NoStore(error) => {
+                self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
+            }
+            _ => {}
+        }
+    }
+
+    /// The page for Prometheus.
+    pub(super) fn page(&self, site: &Site) -> Reply {
+        self.in_flight.set(i64::try_from(site.in_flight()).unwrap_or(i64::MAX));
+        let up = self.store_up.get_or_create(&StoreLabel { store: site.store.name() }).clone();
+        up.set(i64::from(site.store.trouble().is_none()));
+        let mut page = String::new();
+        let encoded = prometheus_client::encoding::text::encode(&mut page, &self.registry);
+        let mut reply = Response::new(Full::from(page));
+        if encoded.is_err() {
+            *reply.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        reply
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
