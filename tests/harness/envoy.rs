@@ -1,0 +1,521 @@
+//! A real Envoy with the filter in it, running `envoy/envoy.yaml`.
+//!
+//! The harness changes in that file only what belongs to a machine: ports, paths and
+//! addresses; and what a test is about: the policy, and what it edits by name.
+//!
+//! When an Envoy ends, it is looked over: a filter whose machine was ever made anew, that
+//! panicked, or for which Envoy had to answer, fails the test, whatever else it promised.
+
+use crate::client::{Answer, Call, Client};
+use crate::process::Process;
+use crate::stage::leave_wrong;
+use crate::{Result, parts, ports, wait, yaml};
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Where `envoy.yaml` has its listener.
+pub const LISTENER: &str = "/static_resources/listeners/0";
+
+/// Where the listener has its HTTP connection manager.
+pub const HTTP: &str = "/filter_chains/0/filters/0/typed_config";
+
+/// Where the HTTP connection manager has the filter's configuration.
+const FILTER: &str = "/http_filters/0/typed_config/config";
+
+/// The longest that Envoy's admin page may take.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What an Envoy shall be like.
+pub struct Plan {
+    policy: Policy,
+    workers: u32,
+    origin: SocketAddr,
+    host: SocketAddr,
+    filter: Option<PathBuf>,
+    updatable: bool,
+    edits: Vec<Edit>,
+}
+
+type Edit = Box<dyn Fn(&mut Value)>;
+
+/// A policy, in one of the spellings in which Envoy hands one to the filter.
+#[derive(Clone, Debug)]
+pub enum Policy {
+    /// As a protobuf `Struct`: inline YAML.
+    Struct(Value),
+    /// As a protobuf `StringValue` that holds JSON.
+    Json(Value),
+    /// As a protobuf `StringValue`, whatever it holds.
+    Text(String),
+}
+
+/// A running Envoy; it is looked over and killed when dropped.
+pub struct Envoy {
+    plan: Plan,
+    address: SocketAddr,
+    admin: SocketAddr,
+    machines: u64,
+    process: Process,
+    folder: TempDir,
+}
+
+/// What Envoy said to a new configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// It is in force.
+    Accepted,
+    /// The one before stays in force; the log says why.
+    Refused,
+}
+
+/// Begins an Envoy with this policy, one worker, and nothing behind it.
+pub fn envoy(policy: Policy) -> Plan {
+    Plan {
+        policy,
+        workers: 1,
+        origin: ports::REFUSED,
+        host: ports::REFUSED,
+        filter: None,
+        updatable: false,
+        edits: Vec::new(),
+    }
+}
+
+impl Plan {
+    /// Sets the number of worker threads.
+    #[must_use]
+    pub fn workers(self, workers: u32) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// Sets where admitted requests go.
+    #[must_use]
+    pub fn origin(self, origin: SocketAddr) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Sets where the filter's asks go. Without, connecting is refused.
+    #[must_use]
+    pub fn host(self, host: SocketAddr) -> Self {
+        Self { host, ..self }
+    }
+
+    /// Sets another build of the filter.
+    #[must_use]
+    pub fn filter(self, filter: PathBuf) -> Self {
+        Self { filter: Some(filter), ..self }
+    }
+
+    /// Serves the listener from a watched file, so that [`Envoy::update`] can change it.
+    #[must_use]
+    pub fn updatable(self) -> Self {
+        Self { updatable: true, ..self }
+    }
+
+    /// Changes the HTTP connection manager's configuration.
+    #[must_use]
+    pub fn http(self, edit: impl Fn(&mut Value) + 'static) -> Self {
+        self.edit(move |config| {
+            if let Some(http) = config.pointer_mut(&format!("{LISTENER}{HTTP}")) {
+                edit(http);
+            }
+        })
+    }
+
+    /// Changes anything.
+    #[must_use]
+    pub fn edit(mut self, edit: impl Fn(&mut Value) + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// Starts it, and waits until it serves and every worker's filter is up.
+    ///
+    /// # Errors
+    ///
+    /// [`parts::Missing`], or if it does not come up; Envoy's own words included.
+    pub async fn start(self) -> Result<Envoy> {
+        let program = parts::envoy()?;
+        let folder = tempfile::tempdir()?;
+        let file = self.write(folder.path())?;
+        let mut command = Command::new(program);
+        command.arg("--config-path").arg(&file);
+        command.args(["--concurrency", &self.workers.to_string()]);
+        // No shared memory with other Envoys, so no ids to quarrel over.
+        command.arg("--disable-hot-restart");
+        command.arg("--admin-address-path").arg(folder.path().join("admin"));
+        command.args(["--service-node", "test", "--service-cluster", "test"]);
+        // Of the start-up log, which lists all that was ever compiled in, only warnings.
+        command.args(["--log-level", "info", "--component-log-level", "main:warning"]);
+        command.args(["--drain-time-s", "1"]);
+        command.args(["--file-flush-interval-msec", "20"]);
+        let mut process = Process::start("envoy", &mut command, folder.path())?;
+        let admin = come_up(&mut process, folder.path()).await?;
+        let address = listening(admin)?;
+        let mut envoy = Envoy { plan: self, address, admin, machines: 0, process, folder };
+        envoy.settle().await?;
+        Ok(envoy)
+    }
+
+    /// Asks Envoy whether the configuration would do, the filter's opinion included.
+    ///
+    /// # Errors
+    ///
+    /// [`parts::Missing`], or what Envoy says against it.
+    pub fn validate(&self) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = self.write(folder.path())?;
+        let mut command = Command::new(parts::envoy()?);
+        command.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]).arg(file);
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Writes the whole configuration into `folder`; its path.
+    fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let mut config = self.config()?;
+        if self.updatable {
+            let listeners = place(&mut config, "/static_resources/listeners")?.take();
+            let listener = listeners.get(0).context("a listener")?;
+            rename_into(&folder.join("listeners.json"), &resources(listener))?;
+            place(&mut config, "/static_resources")?["listeners"] = json!([]);
+            let source = json!({ "path": folder.join("listeners.json") });
+            config["dynamic_resources"] = json!({ "lds_config": { "path_config_source": source, "resource_api_version": "V3" } });
+        }
+        let file = folder.join("envoy.json");
+        rename_into(&file, &config)?;
+        Ok(file)
+    }
+
+    /// `envoy.yaml` with this machine's ports and paths, and this test's policy.
+    fn config(&self) -> Result<Value> {
+        let documents = yaml::read(&parts::root().join("envoy/envoy.yaml"))?;
+        let mut config = documents.into_iter().next().context("a document in envoy.yaml")?;
+        let any_port = address(SocketAddr::from(([127, 0, 0, 1], 0)));
+        place(&mut config, "/admin")?["address"] = any_port.clone();
+        place(&mut config, LISTENER)?["address"] = any_port;
+        for (name, at) in [("origin", self.origin), ("tidegate_host", self.host)] {
+            let clusters = place(&mut config, "/static_resources/clusters")?.as_array_mut();
+            let mut clusters = clusters.into_iter().flatten();
+            let cluster = clusters.find(|it| it["name"] == name).context("its clusters")?;
+            let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint";
+            place(cluster, endpoint)?["address"] = address(at);
+        }
+        let wasm = match &self.filter {
+            Some(path) => path.clone(),
+            None => parts::filter()?,
+        };
+        let filter = place(&mut config, &format!("{LISTENER}{HTTP}{FILTER}"))?;
+        place(filter, "/vm_config/code/local")?["filename"] = json!(wasm);
+        filter["configuration"] = self.policy.any();
+        self.edits.iter().for_each(|edit| edit(&mut config));
+        Ok(config)
+    }
+}
+
+impl Policy {
+    /// The policy that `envoy.yaml` itself holds.
+    ///
+    /// # Errors
+    ///
+    /// If that file has another shape.
+    pub fn shipped() -> Result<Self> {
+        let documents = yaml::read(&parts::root().join("envoy/envoy.yaml"))?;
+        let at = format!("{LISTENER}{HTTP}{FILTER}/configuration/value");
+        let policy = documents.first().and_then(|config| config.pointer(&at));
+        Ok(Self::Struct(policy.context("a policy in envoy.yaml")?.clone()))
+    }
+
+    fn any(&self) -> Value {
+        let string = |text: &str| json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": text });
+        match self {
+            Self::Struct(policy) => {
+                json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": policy })
+            }
+            Self::Json(policy) => string(&policy.to_string()),
+            Self::Text(text) => string(text),
+        }
+    }
+}
+
+impl Envoy {
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends one request on a new HTTP/1.1 connection.
+    ///
+    /// # Errors
+    ///
+    /// If no answer comes.
+    pub async fn send(&self, call: Call) -> Result<Answer> {
+        Client::http1(self.address).await?.send(call).await
+    }
+
+    /// Opens `connections` at once and sends `each` requests one after the other on every
+    /// one of them; all answers.
+    ///
+    /// # Errors
+    ///
+    /// If any answer does not come.
+    pub async fn burst(&self, connections: usize, each: usize, call: &Call) -> Result<Vec<Answer>> {
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..connections {
+            let (address, call) = (self.address, call.clone());
+            running.spawn(async move {
+                let mut client = Client::http1(address).await?;
+                let mut answers = Vec::with_capacity(each);
+                for _ in 0..each {
+                    answers.push(client.send(call.clone()).await?);
+                }
+                Result::Ok(answers)
+            });
+        }
+        let mut answers = Vec::new();
+        while let Some(more) = running.join_next().await {
+            answers.extend(more??);
+        }
+        Ok(answers)
+    }
+
+    /// How many workers have had connections so far: a promise about several workers is
+    /// only kept if several worked.
+    ///
+    /// # Errors
+    ///
+    /// If the admin page does not answer.
+    pub fn workers_used(&self) -> Result<usize> {
+        let used = |(name, value): &(String, u64)| {
+            name.starts_with("listener.")
+                && name.contains(".worker_")
+                && name.ends_with(".downstream_cx_total")
+                && !name.starts_with("listener.admin")
+                && *value > 0
+        };
+        Ok(self.stats()?.into_iter().filter(used).count())
+    }
+
+    /// Every counter and gauge by its name.
+    ///
+    /// # Errors
+    ///
+    /// If the admin page does not answer.
+    pub fn stats(&self) -> Result<BTreeMap<String, u64>> {
+        stats(self.admin)
+    }
+
+    /// One counter or gauge; zero if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If the admin page does not answer.
+    pub fn stat(&self, name: &str) -> Result<u64> {
+        Ok(self.stats()?.get(name).copied().unwrap_or_default())
+    }
+
+    /// A page of the admin interface, such as `/stats/prometheus`.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer 200.
+    pub fn admin(&self, page: &str) -> Result<String> {
+        admin(self.admin, page)
+    }
+
+    /// How often a limit had an outcome, by the filter's own counters.
+    ///
+    /// # Errors
+    ///
+    /// If the admin page does not answer.
+    pub fn outcomes(&self, limit: &str, outcome: &str) -> Result<u64> {
+        self.stat(&format!("wasmcustom.wasm_filter.tidegate.limit.{limit}.{outcome}"))
+    }
+
+    /// The access log's entries so far.
+    pub fn accesses(&self) -> Vec<Value> {
+        let parsed = self.process.out();
+        parsed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for the access log's entry of a request by its path.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come.
+    pub async fn access(&self, path: &str) -> Result<Value> {
+        wait::until(&format!("{path} in the access log"), async || {
+            self.accesses().into_iter().find(|entry| entry["path"] == path)
+        })
+        .await
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Puts another policy in force, as an operator would: the configuration file is
+    /// replaced, and Envoy takes it up or refuses it. Needs [`Plan::updatable`].
+    ///
+    /// # Errors
+    ///
+    /// If Envoy does neither.
+    pub async fn update(&mut self, policy: Policy) -> Result<Update> {
+        ensure!(self.plan.updatable, "plan this Envoy as updatable() first");
+        self.plan.policy = policy;
+        let before = self.stats()?;
+        let config = self.plan.config()?;
+        let listener = config.pointer(LISTENER).context("a listener")?;
+        rename_into(&self.folder.path().join("listeners.json"), &resources(listener))?;
+        let grown = |stats: &BTreeMap<String, u64>, name: &str| stats.get(name) > before.get(name);
+        let outcome = wait::until("Envoy to take up or refuse a configuration", async || {
+            let stats = self.stats().ok()?;
+            if grown(&stats, "listener_manager.lds.update_rejected") {
+                return Some(Update::Refused);
+            }
+            let warming = stats.get("listener_manager.total_listeners_warming");
+            let accepted = grown(&stats, "listener_manager.lds.update_success");
+            (accepted && warming == Some(&0)).then_some(Update::Accepted)
+        });
+        let outcome = outcome.await?;
+        self.settle().await?;
+        Ok(outcome)
+    }
+
+    /// Waits until every worker's machine is up, and notes how many there ever were.
+    ///
+    /// A configuration is tried in a machine that is thrown away, so an update makes some;
+    /// after that their number must not change.
+    async fn settle(&mut self) -> Result<()> {
+        // One each, the main thread's, and the one that they are copied from.
+        let expected = u64::from(self.plan.workers) + 2;
+        self.machines = wait::until("a machine for each worker", async || {
+            let stats = self.stats().ok()?;
+            let active = stats.get("wasm.envoy.wasm.runtime.v8.active")?;
+            let created = stats.get("wasm.envoy.wasm.runtime.v8.created")?;
+            (*active >= expected).then_some(*created)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What went wrong inside, if anything did.
+    fn look_over(&mut self) -> Result<()> {
+        if let Some(status) = self.process.ended()? {
+            bail!("Envoy ended by itself: {status}");
+        }
+        let stats = self.stats()?;
+        for (name, value) in &stats {
+            ensure!(!name.contains("vm_reload") || *value == 0, "{name} is {value}");
+        }
+        let created = stats.get("wasm.envoy.wasm.runtime.v8.created").copied();
+        ensure!(
+            created == Some(self.machines),
+            "{created:?} machines of the filter were made, not {}",
+            self.machines
+        );
+        let (log, accesses) = (self.process.log(), self.process.out());
+        for evil in ["panicked", "[critical]", "Uncaught RuntimeError"] {
+            ensure!(!log.contains(evil), "Envoy's log speaks of {evil}");
+        }
+        ensure!(!accesses.contains("wasm_fail"), "Envoy answered for a failed filter");
+        Ok(())
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if let Err(wrong) = self.look_over() {
+            leave_wrong(format!("{wrong:#}"));
+        }
+    }
+}
+
+/// Waits until Envoy says that it is live; its admin page's address.
+async fn come_up(process: &mut Process, folder: &Path) -> Result<SocketAddr> {
+    let written = folder.join("admin");
+    let state = wait::until("Envoy to be live", async || {
+        if !matches!(process.ended(), Ok(None)) {
+            return Some(None);
+        }
+        let at = std::fs::read_to_string(&written).ok()?.parse().ok()?;
+        let live = admin(at, "/ready").is_ok_and(|state| state.trim() == "LIVE");
+        live.then_some(Some(at))
+    });
+    match state.await? {
+        Some(admin) => Ok(admin),
+        None => bail!("Envoy ended at once:\n{}", process.log()),
+    }
+}
+
+/// The address that the one listener got.
+fn listening(at: SocketAddr) -> Result<SocketAddr> {
+    let page: Value = serde_json::from_str(&admin(at, "/listeners?format=json")?)?;
+    let socket = page.pointer("/listener_statuses/0/local_address/socket_address");
+    let socket = socket.with_context(|| format!("a listener in {page}"))?;
+    let ip = socket["address"].as_str().context("its address")?;
+    let port = socket["port_value"].as_u64().context("its port")?;
+    Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))
+}
+
+fn stats(at: SocketAddr) -> Result<BTreeMap<String, u64>> {
+    let number = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.to_owned(), value.parse().ok()?))
+    };
+    Ok(admin(at, "/stats")?.lines().filter_map(number).collect())
+}
+
+/// Reads an admin page. Blocking, so that it can be done while cleaning up too.
+fn admin(at: SocketAddr, page: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&at, ADMIN_DEADLINE)?;
+    stream.set_read_timeout(Some(ADMIN_DEADLINE))?;
+    write!(stream, "GET {page} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (head, body) = response.split_once("\r\n\r\n").context("an answer of the admin page")?;
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(status.contains(" 200 "), "admin page {page}: {status}");
+    if head.contains("transfer-encoding: chunked") { unchunk(body) } else { Ok(body.to_owned()) }
+}
+
+/// Takes the chunks' sizes out of a body.
+fn unchunk(mut rest: &str) -> Result<String> {
+    let mut body = String::with_capacity(rest.len());
+    while let Some((size, tail)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16)?;
+        body.push_str(tail.get(..size).context("a whole chunk")?);
+        rest = tail.get(size + 2..).unwrap_or_default();
+    }
+    Ok(body)
+}
+
+fn address(at: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } })
+}
+
+fn resources(listener: &Value) -> Value {
+    let mut listener = listener.clone();
+    listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+    json!({ "resources": [listener] })
+}
+
+fn place<'a>(config: &'a mut Value, pointer: &str) -> Result<&'a mut Value> {
+    config.pointer_mut(pointer).with_context(|| format!("{pointer} in Envoy's configuration"))
+}
+
+/// Envoy watches for files renamed into place: it never sees half of one.
+fn rename_into(file: &Path, content: &Value) -> Result<()> {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, content.to_string())?;
+    Ok(std::fs::rename(beside, file)?)
+}

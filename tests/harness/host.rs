@@ -1,0 +1,148 @@
+//! The host service as an operator runs it: `tidegate serve`, set by its environment.
+
+use crate::process::Process;
+use crate::redis::{PASSWORD, Redis};
+use crate::{Result, client, parts, ports, wait};
+use anyhow::bail;
+use rustix::process::Signal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A running host service; it is killed when dropped.
+pub struct Host {
+    program: PathBuf,
+    asks: SocketAddr,
+    admin: SocketAddr,
+    store: Store,
+    process: Process,
+    folder: TempDir,
+}
+
+/// Who keeps the truth.
+#[derive(Clone, Copy)]
+enum Store {
+    Memory,
+    Redis(SocketAddr),
+}
+
+impl Host {
+    /// Starts one that keeps the truth in its own memory, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// If it does not build or come up.
+    pub async fn on_memory() -> Result<Self> {
+        Self::start(Store::Memory).await
+    }
+
+    /// Starts one that keeps the truth in `redis`, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// If it does not build or come up.
+    pub async fn on_redis(redis: &Redis) -> Result<Self> {
+        Self::start(Store::Redis(redis.address())).await
+    }
+
+    /// Where asks go.
+    pub fn address(&self) -> SocketAddr {
+        self.asks
+    }
+
+    /// Where `/metrics` and `/readyz` are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends a signal: `STOP` makes a host that accepts connections and says nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Kills it; connecting is refused from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again on the same addresses, after [`Self::kill`], and waits until it is
+    /// ready.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn revive(&mut self) -> Result<()> {
+        self.process = serve(&self.program, self.asks, self.admin, self.store, &self.folder)?;
+        if self.is_up().await? {
+            return Ok(());
+        }
+        bail!("the host service did not come back")
+    }
+
+    async fn start(store: Store) -> Result<Self> {
+        let program = parts::host()?;
+        for _ in 0..ports::TRIES {
+            let folder = tempfile::tempdir()?;
+            let (asks, admin) = (ports::free()?, ports::free()?);
+            let process = serve(&program, asks, admin, store, &folder)?;
+            let mut host = Self { program: program.clone(), asks, admin, store, process, folder };
+            if host.is_up().await? {
+                return Ok(host);
+            }
+        }
+        bail!("the host service did not come up in {} tries", ports::TRIES)
+    }
+
+    /// False if it ended, as it does when a port was taken.
+    async fn is_up(&mut self) -> Result<bool> {
+        let admin = self.admin;
+        let state = wait::until("the host service to be ready", async || {
+            if !matches!(self.process.ended(), Ok(None)) {
+                return Some(false);
+            }
+            let mut client = client::Client::http1(admin).await.ok()?;
+            let answer = client.send(client::get("/readyz")).await.ok()?;
+            answer.status.is_success().then_some(true)
+        });
+        state.await
+    }
+}
+
+fn serve(
+    program: &PathBuf,
+    asks: SocketAddr,
+    admin: SocketAddr,
+    store: Store,
+    folder: &TempDir,
+) -> Result<Process> {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command.arg("serve").current_dir(folder.path());
+    command.env("TIDEGATE_LISTEN", asks.to_string()).env("TIDEGATE_ADMIN", admin.to_string());
+    match store {
+        Store::Memory => command.env("TIDEGATE_PROVIDER", "memory"),
+        Store::Redis(redis) => command
+            .env("TIDEGATE_PROVIDER", "redis")
+            .env("TIDEGATE_REDIS_ADDRESSES", redis.to_string())
+            .env("TIDEGATE_REDIS_PASSWORD", PASSWORD),
+    };
+    Process::start("tidegate", &mut command, folder.path())
+}

@@ -1,0 +1,26 @@
+//! Real processes on a short leash: Envoy with the filter, the host service, Redis,
+//! an origin, and clients that behave badly on purpose.
+//!
+//! Every process owns its ports, its folder and its logs, is killed when its handle
+//! drops, and dies with the test whatever happens. Nothing here sleeps: whatever takes
+//! time is awaited as a condition with a deadline ([`wait`]).
+//!
+//! A test is one [`stage`]. What it needs and this machine lacks (Envoy, the filter,
+//! Redis) makes it skip aloud, or fail if `TIDEGATE_REQUIRE_REAL=1`.
+
+pub mod client;
+pub mod envoy;
+pub mod host;
+pub mod origin;
+pub mod parts;
+pub mod ports;
+pub mod process;
+pub mod redis;
+mod stage;
+pub mod wait;
+pub mod yaml;
+
+pub use stage::{stage, stage_for_workers};
+
+/// Errors here are told, never handled.
+pub type Result<T> = anyhow::Result<T>;

@@ -1,0 +1,143 @@
+//! Where the real parts are: Envoy, the filter, the host service, Redis.
+
+use crate::Result;
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A part that this machine lacks. A test that meets it skips aloud.
+#[derive(Debug)]
+pub struct Missing {
+    part: &'static str,
+    hint: &'static str,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not here; {}", self.part, self.hint)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// The workspace's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Cargo's target folder: the one this very program was built into.
+pub fn target() -> PathBuf {
+    // target/debug/deps/e2e-0123: the third folder above.
+    env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.ancestors().nth(3)?.to_owned()))
+        .unwrap_or_else(|| root().join("target"))
+}
+
+/// Envoy: `TIDEGATE_ENVOY`, else the one that `cargo xtask` fetched, else the one on `PATH`.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn envoy() -> Result<PathBuf> {
+    let hint = "`cargo xtask test` fetches it, or set TIDEGATE_ENVOY";
+    named("TIDEGATE_ENVOY", "Envoy", hint, || {
+        [target(), root().join("target")]
+            .iter()
+            .find_map(|target| beneath(&target.join("tools/envoy"), "envoy"))
+            .or_else(|| on_path("envoy"))
+    })
+}
+
+/// The filter: `TIDEGATE_FILTER`, else what `cargo xtask` built.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn filter() -> Result<PathBuf> {
+    let hint = "`cargo xtask filter` builds it, or set TIDEGATE_FILTER";
+    named("TIDEGATE_FILTER", "the filter", hint, || built("tidegate.wasm"))
+}
+
+/// The build of the filter that also tells standings on responses it lets through:
+/// `TIDEGATE_FILTER_STANDING`, else what `cargo xtask` built.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn filter_standing() -> Result<PathBuf> {
+    let hint = "`cargo xtask filter` builds it, or set TIDEGATE_FILTER_STANDING";
+    named("TIDEGATE_FILTER_STANDING", "the filter's standing build", hint, || {
+        built("tidegate-standing.wasm")
+    })
+}
+
+/// Redis's server program.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn redis() -> Result<PathBuf> {
+    named("TIDEGATE_REDIS", "redis-server", "install Redis, or set TIDEGATE_REDIS", || {
+        on_path("redis-server")
+    })
+}
+
+/// The host service's program, built here once so that nobody has to be told to.
+///
+/// # Errors
+///
+/// If it does not build.
+pub fn host() -> Result<PathBuf> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(build_host).clone().map_err(anyhow::Error::msg)
+}
+
+fn build_host() -> std::result::Result<PathBuf, String> {
+    if let Some(path) = env::var_os("TIDEGATE_HOST") {
+        return Ok(path.into());
+    }
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--target-dir"])
+        .arg(target())
+        .current_dir(root())
+        .status()
+        .map_err(|error| format!("cannot run cargo to build the host: {error}"))?;
+    if !status.success() {
+        return Err("the host service does not build".to_owned());
+    }
+    Ok(target().join("debug/tidegate"))
+}
+
+fn named(
+    variable: &str,
+    part: &'static str,
+    hint: &'static str,
+    look: impl FnOnce() -> Option<PathBuf>,
+) -> Result<PathBuf> {
+    let found = env::var_os(variable).map(PathBuf::from).or_else(look);
+    Ok(found.filter(|path| path.is_file()).ok_or(Missing { part, hint })?)
+}
+
+fn built(file: &str) -> Option<PathBuf> {
+    [target(), root().join("target")]
+        .iter()
+        .map(|target| target.join("filter").join(file))
+        .find(|path| path.is_file())
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// A file of this name at any depth: the wheel that Envoy comes in has folders of its own.
+fn beneath(folder: &Path, file: &str) -> Option<PathBuf> {
+    let entries: Vec<PathBuf> =
+        folder.read_dir().ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let here = entries.iter().find(|path| path.is_file() && path.ends_with(file)).cloned();
+    here.or_else(|| entries.iter().filter(|path| path.is_dir()).find_map(|at| beneath(at, file)))
+}
