@@ -26,6 +26,7 @@ extern crate alloc;
 pub mod ask;
 pub mod client;
 pub mod facts;
+mod field;
 pub mod gate;
 pub mod headers;
 pub mod key;

@@ -14,6 +14,7 @@
 //! Bytes: 0 layout (0: free), 2 debt (u16), 8 tag, 16 written at (ns), 24 fresh at (ns),
 //! 32 the state. A slot of another layout is a free one.
 
+use crate::field;
 use crate::key::Key;
 use crate::limit::{STATE_BYTES, State, Weight};
 use crate::time::Instant;
@@ -135,7 +136,7 @@ fn holds(slot: &Slot, tag: u64) -> bool {
 }
 
 fn state_of(slot: &Slot) -> State {
-    slot.last_chunk().map_or_else(State::default, |bytes| State::from_bytes(*bytes))
+    State::from_bytes(field::get(slot, 32))
 }
 
 /// What would be lost by forgetting this slot: 0 free, 1 fresh, more the more it owes;
@@ -151,29 +152,21 @@ fn loss(slot: &Slot, now: Instant) -> (u64, u64) {
     // Debts decay evenly until they are gone. In units of 65.5 µs the product fits 64 bits.
     let whole = fresh_at.saturating_sub(written_at) >> 16;
     let left = (fresh_at - now.0).min(fresh_at.saturating_sub(written_at)) >> 16;
-    let debt = u64::from(debt_of(slot));
+    let debt = u64::from(u16::from_le_bytes(field::get(slot, 2)));
     (2 + (debt * left).checked_div(whole).unwrap_or(debt), fresh_at)
-}
-
-fn debt_of(slot: &Slot) -> u16 {
-    slot.get(2..4).and_then(|bytes| bytes.first_chunk()).map_or(0, |b| u16::from_le_bytes(*b))
 }
 
 fn written(tag: u64, state: &State, weight: Weight, now: Instant) -> Slot {
     let mut slot = [0; SLOT_BYTES];
-    let mut set = |at: usize, bytes: &[u8]| {
-        let places = slot.iter_mut().skip(at);
-        places.zip(bytes).for_each(|(place, byte)| *place = *byte);
-    };
-    set(0, &[LAYOUT]);
-    set(2, &weight.debt.to_le_bytes());
-    set(8, &tag.to_le_bytes());
-    set(16, &now.0.to_le_bytes());
-    set(24, &weight.fresh_at.0.to_le_bytes());
-    set(32, state.as_bytes());
+    field::set(&mut slot, 0, [LAYOUT]);
+    field::set(&mut slot, 2, weight.debt.to_le_bytes());
+    field::set(&mut slot, 8, tag.to_le_bytes());
+    field::set(&mut slot, 16, now.0.to_le_bytes());
+    field::set(&mut slot, 24, weight.fresh_at.0.to_le_bytes());
+    field::set(&mut slot, 32, *state.as_bytes());
     slot
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|tail| tail.first_chunk()).map_or(0, |b| u64::from_le_bytes(*b))
+    u64::from_le_bytes(field::get(bytes, at))
 }

@@ -89,14 +89,14 @@ impl Account for Counter {
     }
 
     fn remove(&mut self, _quota: &Quota, now: Instant, cost: u32) {
-        // As in the sliding window: where the charge was made, or newer.
-        let mut cost = cost;
-        if self.tick.of(now) / self.window < self.id {
-            let taken = cost.min(self.prev);
-            self.prev -= taken;
-            cost -= taken;
-        }
-        self.cur = self.cur.saturating_sub(cost);
+        // As in the sliding window: where the charge was made, or newer; or it is gone.
+        let (prev, cur) = match self.id.saturating_sub(self.tick.of(now) / self.window) {
+            0 => (0, cost),
+            1 => (cost.min(self.prev), cost.saturating_sub(self.prev)),
+            _ => (0, 0),
+        };
+        self.prev -= prev;
+        self.cur = self.cur.saturating_sub(cur);
     }
 
     fn weight(&self, quota: &Quota) -> Weight {

@@ -88,9 +88,11 @@ impl Account for Ring {
 
     fn remove(&mut self, quota: &Quota, now: Instant, cost: u32) {
         // From the sub-counter of `now` towards newer ones: the charge was made in it, or in
-        // a newer one if the state's clock was ahead. Never from an older, nor from where
-        // units would then be missed for longer than they were counted.
+        // a newer one if the state's clock was ahead. If it has left the ring, so has the charge.
         let from = self.newest.saturating_sub(quota.tick().of(now) / self.width);
+        if from >= KEPT as u64 {
+            return;
+        }
         let mut cost = cost;
         for (age, count) in self.counts.iter_mut().enumerate().rev() {
             if age as u64 <= from {

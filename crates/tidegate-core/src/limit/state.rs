@@ -5,6 +5,7 @@
 //! quota, so a change of configuration frees nobody.
 
 use super::{Algorithm, Tick};
+use crate::field;
 
 /// The size of a [`State`].
 pub const STATE_BYTES: usize = 64;
@@ -42,12 +43,12 @@ impl State {
             Tick::Milli => 2,
             Tick::Second => 3,
         };
-        state.set(0, [code, grain]);
+        field::set(&mut state.0, 0, [code, grain]);
         state
     }
 
     pub(super) fn algorithm(&self) -> Option<Algorithm> {
-        match self.bytes(0) {
+        match field::get(&self.0, 0) {
             [1] => Some(Algorithm::TokenBucket),
             [2] => Some(Algorithm::SlidingWindow),
             [3] => Some(Algorithm::SlidingCounter),
@@ -56,7 +57,7 @@ impl State {
     }
 
     pub(super) fn tick(&self) -> Option<Tick> {
-        match self.bytes(1) {
+        match field::get(&self.0, 1) {
             [1] => Some(Tick::Micro),
             [2] => Some(Tick::Milli),
             [3] => Some(Tick::Second),
@@ -65,29 +66,18 @@ impl State {
     }
 
     pub(super) fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.bytes(at))
+        u32::from_le_bytes(field::get(&self.0, at))
     }
 
     pub(super) fn u64(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.bytes(at))
+        u64::from_le_bytes(field::get(&self.0, at))
     }
 
     pub(super) fn set_u32(&mut self, at: usize, value: u32) {
-        self.set(at, value.to_le_bytes());
+        field::set(&mut self.0, at, value.to_le_bytes());
     }
 
     pub(super) fn set_u64(&mut self, at: usize, value: u64) {
-        self.set(at, value.to_le_bytes());
-    }
-
-    /// `N` bytes from `at`; offsets are constants, so the bounds check compiles away.
-    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0.get(at..).and_then(|tail| tail.first_chunk()).copied().unwrap_or([0; N])
-    }
-
-    fn set<const N: usize>(&mut self, at: usize, value: [u8; N]) {
-        if let Some(place) = self.0.get_mut(at..).and_then(|tail| tail.first_chunk_mut()) {
-            *place = value;
-        }
+        field::set(&mut self.0, at, value.to_le_bytes());
     }
 }

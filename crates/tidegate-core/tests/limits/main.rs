@@ -1,0 +1,13 @@
+//! What the algorithms, the table, the store and the wire promise, each held against an
+//! oracle that does not share their arithmetic.
+
+mod ask;
+mod chunks;
+mod history;
+mod quota_change;
+mod sliding_counter;
+mod sliding_window;
+mod state;
+mod table;
+mod token_bucket;
+mod wire;
