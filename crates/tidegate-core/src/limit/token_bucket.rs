@@ -98,6 +98,7 @@ pub fn draw(
         return (Chunk::default(), Err(refused));
     }
     let granted = extra.min(room - cost);
+    bucket.enter_epoch();
     bucket.add(quota, cost + granted);
     bucket.out = bucket.out.saturating_add(granted);
     if settled || cost + granted > 0 {
@@ -124,7 +125,7 @@ pub(super) struct Bucket {
     backlog: u64,
     /// The tick at which `backlog` was that.
     last: u64,
-    /// The epoch of `last`.
+    /// The epoch of the newest unit outstanding.
     epoch: u32,
     /// Units outstanding from `epoch`.
     out: u32,
@@ -134,19 +135,12 @@ pub(super) struct Bucket {
 
 impl Account for Bucket {
     fn open(quota: &Quota, state: &State, now: Instant) -> Self {
-        let tick = quota.tick();
         let mut bucket = match Self::load(state) {
             Some(bucket) if bucket.is_of(quota) => bucket,
-            Some(bucket) => bucket.adopted_by(quota, now),
-            None => {
-                let mut bucket = Self::empty(quota);
-                bucket.advance(tick.of(now));
-                bucket.backlog = u64::from(super::used(state, now)).saturating_mul(quota.cell());
-                bucket
-            }
+            other => Self::adopted(other, quota, state, now),
         };
         bucket.backlog = bucket.backlog.min(full(quota));
-        bucket.advance(tick.of(now));
+        bucket.advance(quota.tick().of(now));
         bucket
     }
 
@@ -187,19 +181,6 @@ impl Account for Bucket {
 }
 
 impl Bucket {
-    fn empty(quota: &Quota) -> Self {
-        Self {
-            tick: quota.tick(),
-            cell: quota.cell(),
-            drain: quota.drain(),
-            backlog: 0,
-            last: 0,
-            epoch: 0,
-            out: 0,
-            out_before: 0,
-        }
-    }
-
     fn load(state: &State) -> Option<Self> {
         if state.algorithm() != Some(Algorithm::TokenBucket) {
             return None;
@@ -221,18 +202,24 @@ impl Bucket {
         self.cell == quota.cell() && self.drain == quota.drain() && self.tick == quota.tick()
     }
 
-    /// The same use, counted in another quota's units. The time until now still drains at
-    /// the old rate.
-    fn adopted_by(mut self, quota: &Quota, now: Instant) -> Self {
-        self.advance(self.tick.of(now));
-        let tick = quota.tick();
+    /// The same use, counted in another quota's units; of a bucket, the time until now
+    /// still drains at the old rate.
+    #[cold]
+    fn adopted(bucket: Option<Self>, quota: &Quota, state: &State, now: Instant) -> Self {
+        let (tick, cell, drain) = (quota.tick(), quota.cell(), quota.drain());
+        let Some(mut old) = bucket else {
+            let backlog = u64::from(super::used(state, now)).saturating_mul(cell);
+            let last = tick.of(now);
+            return Self { tick, cell, drain, backlog, last, epoch: 0, out: 0, out_before: 0 };
+        };
+        old.advance(old.tick.of(now));
         Self {
-            backlog: u64::from(self.units()).saturating_mul(quota.cell()),
-            last: self.last.saturating_mul(self.tick.nanos()).div_ceil(tick.nanos()),
+            backlog: u64::from(old.units()).saturating_mul(cell),
+            last: old.last.saturating_mul(old.tick.nanos()).div_ceil(tick.nanos()),
             tick,
-            cell: quota.cell(),
-            drain: quota.drain(),
-            ..self
+            cell,
+            drain,
+            ..old
         }
     }
 
@@ -250,15 +237,25 @@ impl Bucket {
             amount.saturating_sub(now.saturating_sub(from).saturating_mul(self.drain))
         };
         let mut backlog = drained(self.backlog, self.last);
-        for (held, until) in self.floors() {
-            backlog = backlog.max(drained(held, until));
+        if self.has_out() {
+            for (held, until) in self.floors() {
+                backlog = backlog.max(drained(held, until));
+            }
         }
         self.backlog = backlog;
         self.last = now;
-        self.enter(epoch_of(self.tick.begin(now)));
+        if self.has_out() {
+            self.enter_epoch();
+        }
     }
 
-    fn enter(&mut self, epoch: u32) {
+    fn has_out(&self) -> bool {
+        self.out > 0 || self.out_before > 0
+    }
+
+    /// Forgets the epochs that are over at `last`. Needed only where there are units to forget.
+    fn enter_epoch(&mut self) {
+        let epoch = epoch_of(self.tick.begin(self.last));
         (self.out, self.out_before) = match epoch.saturating_sub(self.epoch) {
             0 => (self.out, self.out_before),
             1 => (0, self.out),
@@ -269,9 +266,6 @@ impl Bucket {
 
     /// What the backlog does not drain below, and until which tick.
     fn floors(&self) -> [(u64, u64); 2] {
-        if self.out == 0 && self.out_before == 0 {
-            return [(0, 0); 2];
-        }
         let end = |epochs: u64| {
             let end = Instant((u64::from(self.epoch) + epochs).saturating_mul(EPOCH.0));
             self.tick.of(end).max(self.last)
@@ -295,8 +289,10 @@ impl Bucket {
             above => from.saturating_add(above.div_ceil(self.drain)),
         };
         let mut at = falls(self.backlog, self.last);
-        for (held, until) in self.floors() {
-            at = at.max(falls(held, until));
+        if self.has_out() {
+            for (held, until) in self.floors() {
+                at = at.max(falls(held, until));
+            }
         }
         at
     }
