@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// The most items of an ask: as many limits as may apply to one request.
-pub const ITEMS_MAX: usize = 16;
+pub const ITEMS_MAX: usize = crate::policy::APPLIED_MAX;
 
 /// Parts of a whole share: [`Answer::share_ppm`] never is more.
 pub const SHARE_WHOLE_PPM: u32 = 1_000_000;

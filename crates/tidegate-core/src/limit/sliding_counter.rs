@@ -18,9 +18,9 @@
 //!
 //! ## State
 //!
-//! Bytes: 4 prev, 8 cur, 16 id, 24 W. Counts above the quota's count are read as that.
-//! Under another period, and from another algorithm, all that is used now is counted as
-//! if it had come in the current window.
+//! Bytes: 4 prev, 8 cur, 16 id, 24 W. A lower count keeps what is counted, and what is
+//! above it fades as it would have. Under another period, and from another algorithm, all
+//! that is used now, at most the count, is counted as if it had come in the current window.
 
 use super::{Account, Algorithm, Quota, State, Tick, Weight};
 use crate::time::Instant;
@@ -58,12 +58,10 @@ impl Account for Counter {
                 id: tick.of(now) / window,
                 elapsed: 0,
                 prev: 0,
-                cur: super::used(state, now),
+                cur: super::used(state, now).min(quota.count()),
             },
         };
         counter.advance(tick.of(now));
-        counter.prev = counter.prev.min(quota.count());
-        counter.cur = counter.cur.min(quota.count());
         counter
     }
 

@@ -213,9 +213,11 @@ impl Bucket {
             return Self { tick, cell, drain, backlog, last, epoch: 0, out: 0, out_before: 0 };
         };
         old.advance(old.tick.of(now));
+        // A coarser tick than the new one may have begun a while ago: that is no time to drain.
+        let last = old.last.saturating_mul(old.tick.nanos()).div_ceil(tick.nanos());
         Self {
             backlog: u64::from(old.units()).saturating_mul(cell),
-            last: old.last.saturating_mul(old.tick.nanos()).div_ceil(tick.nanos()),
+            last: last.max(tick.of(now)),
             tick,
             cell,
             drain,
