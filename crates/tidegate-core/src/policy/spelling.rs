@@ -105,6 +105,11 @@ pub fn network(text: &str) -> Result<Cidr, NoNetwork> {
             _ => return Err(NoNetwork::Unreadable),
         },
     };
+    // Clients that come as `::ffff:192.0.2.1` are told apart by their IPv4 address.
+    let (address, bits) = match (address, address.to_canonical()) {
+        (IpAddr::V6(_), IpAddr::V4(v4)) if bits >= 96 => (IpAddr::V4(v4), bits - 96),
+        _ => (address, bits),
+    };
     let network = Cidr::holding(address, bits);
     if network.network == address { Ok(network) } else { Err(NoNetwork::HostBits(network)) }
 }

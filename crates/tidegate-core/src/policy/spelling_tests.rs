@@ -76,19 +76,30 @@ fn what_is_nearly_a_rate_or_a_duration_is_guessed_exactly() {
 
 #[test]
 fn networks_hold_what_they_say() {
-    let ten = network("10.0.0.0/8").unwrap();
-    assert!(ten.contains("10.255.0.1".parse().unwrap()));
-    assert!(!ten.contains("11.0.0.0".parse().unwrap()));
-    assert!(!ten.contains("::ffff:10.0.0.1".parse().unwrap()));
-    let all = network("0.0.0.0/0").unwrap();
-    assert!(all.contains("255.255.255.255".parse().unwrap()));
-    assert!(!all.contains("::1".parse().unwrap()));
-    let documentation = network("2001:db8::/32").unwrap();
-    assert!(documentation.contains("2001:db8:ffff::1".parse().unwrap()));
-    assert!(!documentation.contains("2001:db9::".parse().unwrap()));
-    assert!(network("::/0").unwrap().contains("ffff::".parse().unwrap()));
-    assert_eq!(network("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
-    assert_eq!(network("2001:db8::7").unwrap().to_string(), "2001:db8::7/128");
+    let holds = |network: &str, address: &str| {
+        self::network(network).unwrap().contains(address.parse().unwrap())
+    };
+    assert!(holds("10.0.0.0/8", "10.255.0.1"));
+    assert!(!holds("10.0.0.0/8", "11.0.0.0"));
+    assert!(holds("0.0.0.0/0", "255.255.255.255"));
+    assert!(!holds("0.0.0.0/0", "::1"));
+    assert!(holds("2001:db8::/32", "2001:db8:ffff::1"));
+    assert!(!holds("2001:db8::/32", "2001:db9::"));
+    assert!(holds("::/0", "ffff::"));
+    assert!(holds("::ffff:10.0.0.0/104", "10.255.0.1"));
+}
+
+#[test]
+fn networks_are_written_in_one_way() {
+    for (typed, network) in [
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("2001:DB8::7", "2001:db8::7/128"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+    ] {
+        assert_eq!(self::network(typed).unwrap().to_string(), network, "{typed}");
+    }
 }
 
 #[test]

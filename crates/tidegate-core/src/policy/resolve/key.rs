@@ -10,7 +10,7 @@ use super::reading::Spot;
 use crate::facts::Want;
 use crate::policy::diagnostic::found;
 use crate::policy::text::Value;
-use crate::policy::{KEY_PARTS_MAX, KeyPart, KeyValue, spelling};
+use crate::policy::{Cidr, KEY_PARTS_MAX, KeyPart, KeyValue, spelling};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -174,8 +174,8 @@ impl Resolver {
         if spot.text() == Some("*") {
             return Some(None);
         }
-        if matches!(part, KeyPart::ClientIp { .. }) {
-            return Some(Some(KeyValue::In(self.network(spot)?)));
+        if let KeyPart::ClientIp { v4_bits, v6_bits, .. } = *part {
+            return Some(Some(KeyValue::In(self.key_network(spot, v4_bits, v6_bits)?)));
         }
         let text = self.value(spot, !matches!(part, KeyPart::Property(_)))?;
         if text.contains('*') {
@@ -187,6 +187,19 @@ impl Resolver {
             KeyPart::Method(_) => text.to_ascii_uppercase().into(),
             _ => text.into(),
         })))
+    }
+
+    /// A network as wide as the key's prefix or wider: a key holds no more of an address.
+    fn key_network(&mut self, spot: &Spot<'_>, v4_bits: u8, v6_bits: u8) -> Option<Cidr> {
+        let network = self.network(spot)?;
+        let bits = if network.network.is_ipv4() { v4_bits } else { v6_bits };
+        if network.bits <= bits {
+            return Some(network);
+        }
+        let hint = format!("the key holds {}", Cidr::holding(network.network, bits));
+        let wanted = format_args!("a network no narrower than the key's own /{bits}");
+        self.wrong_found(spot, &found(spot.node), wanted, Some(hint));
+        None
     }
 }
 
