@@ -1,6 +1,7 @@
 //! Other programs: say which one runs, run it, name it when it fails.
 
 use std::env;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -41,12 +42,13 @@ pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
-/// Whether packages can be installed here without asking anybody.
-pub(crate) fn is_root() -> bool {
-    read(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+/// Whether [`apt_install`] may be tried: there is an apt-get, and we are root.
+pub(crate) fn can_install() -> bool {
+    in_path("apt-get").is_some()
+        && read(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-/// Installs Debian packages. Callers have checked [`is_root`].
+/// Installs Debian packages. Callers have asked [`can_install`].
 pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     let install = || {
         let mut command = Command::new("apt-get");
@@ -64,15 +66,8 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     run(&mut install())
 }
 
-#[cfg(unix)]
 fn is_executable(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(file: &Path) -> bool {
-    file.is_file()
 }
 
 fn line(command: &Command) -> String {

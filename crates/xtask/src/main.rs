@@ -9,23 +9,35 @@ mod command;
 mod filter;
 mod linker;
 mod module;
+mod test;
 mod toolchain;
+mod tools;
 mod workspace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
 use crate::filter::Exceptions;
+use crate::test::Step;
 use crate::workspace::Workspace;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  build filter [--legacy-eh]   build the filter: target/filter/tidegate.wasm, and
-                               tidegate-standing.wasm, which can also write response headers
-                               --legacy-eh: with the exception opcodes that older Envoys know
+  build filter [--legacy-eh]
+      Builds target/filter/tidegate.wasm, and tidegate-standing.wasm, which can also write the
+      standing into responses. --legacy-eh: with the exception opcodes that older Envoys know.
+
+  tools
+      Finds or fetches what the tests run against, Envoy and Redis, and prints where they are.
+      TIDEGATE_ENVOY and TIDEGATE_REDIS_SERVER name programs of your own.
+
+  test [--only STEP,...] [-- ARGUMENTS]
+      Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests.
+      ARGUMENTS go to the last step's `cargo test`, and without -p they pick tests in all packages.
 ";
 
 /// What the command line asked for.
@@ -33,6 +45,8 @@ usage: cargo xtask <command>
 enum Task {
     Help,
     BuildFilter(Exceptions),
+    Tools,
+    Test { steps: Vec<Step>, arguments: Vec<OsString> },
 }
 
 /// Exit code for a command line that makes no sense (`EX_USAGE` in sysexits.h).
@@ -65,6 +79,12 @@ fn run(task: Task) -> Result<()> {
         Task::BuildFilter(exceptions) => {
             print!("{}", filter::build(&Workspace::find()?, exceptions)?);
         }
+        Task::Tools => {
+            let tools = tools::find(&Workspace::find()?)?;
+            println!("envoy         {}", tools.envoy.display());
+            println!("redis-server  {}", tools.redis_server.display());
+        }
+        Task::Test { steps, arguments } => test::run(&Workspace::find()?, &steps, &arguments)?,
     }
     Ok(())
 }
@@ -75,6 +95,8 @@ fn parse(mut args: lexopt::Parser) -> Result<Task> {
         Some(Value(command)) => match command.to_str() {
             Some("help") => Task::Help,
             Some("build") => build_task(&mut args)?,
+            Some("tools") => Task::Tools,
+            Some("test") => test_task(&mut args)?,
             _ => bail!("there is no command `{}`", command.display()),
         },
         Some(other) => return Err(other.unexpected().into()),
@@ -99,6 +121,31 @@ fn build_task(args: &mut lexopt::Parser) -> Result<Task> {
     }
 }
 
+fn test_task(args: &mut lexopt::Parser) -> Result<Task> {
+    let mut steps = Vec::new();
+    loop {
+        if let Some(rest) = args.try_raw_args()
+            && rest.peek().is_some_and(|next| next == "--")
+        {
+            let arguments = rest.skip(1).collect();
+            return Ok(Task::Test { steps: all_if_empty(steps), arguments });
+        }
+        match args.next()? {
+            Some(Long("only")) => {
+                for name in args.value()?.string()?.split(',') {
+                    steps.push(Step::named(name)?);
+                }
+            }
+            Some(other) => return Err(other.unexpected().into()),
+            None => return Ok(Task::Test { steps: all_if_empty(steps), arguments: Vec::new() }),
+        }
+    }
+}
+
+fn all_if_empty(steps: Vec<Step>) -> Vec<Step> {
+    if steps.is_empty() { Step::ALL.to_vec() } else { steps }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +163,15 @@ mod tests {
             parsed(&["build", "filter", "--legacy-eh"]),
             Ok(Task::BuildFilter(Exceptions::Legacy))
         );
+        assert_eq!(parsed(&["tools"]), Ok(Task::Tools));
+        let all = Task::Test { steps: Step::ALL.to_vec(), arguments: Vec::new() };
+        assert_eq!(parsed(&["test"]), Ok(all));
+        let steps = vec![Step::Clippy, Step::Tests];
+        let arguments = vec!["-p".into(), "tidegate-core".into()];
+        assert_eq!(
+            parsed(&["test", "--only", "clippy,tests", "--", "-p", "tidegate-core"]),
+            Ok(Task::Test { steps, arguments })
+        );
     }
 
     #[test]
@@ -126,6 +182,8 @@ mod tests {
             (&["build", "host"], "host"),
             (&["build", "filter", "--legacy"], "--legacy"),
             (&["build", "filter", "--legacy-eh", "twice"], "twice"),
+            (&["test", "tests"], "tests"),
+            (&["test", "--only", "fmt,lint"], "lint"),
         ] {
             let error = parsed(args).expect_err("must be refused");
             assert!(error.contains(named), "{args:?}: {error:?} does not name {named:?}");

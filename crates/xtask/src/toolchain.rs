@@ -124,11 +124,8 @@ fn debian() -> Result<Toolchain> {
             ..toolchain
         });
     }
-    if command::in_path("apt-get").is_none() {
-        bail!("this system has no apt-get to install Debian's toolchain with");
-    }
-    if !command::is_root() {
-        bail!("installing Debian's toolchain takes root");
+    if !command::can_install() {
+        bail!("Debian's packages are not installed, and only root can do so, with apt-get");
     }
     command::apt_install(&DEBIAN)?;
     let version = Version::of(&Path::new(DEBIAN_SYSROOT).join("bin/rustc"))?;

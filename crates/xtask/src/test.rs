@@ -1,0 +1,259 @@
+//! `cargo xtask test`: everything that must hold before a change goes in.
+//!
+//! Steps run in order, the quick ones first, and the first that fails ends the
+//! run. The tests come last, so that their closing lines are what one reads.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::filter::{self, Built, Exceptions};
+use crate::toolchain::{self, Toolchain};
+use crate::workspace::{Workspace, cargo};
+use crate::{command, tools};
+
+/// One thing to check.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// The sources are formatted.
+    Fmt,
+    /// The compiler and clippy have nothing to say.
+    Clippy,
+    /// The dependencies' licences and sources are those that `deny.toml` allows.
+    Deny,
+    /// The filter builds, is small enough, and asks of Envoy only what Envoy offers.
+    Filter,
+    /// Another checkout in another folder builds the same bytes.
+    Reproducible,
+    /// All tests, against a real Envoy and a real Redis.
+    Tests,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Fmt, Self::Clippy, Self::Deny, Self::Filter, Self::Reproducible, Self::Tests];
+
+    /// The step called `name` on the command line.
+    ///
+    /// # Errors
+    ///
+    /// If there is none; lists those there are.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name).with_context(|| {
+            format!("there is no step `{name}`, only {}", Self::ALL.map(Self::name).join(", "))
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Deny => "deny",
+            Self::Filter => "filter",
+            Self::Reproducible => "reproducible",
+            Self::Tests => "tests",
+        }
+    }
+}
+
+/// Runs `steps`; `arguments` go to `cargo test`.
+///
+/// # Errors
+///
+/// The first step that fails.
+pub(crate) fn run(workspace: &Workspace, steps: &[Step], arguments: &[OsString]) -> Result<()> {
+    let started = Instant::now();
+    let mut bench = Bench { workspace, toolchain: None, built: None };
+    let mut account = Vec::new();
+    for &step in steps {
+        eprintln!("\n=== {}", step.name());
+        let step_started = Instant::now();
+        let outcome =
+            bench.run(step, arguments).with_context(|| format!("step {}", step.name()))?;
+        account.push(format!("{} {outcome} ({} s)", step.name(), step_started.elapsed().as_secs()));
+    }
+    eprintln!("\nxtask test: {}; {} s in all", account.join(", "), started.elapsed().as_secs());
+    Ok(())
+}
+
+/// What a step came to, when it did not fail.
+type Outcome = &'static str;
+
+/// What steps share: nothing is looked for or built twice in one run.
+struct Bench<'a> {
+    workspace: &'a Workspace,
+    toolchain: Option<Toolchain>,
+    built: Option<Built>,
+}
+
+impl Bench<'_> {
+    fn run(&mut self, step: Step, arguments: &[OsString]) -> Result<Outcome> {
+        match step {
+            Step::Fmt => {
+                self.needs_component("fmt", "rustfmt")?;
+                command::run(self.cargo().args(["fmt", "--all", "--check"]))?;
+            }
+            Step::Clippy => {
+                self.needs_component("clippy", "clippy")?;
+                command::run(
+                    self.cargo()
+                        .args(["clippy", "--workspace", "--all-targets", "--quiet"])
+                        .args(["--", "--deny", "warnings"]),
+                )?;
+            }
+            Step::Deny => return self.deny(),
+            Step::Filter => eprint!("{}", self.built()?),
+            Step::Reproducible => self.reproducible()?,
+            Step::Tests => self.tests(arguments)?,
+        }
+        Ok("ok")
+    }
+
+    fn cargo(&self) -> Command {
+        let mut command = Command::new(cargo());
+        command.current_dir(&self.workspace.root);
+        command
+    }
+
+    /// rustup's minimal profile comes without these.
+    fn needs_component(&self, subcommand: &str, component: &str) -> Result<()> {
+        if command::read(self.cargo().args([subcommand, "--version"])).is_ok() {
+            return Ok(());
+        }
+        command::run(Command::new("rustup").args(["component", "add", component]))
+            .with_context(|| format!("`cargo {subcommand}` is missing"))
+    }
+
+    /// Without the advisories, which take the network; those are for a scheduled run elsewhere.
+    fn deny(&self) -> Result<Outcome> {
+        if command::read(self.cargo().args(["deny", "--version"])).is_err() {
+            eprintln!("SKIPPED: cargo-deny is not installed (`cargo install --locked cargo-deny`)");
+            return Ok("SKIPPED");
+        }
+        command::run(
+            self.cargo()
+                .args(["deny", "--offline", "--workspace"])
+                .args(["check", "bans", "licenses", "sources"]),
+        )?;
+        Ok("ok")
+    }
+
+    fn built(&mut self) -> Result<&Built> {
+        if self.built.is_none() {
+            let toolchain = match self.toolchain.take() {
+                Some(toolchain) => toolchain,
+                None => toolchain::find()?,
+            };
+            self.built =
+                Some(filter::build_with(&toolchain, self.workspace, Exceptions::Standard)?);
+            self.toolchain = Some(toolchain);
+        }
+        self.built.as_ref().context("the filter was just built")
+    }
+
+    /// Builds once more, from a copy of the sources at another place, with a library of its own.
+    fn reproducible(&mut self) -> Result<()> {
+        let [plain, standing] = {
+            let built = self.built()?;
+            [built.plain.digest.clone(), built.standing.digest.clone()]
+        };
+        let elsewhere = self.workspace.target.join("reproducible");
+        let copy = Workspace { root: elsewhere.join("checkout"), target: elsewhere.join("built") };
+        if copy.root.exists() {
+            fs::remove_dir_all(&copy.root)?;
+        }
+        copy_sources(&self.workspace.root, &copy.root)?;
+        let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
+        let again = filter::build_with(toolchain, &copy, Exceptions::Standard)?;
+        for (here, there) in [(plain, &again.plain), (standing, &again.standing)] {
+            if here != there.digest {
+                bail!(
+                    "{} has sha256 {}, but the same sources here gave {here}",
+                    there.path.display(),
+                    there.digest
+                );
+            }
+            eprintln!("{}: sha256 {here}, as here", there.path.display());
+        }
+        Ok(())
+    }
+
+    fn tests(&mut self, arguments: &[OsString]) -> Result<()> {
+        let tools = tools::find(self.workspace)?;
+        let mut command = self.cargo();
+        command.arg("test");
+        if !picks_packages(arguments) {
+            // Of the filter only the wasm counts: its hostcalls do not link natively.
+            command.args(["--workspace", "--exclude=tidegate-filter"]);
+        }
+        let built = self.built()?;
+        command::run(
+            command
+                .args(arguments)
+                .env("TIDEGATE_ENVOY", tools.envoy)
+                .env("TIDEGATE_REDIS_SERVER", tools.redis_server)
+                .env("TIDEGATE_FILTER", &built.plain.path)
+                .env("TIDEGATE_FILTER_STANDING", &built.standing.path)
+                // Everything is here, so a test that finds its part missing is wrong.
+                .env("TIDEGATE_REQUIRE_REAL", "1"),
+        )
+    }
+}
+
+fn picks_packages(arguments: &[OsString]) -> bool {
+    arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
+}
+
+/// Copies everything that a build could read: all but what git keeps and what was built.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (source, copy) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_file() {
+            fs::copy(&source, &copy)
+                .with_context(|| format!("cannot copy {}", source.display()))?;
+        } else if source.is_dir() && !is_left_behind(&source) {
+            copy_sources(&source, &copy)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_left_behind(folder: &Path) -> bool {
+    // Cargo marks every target folder, whatever its name.
+    folder.ends_with(".git") || folder.join("CACHEDIR.TAG").is_file() || folder.ends_with("target")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_found_by_its_name() {
+        for step in Step::ALL {
+            assert_eq!(Step::named(step.name()).unwrap(), step);
+        }
+        let error = Step::named("lint").unwrap_err().to_string();
+        assert!(error.contains("`lint`") && error.contains("clippy"), "{error}");
+    }
+
+    #[test]
+    fn arguments_pick_packages_only_before_the_test_programs_own() {
+        let picks = |line: &str| {
+            picks_packages(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        };
+        assert!(picks("-p tidegate-core gate"));
+        assert!(picks("--package=tidegate-core"));
+        assert!(!picks("gate -- -p"));
+        assert!(!picks(""));
+    }
+}
