@@ -21,7 +21,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Names the command and carries the last line it wrote to stderr.
+/// Names the command and carries the line of its stderr that says most.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -29,8 +29,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
         .with_context(|| format!("cannot start `{}`", line(command)))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
-        bail!("`{}`: {}", line(command), last.trim());
+        bail!("`{}`: {}", line(command), complaint(&stderr));
     }
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` wrote bytes that are not UTF-8", line(command)))
@@ -66,6 +65,13 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     run(&mut install())
 }
 
+/// The line marked as the error, as a backtrace may follow it; else the last line.
+fn complaint(stderr: &str) -> &str {
+    let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let marked = lines.clone().find(|line| line.starts_with("error"));
+    marked.or_else(|| lines.next_back()).unwrap_or("no message")
+}
+
 fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
@@ -84,11 +90,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_program_is_named_with_its_last_words() {
+    fn a_failing_program_is_named_with_what_it_complained_of() {
         let error = read(Command::new("sh").args(["-c", "echo first >&2; echo last >&2; exit 3"]))
             .expect_err("exits 3");
         let error = format!("{error:#}");
         assert!(error.contains("`sh -c") && error.ends_with("last"), "{error}");
+
+        assert_eq!(
+            complaint("info: trying\nerror: no network\n  15: <unknown>\n"),
+            "error: no network"
+        );
+        assert_eq!(complaint("\n"), "no message");
     }
 
     #[test]

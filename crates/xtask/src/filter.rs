@@ -1,9 +1,9 @@
 //! Builds the filter: two modules from one crate, the same bytes wherever it is built.
 
+use std::env;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, iter};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -78,10 +78,11 @@ pub(crate) fn build_with(
         Exceptions::Standard => "",
         Exceptions::Legacy => "-legacy-eh",
     };
+    let places = places(toolchain, workspace)?;
     let artefact = |name: &str, features: &[&str]| {
-        let linked = compile(toolchain, workspace, exceptions, features)?;
+        let linked = compile(toolchain, workspace, exceptions, features, &places)?;
         let path = workspace.target.join("filter").join(format!("{name}{ending}.wasm"));
-        ship(&linked, path, exceptions)
+        ship(&linked, path, exceptions, &places)
     };
     Ok(Built {
         plain: artefact("tidegate", &[])?,
@@ -95,9 +96,9 @@ fn compile(
     workspace: &Workspace,
     exceptions: Exceptions,
     features: &[&str],
+    places: &[Place],
 ) -> Result<Vec<u8>> {
     let ourselves = env::current_exe().context("cannot tell where this program is")?;
-    let flags = rustflags(toolchain, workspace, exceptions)?;
     command::run(
         toolchain
             .cargo()
@@ -107,7 +108,7 @@ fn compile(
             .args(features.iter().map(|feature| format!("--features={feature}")))
             .env("CARGO_TARGET_DIR", &workspace.target)
             // This one beats every other way to set flags, so nobody's settings change the digest.
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags(exceptions, places).join("\x1f"))
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", ourselves)
             .env(linker::REAL_LINKER, &toolchain.linker),
     )?;
@@ -115,50 +116,63 @@ fn compile(
     fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))
 }
 
-fn rustflags(
-    toolchain: &Toolchain,
-    workspace: &Workspace,
-    exceptions: Exceptions,
-) -> Result<Vec<String>> {
+fn rustflags(exceptions: Exceptions, places: &[Place]) -> Vec<String> {
     let legacy = exceptions == Exceptions::Legacy;
-    let mut flags =
-        vec!["-Cpanic=unwind".to_owned(), format!("-Cllvm-args=-wasm-use-legacy-eh={legacy}")];
-    // Panic messages carry source paths. Where a checkout, a home or a toolchain lies must not
-    // show in the module. The last mapping that fits wins, so the narrower ones come later.
-    let mappings = iter::once((workspace.root.clone(), "/tidegate"))
-        .chain([(workspace.target.clone(), "/target"), (toolchain.library.clone(), "/library")])
-        .chain(crates(&toolchain.cargo, workspace)?.into_iter().map(|folder| (folder, "/crates")));
-    for (from, to) in mappings {
-        let from = from.to_str().with_context(|| format!("{} is not UTF-8", from.display()))?;
-        flags.push(format!("--remap-path-prefix={from}={to}"));
-    }
-    Ok(flags)
+    let remap = |place: &Place| format!("--remap-path-prefix={}={}", place.path, place.shown_as);
+    ["-Cpanic=unwind".to_owned(), format!("-Cllvm-args=-wasm-use-legacy-eh={legacy}")]
+        .into_iter()
+        .chain(places.iter().map(remap))
+        .collect()
 }
 
-/// The folders into which cargo unpacks crates, one for each registry or mirror.
-fn crates(cargo: &Path, workspace: &Workspace) -> Result<Vec<PathBuf>> {
+/// A folder that the compiler reads from. Panic messages carry source paths, and where a checkout,
+/// a home or a toolchain lies must not show in the module.
+#[derive(Debug)]
+struct Place {
+    path: String,
+    shown_as: &'static str,
+}
+
+/// The last place that fits a path wins, so the narrower ones come later.
+fn places(toolchain: &Toolchain, workspace: &Workspace) -> Result<Vec<Place>> {
+    [(workspace.root.clone(), "/tidegate"), (workspace.target.clone(), "/target")]
+        .into_iter()
+        .chain([(toolchain.library.clone(), "/library")])
+        .chain(crates()?.into_iter().map(|folder| (folder, "/crates")))
+        .map(|(path, shown_as)| match path.to_str() {
+            Some(path) => Ok(Place { path: path.to_owned(), shown_as }),
+            None => bail!("{} is not UTF-8", path.display()),
+        })
+        .collect()
+}
+
+/// The folders into which cargo unpacks crates, one for each registry or mirror. This program was
+/// built from crates, so they are there, but for a vendored build, which has none.
+fn crates() -> Result<Vec<PathBuf>> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
     let sources = home.context("no CARGO_HOME and no home folder")?.join("registry/src");
-    if !sources.is_dir() {
-        // A fresh machine: the folders' names are known once something was unpacked.
-        let mut fetch = std::process::Command::new(cargo);
-        command::run(fetch.arg("fetch").current_dir(&workspace.root))?;
-    }
-    let entries =
-        fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))?;
+    let Ok(entries) = fs::read_dir(&sources) else { return Ok(Vec::new()) };
     let mut folders = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    folders.sort();
+    folders.sort(); // a new order would be new flags, and new flags a new build
     Ok(folders)
 }
 
 /// Trims the linked module and writes it to `path`.
-fn ship(linked: &[u8], path: PathBuf, exceptions: Exceptions) -> Result<Artefact> {
+fn ship(
+    linked: &[u8],
+    path: PathBuf,
+    exceptions: Exceptions,
+    places: &[Place],
+) -> Result<Artefact> {
     let trimmed = module::trim(linked, exceptions)
         .with_context(|| format!("cannot make {}", path.display()))?;
     let bytes = trimmed.bytes.len();
     if bytes > BYTES_MAX {
         bail!("{} has {bytes} bytes, at most {BYTES_MAX} are allowed", path.display());
+    }
+    if let Some(place) = places.iter().find(|place| contains(&trimmed.bytes, &place.path)) {
+        bail!("{} names {}: other machines would build other bytes", path.display(), place.path);
     }
     write_if_changed(&path, &trimmed.bytes)?;
     Ok(Artefact { path, bytes, digest: sha256(&trimmed.bytes), exports: trimmed.exports })
@@ -176,6 +190,10 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| fs::write(&draft, bytes))
         .and_then(|()| fs::rename(&draft, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn contains(module: &[u8], path: &str) -> bool {
+    module.windows(path.len()).any(|window| window == path.as_bytes())
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -117,25 +117,21 @@ fn with_rust_src() -> Result<Toolchain> {
 }
 
 fn debian() -> Result<Toolchain> {
-    if let Ok(toolchain) = Toolchain::at(Path::new(DEBIAN_SYSROOT)) {
-        return Ok(Toolchain {
-            why: format!("Debian's, {}", toolchain.why),
-            is_active: false,
-            ..toolchain
-        });
-    }
-    if !command::can_install() {
-        bail!("Debian's packages are not installed, and only root can do so, with apt-get");
-    }
-    command::apt_install(&DEBIAN)?;
-    let version = Version::of(&Path::new(DEBIAN_SYSROOT).join("bin/rustc"))?;
-    command::apt_install(&[&format!("lld-{}", version.llvm)])?;
-    let toolchain = Toolchain::at(Path::new(DEBIAN_SYSROOT))?;
-    Ok(Toolchain {
-        why: format!("Debian's, {}, just installed", toolchain.why),
-        is_active: false,
-        ..toolchain
-    })
+    let sysroot = Path::new(DEBIAN_SYSROOT);
+    let (toolchain, when) = match Toolchain::at(sysroot) {
+        Ok(toolchain) => (toolchain, ""),
+        Err(reason) if !command::can_install() => {
+            return Err(reason.context("Debian's cannot be installed but by root with apt-get"));
+        }
+        Err(_) => {
+            command::apt_install(&DEBIAN)?;
+            let version = Version::of(&sysroot.join("bin/rustc"))?;
+            command::apt_install(&[&format!("lld-{}", version.llvm)])?;
+            (Toolchain::at(sysroot)?, ", just installed")
+        }
+    };
+    let why = format!("Debian's, {}{when}", toolchain.why);
+    Ok(Toolchain { why, is_active: false, ..toolchain })
 }
 
 fn active_sysroot() -> Result<PathBuf> {
