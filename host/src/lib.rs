@@ -6,11 +6,14 @@
 //! here: every sum is the core's.
 //!
 //! - [`config`]: what the operator set
+//! - [`policy_file`]: policies as files; [`check`]: what one means, in plain words
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 
+pub mod check;
 pub mod config;
 pub mod logs;
+pub mod policy_file;
 pub mod secret;
 pub mod service;

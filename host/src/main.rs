@@ -1,9 +1,10 @@
 //! Arguments → configuration → run; exit codes.
 //!
-//! 0: ended as it was told to · 64: wrong usage · 78: wrong configuration · 1: anything else.
+//! 0: ended as it was told to · 64: wrong usage · 78: wrong configuration · 1: anything else,
+//! a policy that cannot be used among it.
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// `EX_USAGE` of sysexits.h.
@@ -27,11 +28,17 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Tell what a policy file means, or what is wrong with it
+    Check {
+        /// The policy: YAML, or JSON if its name ends in .json
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { command: Command::Serve { config } }) => serve(config),
+        Ok(Arguments { command: Command::Check { file } }) => check(&file),
         Err(asked) if !asked.use_stderr() => {
             print!("{asked}");
             ExitCode::SUCCESS
@@ -64,5 +71,14 @@ fn serve(file: Option<PathBuf>) -> ExitCode {
             eprintln!("tidegate: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    match tidegate::check::run(file, &mut out, &mut err) {
+        Ok(true) => ExitCode::SUCCESS,
+        // A reader that went away (`| head`) has seen what it wanted, but not all.
+        Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }

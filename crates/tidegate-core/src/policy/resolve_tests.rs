@@ -169,20 +169,20 @@ fn claims_and_metadata_are_properties() {
     assert_eq!(
         policy.wants,
         [
-            path(&["metadata", "filter_metadata", jwt, "payload", "sub"]),
             path(&["metadata", "filter_metadata", jwt, "payload", "realm", "tier"]),
+            path(&["metadata", "filter_metadata", jwt, "payload", "sub"]),
             path(&["metadata", "filter_metadata", "ns", "a", "b"]),
             path(&["metadata", "filter_metadata", jwt, "payload", "realm", "https://x.io/tenant"]),
         ]
     );
-    let parts = [0, 3, 2].map(|id| KeyPart::Property(WantId(id)));
+    let parts = [1, 3, 2].map(|id| KeyPart::Property(WantId(id)));
     assert_eq!(limit.key, parts);
     let subject = |id| Subject::Property(WantId(id));
     assert_eq!(
         limit.when,
         Matcher::All(vec![
-            Matcher::Present { subject: subject(0), present: true },
-            Matcher::Test { subject: subject(1), patterns: vec![Pattern::Prefix("gold".into())] },
+            Matcher::Test { subject: subject(0), patterns: vec![Pattern::Prefix("gold".into())] },
+            Matcher::Present { subject: subject(1), present: true },
             Matcher::Test { subject: subject(2), patterns: vec![Pattern::Exact("x".into())] },
         ])
     );

@@ -170,7 +170,8 @@ impl Resolver {
         Some(())
     }
 
-    /// The fields of a map whose names are the document's own.
+    /// The fields of a map whose names are the document's own, by name: maps have no order,
+    /// and what writes JSON or a protobuf in between may change it.
     pub(super) fn entries<'s>(
         &mut self,
         spot: &'s Spot<'s>,
@@ -180,8 +181,12 @@ impl Resolver {
             self.wrong(spot, format_args!("{wanted}"));
             return None;
         };
-        let distinct = self.distinct(spot, fields)?;
-        Some(distinct.into_iter().map(|field| (&*field.name, spot.held_by(field))).collect())
+        let mut entries: Vec<(&str, Spot<'_>)> = Vec::new();
+        for field in self.distinct(spot, fields)? {
+            let later = entries.iter().position(|(name, _)| **name > *field.name);
+            entries.insert(later.unwrap_or(entries.len()), (&field.name, spot.held_by(field)));
+        }
+        Some(entries)
     }
 
     /// The fields of a map without those that repeat a name, which are told.
@@ -320,10 +325,8 @@ impl Resolver {
     /// header, cookie or property path can hold.
     pub(super) fn text<'s>(&mut self, spot: &Spot<'s>, wanted: &str) -> Option<&'s str> {
         let Some(text) = spot.text() else {
-            let quote = matches!(
-                spot.node.value,
-                Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) | Value::Null
-            );
+            let quote =
+                matches!(spot.node.value, Value::Bool(_) | Value::Whole(_) | Value::Fraction(_));
             let hint = quote.then(|| "put it in quotes to make it a text".into());
             self.wrong_found(spot, &found(spot.node), format_args!("{wanted}"), hint);
             return None;
@@ -358,7 +361,8 @@ impl Resolver {
         }
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
         let meant: String = text.to_ascii_lowercase().chars().map(plain).collect();
-        let hint = spelling::is_name(&meant).then(|| format!("write {meant}"));
+        let meant = meant.trim_matches('-');
+        let hint = spelling::is_name(meant).then(|| format!("write {meant}"));
         let wanted = format_args!("a name: 1 to {NAME_BYTES_MAX} of a-z, 0-9, _ and -");
         self.wrong_found(spot, &found(spot.node), wanted, hint);
         None
