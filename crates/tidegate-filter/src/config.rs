@@ -45,7 +45,7 @@ pub(crate) fn read(size: usize) -> Option<Policy> {
     let policy = resolved.policy?;
     if policy.headers.on_allow && !cfg!(feature = "standing") {
         refuse(
-            "headers.on: found \"always\", wanted \"denied\": this build of the filter does not \
+            "headers.send: found \"always\", wanted \"denied\": this build of the filter does not \
              look at responses\n  hint: use tidegate-standing.wasm",
         );
         return None;

@@ -54,7 +54,11 @@ impl Local {
             })
             .unwrap_or((old, Err(CONFLICTED)));
         self.stock.record(applied, chunk, outcome, now);
-        outcome
+        // What this worker now holds ahead is still there for the client.
+        outcome.map(|standing| Standing {
+            remaining: standing.remaining.saturating_add(chunk.left),
+            ..standing
+        })
     }
 
     /// As [`Local::take`], but a key that was never seen starts with nothing, and no stock is kept.

@@ -1,0 +1,182 @@
+//! Global limits: one ask, one answer, and what happens without one.
+
+use crate::proxy::{Process, Request, Worker, limits};
+use serde_json::json;
+use tidegate_core::ask::{Answer, Ask, MemoryStore, Reply, Unreachable};
+use tidegate_core::gate::{Step, Ticket, WAITING_MAX};
+use tidegate_core::time::Span;
+use tidegate_core::verdict::{Reason, Verdict};
+
+fn asked(worker: &mut Worker, request: &Request) -> (Ticket, Ask) {
+    match worker.step(request) {
+        Step::Ask(ticket, ask) => (ticket, ask),
+        Step::Answer(verdict) => panic!("answered {verdict:?}"),
+    }
+}
+
+fn reply(worker: &mut Worker, ticket: Ticket, reply: Result<Reply, Unreachable>) -> Verdict {
+    worker.gate.on_reply(&mut worker.process, ticket, reply).unwrap()
+}
+
+/// One request all the way, with this store.
+fn admits(worker: &mut Worker, store: &mut MemoryStore, request: &Request) -> bool {
+    let (ticket, ask) = asked(worker, request);
+    let answer = store.answer(worker.process.now(), &ask);
+    matches!(reply(worker, ticket, Ok(answer)), Verdict::Allow(_))
+}
+
+fn away(on_error: &str, rate: &str) -> Worker {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": rate, "on_error": on_error }
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let (ticket, _) = asked(&mut worker, &Request::new());
+    let _ = reply(&mut worker, ticket, Err(Unreachable));
+    worker
+}
+
+#[test]
+fn proxies_share_one_budget() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "key": [{ "header": "x-key" }], "rate": "10/1m" }
+    ]));
+    let mut store = MemoryStore::new(1_000);
+    let mut proxies = [Process::default().worker(&policy), Process::default().worker(&policy)];
+    let request = Request::key("k");
+    let admitted = (0..40).filter(|at| admits(&mut proxies[at % 2], &mut store, &request)).count();
+    assert_eq!(admitted, 10);
+}
+
+#[test]
+fn all_global_limits_of_a_request_go_in_one_ask() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": "10/1m" },
+        { "name": "here", "rate": "10/1m" },
+        { "name": "b", "scope": "global", "exact": true, "rate": "10/1m", "algorithm": "sliding_window" },
+    ]));
+    let (_, ask) = asked(&mut Process::default().worker(&policy), &Request::new());
+    assert_eq!(ask.items.len(), 2);
+    assert_ne!(ask.items[0].key, ask.items[1].key);
+}
+
+#[test]
+fn a_local_refusal_is_not_even_asked_about() {
+    let policy = limits(json!([
+        { "name": "g", "scope": "global", "exact": true, "rate": "10/1m" },
+        { "name": "here", "rate": "1/1d" },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    asked(&mut worker, &Request::new());
+    assert_eq!(worker.denial(&Request::new()).limit.0, 1);
+}
+
+#[test]
+fn what_the_store_refuses_goes_back_to_local_limits() {
+    let policy = limits(json!([
+        { "name": "here", "rate": "2/1d" },
+        { "name": "g", "scope": "global", "exact": true, "rate": "1/1d" },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let mut store = MemoryStore::new(100);
+    assert!(admits(&mut worker, &mut store, &Request::new()));
+    for _ in 0..5 {
+        assert!(
+            !admits(&mut worker, &mut store, &Request::new()),
+            "refused by the store each time"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_dies_waiting_leaves_nothing_behind() {
+    let policy = limits(json!([
+        { "name": "here", "rate": "1/1d" },
+        { "name": "g", "scope": "global", "exact": true, "rate": "9/1d" },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let (ticket, _) = asked(&mut worker, &Request::new());
+    assert!(worker.gate.is_asking());
+    worker.gate.on_gone(&mut worker.process, ticket);
+    assert!(!worker.gate.is_asking());
+    asked(&mut worker, &Request::new());
+    assert!(worker.gate.on_reply(&mut worker.process, ticket, Err(Unreachable)).is_none());
+}
+
+#[test]
+fn closed_refuses_with_503_while_the_store_is_away() {
+    let mut worker = away("closed", "10/1m");
+    let denial = worker.denial(&Request::new());
+    assert_eq!((denial.reason, denial.retry_after), (Reason::StoreAway, None));
+}
+
+#[test]
+fn open_lets_requests_through_while_the_store_is_away() {
+    assert_eq!(away("open", "10/1m").admitted(&Request::new(), 100), 100);
+}
+
+#[test]
+fn a_local_share_starts_empty_and_refills_at_its_rate() {
+    let mut worker = away("local_share", "60/1m");
+    assert_eq!(worker.admitted(&Request::new(), 10), 0, "what it had before is not granted again");
+    worker.process.pass(Span::from_secs(5));
+    assert_eq!(worker.admitted(&Request::new(), 100), 5, "alone, it is the whole fleet");
+}
+
+#[test]
+fn a_share_is_what_the_store_last_said() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": "60/1m" }
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let (ticket, ask) = asked(&mut worker, &Request::new());
+    let mut told = MemoryStore::new(8).answer(worker.process.now(), &ask);
+    told.answers[0] = Answer { share_ppm: 250_000, ..told.answers[0] };
+    let _ = reply(&mut worker, ticket, Ok(told));
+    let (ticket, _) = asked(&mut worker, &Request::new());
+    let _ = reply(&mut worker, ticket, Err(Unreachable));
+    worker.process.pass(Span::from_secs(40));
+    assert_eq!(worker.admitted(&Request::new(), 100), 10);
+}
+
+#[test]
+fn nobody_waits_for_a_store_that_is_known_to_be_away() {
+    let mut worker = away("open", "10/1m");
+    assert!(worker.gate.is_store_away());
+    assert!(worker.admits(&Request::new()), "without asking");
+    assert!(!worker.tick(), "too soon to probe");
+    worker.process.pass(Span::from_millis(100));
+    assert!(worker.tick());
+    assert!(!worker.tick(), "one probe at a time");
+    worker.gate.on_probe(&mut worker.process, true);
+    asked(&mut worker, &Request::new());
+}
+
+#[test]
+fn waiting_requests_are_bounded() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": "10/1m", "on_error": "open" }
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    for _ in 0..WAITING_MAX {
+        asked(&mut worker, &Request::new());
+    }
+    assert!(worker.admits(&Request::new()));
+}
+
+#[test]
+fn a_global_shadow_is_asked_about_without_holding_anybody() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": "1/1d", "shadow": true }
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let mut store = MemoryStore::new(8);
+    for _ in 0..3 {
+        assert!(worker.admits(&Request::new()));
+        for (ticket, ask) in worker.gate.take_shadows() {
+            let answer = store.answer(worker.process.now(), &ask);
+            assert!(worker.gate.on_reply(&mut worker.process, ticket, Ok(answer)).is_none());
+        }
+    }
+    let tally = worker.gate.take_tallies().next().unwrap().1;
+    assert_eq!((tally.allowed, tally.shadowed), (1, 2));
+}

@@ -1,0 +1,9 @@
+//! What the gate promises, driven as a proxy drives it: several workers, each with a gate of
+//! its own, over one piece of shared memory and one clock.
+
+mod global;
+mod keys;
+mod local;
+mod proxy;
+mod response;
+mod rules;

@@ -1,0 +1,163 @@
+//! A proxy process without a proxy: workers, shared memory, a clock that a test moves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use tidegate_core::facts::{Facts, Want, WantId};
+use tidegate_core::gate::{Gate, Ground, Step};
+use tidegate_core::policy::Policy;
+use tidegate_core::policy::resolve::resolve;
+use tidegate_core::policy::text::Document;
+use tidegate_core::table::{Conflict, SET_BYTES, Slots};
+use tidegate_core::time::{Instant, Span};
+use tidegate_core::verdict::{Denial, Verdict};
+
+/// Reads a policy, which must be free of errors.
+pub(crate) fn policy(json: serde_json::Value) -> Policy {
+    let document: Document = serde_json::from_value(json).unwrap();
+    let resolved = resolve(&document);
+    resolved.policy.unwrap_or_else(|| panic!("{:#?}", resolved.diagnostics))
+}
+
+/// Reads a policy of these limits.
+pub(crate) fn limits(limits: serde_json::Value) -> Policy {
+    policy(serde_json::json!({
+        "tidegate": 1, "domain": "shop", "limits": limits, "host": { "cluster": "host" }
+    }))
+}
+
+/// What all workers of a process share.
+#[derive(Clone, Default)]
+pub(crate) struct Process {
+    sets: Rc<RefCell<HashMap<u32, (Vec<u8>, u32)>>>,
+    now: Rc<Cell<u64>>,
+    pub(crate) loads: Rc<Cell<u64>>,
+    pub(crate) clock_reads: Rc<Cell<u64>>,
+    /// How many of the next stores meet a change by somebody else.
+    pub(crate) conflicts: Rc<Cell<u64>>,
+}
+
+pub(crate) struct Worker {
+    pub(crate) gate: Gate,
+    pub(crate) process: Process,
+}
+
+/// A request: header fields, properties by their path, and the client's address.
+#[derive(Clone, Default)]
+pub(crate) struct Request(HashMap<String, Vec<u8>>);
+
+impl Process {
+    pub(crate) fn worker(&self, policy: &Policy) -> Worker {
+        Worker { gate: Gate::new(policy.clone(), &[7; 16]), process: self.clone() }
+    }
+
+    pub(crate) fn workers(&self, policy: &Policy, count: usize) -> Vec<Worker> {
+        (0..count).map(|_| self.worker(policy)).collect()
+    }
+
+    pub(crate) fn pass(&self, span: Span) {
+        self.now.set(self.now.get() + span.0);
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant(self.now.get())
+    }
+}
+
+impl Worker {
+    pub(crate) fn step(&mut self, request: &Request) -> Step {
+        self.gate.on_request(&mut self.process, &mut request.clone())
+    }
+
+    /// The verdict of a request that must not need the store.
+    pub(crate) fn verdict(&mut self, request: &Request) -> Verdict {
+        match self.step(request) {
+            Step::Answer(verdict) => verdict,
+            Step::Ask(..) => panic!("asked the store"),
+        }
+    }
+
+    pub(crate) fn admits(&mut self, request: &Request) -> bool {
+        matches!(self.verdict(request), Verdict::Allow(_))
+    }
+
+    pub(crate) fn denial(&mut self, request: &Request) -> Denial {
+        match self.verdict(request) {
+            Verdict::Deny(denial) => denial,
+            Verdict::Allow(_) => panic!("let through"),
+        }
+    }
+
+    /// How many of `count` such requests are let through.
+    pub(crate) fn admitted(&mut self, request: &Request, count: u32) -> u32 {
+        (0..count).map(|_| u32::from(self.admits(request))).sum()
+    }
+
+    pub(crate) fn tick(&mut self) -> bool {
+        self.gate.on_tick(&mut self.process)
+    }
+}
+
+impl Request {
+    pub(crate) fn new() -> Self {
+        Self::default().with(":method", "GET").with(":path", "/").with("address", "192.0.2.1:4711")
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.0.insert(name.into(), value.as_ref().into());
+        self
+    }
+
+    pub(crate) fn key(value: &str) -> Self {
+        Self::new().with("x-key", value)
+    }
+}
+
+impl Facts for Request {
+    fn read(&mut self, _: WantId, want: &Want) -> Option<&[u8]> {
+        let name = match want {
+            Want::Header(name) => name.to_string(),
+            Want::ClientAddress => "address".into(),
+            Want::Route => "route".into(),
+            Want::Property(path) => path.join("/"),
+        };
+        self.0.get(&name).map(Vec::as_slice)
+    }
+}
+
+impl Slots for Process {
+    fn load(&mut self, set: u32, into: &mut [u8; SET_BYTES]) -> u32 {
+        self.loads.set(self.loads.get() + 1);
+        match self.sets.borrow().get(&set) {
+            Some((bytes, version)) => {
+                into.copy_from_slice(bytes);
+                *version
+            }
+            None => {
+                into.fill(0);
+                0
+            }
+        }
+    }
+
+    fn store(&mut self, set: u32, bytes: &[u8; SET_BYTES], version: u32) -> Result<(), Conflict> {
+        if self.conflicts.get() > 0 {
+            self.conflicts.set(self.conflicts.get() - 1);
+            return Err(Conflict);
+        }
+        let mut sets = self.sets.borrow_mut();
+        let current = sets.get(&set).map_or(0, |(_, version)| *version);
+        if current != version {
+            return Err(Conflict);
+        }
+        sets.insert(set, (bytes.to_vec(), version + 1));
+        Ok(())
+    }
+}
+
+impl Ground for Process {
+    fn now(&mut self) -> Instant {
+        self.clock_reads.set(self.clock_reads.get() + 1);
+        Process::now(self)
+    }
+}
