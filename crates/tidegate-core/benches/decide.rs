@@ -79,7 +79,7 @@ fn take_through_a_set(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
 }
 
 /// The same, over a table of 65,536 keys in 6 MB, each request on another of 60,000 keys.
-#[divan::bench(args = ALGORITHMS)]
+#[divan::bench(args = ALGORITHMS, sample_size = 1_000)]
 fn take_through_a_table(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let (quota, table, mut clock) = (quota(algorithm), Table::new(65_536), clock());
     let mut sets = vec![Set::empty(); table.sets() as usize];
@@ -95,7 +95,7 @@ fn take_through_a_table(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     });
 }
 
-#[divan::bench(args = [1, 4, 16])]
+#[divan::bench(args = [1, 4, 16], sample_size = 1_000)]
 fn answer_from_memory(bencher: Bencher<'_, '_>, items: u64) {
     let (mut store, mut clock, ask) = (MemoryStore::new(65_536), clock(), ask(items));
     bencher.bench_local(|| store.answer(clock(), black_box(&ask)));

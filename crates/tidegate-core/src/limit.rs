@@ -14,7 +14,7 @@
 //!            c > room            → Wait, admits_at(c) − now      (state unchanged)
 //!            else                → add(c)
 //! remaining = room
-//! reset    = after add(room): admits_at(1) − now, or 0 if that is past
+//! reset    = admits_at(1) − now, as it would be after add(room)
 //! ```
 //!
 //! `admits_at(c)` is the first tick at which `c` would be admitted if nobody else came.
@@ -262,6 +262,7 @@ impl Quota {
     }
 
     /// Charges `cost` to a copy of the state.
+    #[inline]
     fn charge<A: Account>(
         &self,
         state: &State,
@@ -274,15 +275,15 @@ impl Quota {
         let mut account = A::open(self, state, now);
         let room = account.room(self);
         if cost > room {
-            return Err(self.refusal(account, now, room, cost));
+            return Err(self.refusal(&account, now, room, cost));
         }
         account.add(self, cost);
-        let standing = self.standing_of(account.clone(), now, room - cost);
+        let standing = self.standing_of(&account, now, room - cost);
         Ok((account, standing))
     }
 
-    fn refusal<A: Account>(&self, account: A, now: Instant, room: u32, cost: u32) -> Refused {
-        let wait = self.until(account.admits_at(self, cost), now);
+    fn refusal<A: Account>(&self, account: &A, now: Instant, room: u32, cost: u32) -> Refused {
+        let wait = self.until(account.admits_at(self, 0, cost), now);
         Refused::Wait { wait, standing: self.standing_of(account, now, room) }
     }
 
@@ -294,13 +295,11 @@ impl Quota {
 
     fn stands<A: Account>(&self, state: &State, now: Instant) -> Standing {
         let account = A::open(self, state, now);
-        let room = account.room(self);
-        self.standing_of(account, now, room)
+        self.standing_of(&account, now, account.room(self))
     }
 
-    fn standing_of<A: Account>(&self, mut account: A, now: Instant, room: u32) -> Standing {
-        account.add(self, room);
-        Standing { remaining: room, reset: self.until(account.admits_at(self, 1), now) }
+    fn standing_of<A: Account>(&self, account: &A, now: Instant, room: u32) -> Standing {
+        Standing { remaining: room, reset: self.until(account.admits_at(self, room, 1), now) }
     }
 
     /// The time from `now` to a tick; zero if that is past.
@@ -353,14 +352,15 @@ impl Weight {
 }
 
 /// The state of one key, unpacked by one algorithm, as it is at one moment.
-trait Account: Clone {
+trait Account {
     /// Reads a state under `quota` at `now`, whichever quota it was written under.
     fn open(quota: &Quota, state: &State, now: Instant) -> Self;
     /// Whole units that would be admitted now.
     fn room(&self, quota: &Quota) -> u32;
-    /// The first tick at which `cost`, more than there is room for but no more than the
-    /// burst, would be admitted.
-    fn admits_at(&self, quota: &Quota, cost: u32) -> u64;
+    /// The first tick at which `cost` would be admitted if `taken`, for which there is
+    /// room, were taken now. Together they are more than there is room for; `cost` alone
+    /// is at most the burst.
+    fn admits_at(&self, quota: &Quota, taken: u32, cost: u32) -> u64;
     /// Charges `cost`, for which there is room.
     fn add(&mut self, quota: &Quota, cost: u32);
     /// Takes back a charge that was made at `now`.

@@ -34,7 +34,6 @@ pub(super) fn used(state: &State, now: Instant) -> u32 {
 }
 
 /// A state, unpacked.
-#[derive(Clone)]
 pub(super) struct Counter {
     tick: Tick,
     /// Ticks in one window.
@@ -70,15 +69,15 @@ impl Account for Counter {
         u32::try_from(room.saturating_sub(self.carried())).unwrap_or(u32::MAX)
     }
 
-    fn admits_at(&self, quota: &Quota, cost: u32) -> u64 {
+    fn admits_at(&self, quota: &Quota, taken: u32, cost: u32) -> u64 {
         // In the current window as the last one fades, or in the next as this one does.
-        let taken = u64::from(self.cur) + u64::from(cost);
-        let count = u64::from(quota.count());
-        let (start, fading, room) = match count.checked_sub(taken) {
-            Some(room) => (self.id, self.prev, room),
-            None => (self.id.saturating_add(1), self.cur, count.saturating_sub(cost.into())),
+        let cur = u64::from(self.cur) + u64::from(taken);
+        let rest = u64::from(quota.count()).saturating_sub(cost.into());
+        let (start, fading, room) = match rest.checked_sub(cur) {
+            Some(room) => (self.id, self.prev.into(), room),
+            None => (self.id.saturating_add(1), cur, rest),
         };
-        let weight = (room * self.window).checked_div(fading.into()).unwrap_or(self.window);
+        let weight = (room * self.window).checked_div(fading).unwrap_or(self.window);
         start.saturating_mul(self.window).saturating_add(self.window.saturating_sub(weight))
     }
 

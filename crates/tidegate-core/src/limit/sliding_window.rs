@@ -39,7 +39,6 @@ pub(super) fn used(state: &State, now: Instant) -> u32 {
 }
 
 /// A state, unpacked.
-#[derive(Clone)]
 pub(super) struct Ring {
     /// Ticks that one sub-counter covers.
     width: u64,
@@ -52,16 +51,11 @@ pub(super) struct Ring {
 impl Account for Ring {
     fn open(quota: &Quota, state: &State, now: Instant) -> Self {
         let width = (quota.period_ticks() / SUB_COUNTERS as u64).max(1);
-        let now_tick = quota.tick().of(now);
-        let mut ring = match Self::load(state) {
-            Some(ring) if ring.width == width => ring,
-            Some(ring) => ring.at_width(width, now_tick),
-            None => {
-                let mut ring = Self { width, newest: now_tick / width, counts: [0; KEPT] };
-                ring.count_at(ring.newest, super::used(state, now));
-                ring
-            }
-        };
+        let now_tick = Tick::Micro.of(now);
+        let mut ring = Self::read(state);
+        if !state.is_of(Algorithm::SlidingWindow, Tick::Micro) || ring.width != width {
+            ring = Self::adopted(width, state, now);
+        }
         ring.advance(now_tick);
         ring
     }
@@ -71,14 +65,16 @@ impl Account for Ring {
         u32::try_from(room).unwrap_or(u32::MAX)
     }
 
-    fn admits_at(&self, quota: &Quota, cost: u32) -> u64 {
-        let mut above = (self.counted() + u64::from(cost)).saturating_sub(quota.count().into());
+    fn admits_at(&self, quota: &Quota, taken: u32, cost: u32) -> u64 {
+        let wanted = self.counted() + u64::from(taken) + u64::from(cost);
+        let mut above = wanted.saturating_sub(quota.count().into());
         for (age, count) in self.counts.iter().enumerate().rev() {
             above = above.saturating_sub(u64::from(*count));
             if above == 0 {
                 return self.leaves_at(age);
             }
         }
+        // It takes some of what was taken now.
         self.leaves_at(0)
     }
 
@@ -121,15 +117,30 @@ impl Account for Ring {
 }
 
 impl Ring {
-    fn load(state: &State) -> Option<Self> {
-        if state.algorithm() != Some(Algorithm::SlidingWindow) {
-            return None;
-        }
+    #[inline]
+    fn read(state: &State) -> Self {
         let mut ring = Self { newest: state.u64(48), width: state.u64(56), counts: [0; KEPT] };
         for (count, at) in ring.counts.iter_mut().zip((4..).step_by(4)) {
             *count = state.u32(at);
         }
-        (ring.width > 0).then_some(ring)
+        ring
+    }
+
+    /// The ring of a state, whatever its quota; `None` for bytes that no ring wrote.
+    fn load(state: &State) -> Option<Self> {
+        let ring = Self::read(state);
+        let is_ring = state.algorithm() == Some(Algorithm::SlidingWindow);
+        (is_ring && ring.width > 0).then_some(ring)
+    }
+
+    #[cold]
+    fn adopted(width: u64, state: &State, now: Instant) -> Self {
+        let now_tick = Tick::Micro.of(now);
+        Self::load(state).map(|ring| ring.at_width(width, now_tick)).unwrap_or_else(|| {
+            let mut ring = Self { width, newest: now_tick / width, counts: [0; KEPT] };
+            ring.count_at(ring.newest, super::used(state, now));
+            ring
+        })
     }
 
     /// The same use, in sub-counters of another width.

@@ -33,18 +33,13 @@ impl State {
 
     pub(super) fn new(algorithm: Algorithm, tick: Tick) -> Self {
         let mut state = Self::default();
-        let code = match algorithm {
-            Algorithm::TokenBucket => 1,
-            Algorithm::SlidingWindow => 2,
-            Algorithm::SlidingCounter => 3,
-        };
-        let grain = match tick {
-            Tick::Micro => 1,
-            Tick::Milli => 2,
-            Tick::Second => 3,
-        };
-        field::set(&mut state.0, 0, [code, grain]);
+        field::set(&mut state.0, 0, codes(algorithm, tick));
         state
+    }
+
+    /// Whether it was written by this algorithm in this tick.
+    pub(super) fn is_of(&self, algorithm: Algorithm, tick: Tick) -> bool {
+        field::get(&self.0, 0) == codes(algorithm, tick)
     }
 
     pub(super) fn algorithm(&self) -> Option<Algorithm> {
@@ -80,4 +75,19 @@ impl State {
     pub(super) fn set_u64(&mut self, at: usize, value: u64) {
         field::set(&mut self.0, at, value.to_le_bytes());
     }
+}
+
+/// Bytes 0 and 1 of a state.
+const fn codes(algorithm: Algorithm, tick: Tick) -> [u8; 2] {
+    let algorithm = match algorithm {
+        Algorithm::TokenBucket => 1,
+        Algorithm::SlidingWindow => 2,
+        Algorithm::SlidingCounter => 3,
+    };
+    let tick = match tick {
+        Tick::Micro => 1,
+        Tick::Milli => 2,
+        Tick::Second => 3,
+    };
+    [algorithm, tick]
 }

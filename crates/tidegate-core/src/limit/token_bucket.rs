@@ -93,7 +93,7 @@ pub fn draw(
         let refused = if cost > quota.burst() {
             Refused::Never
         } else {
-            quota.refusal(bucket, now, room, cost)
+            quota.refusal(&bucket, now, room, cost)
         };
         return (Chunk::default(), Err(refused));
     }
@@ -105,7 +105,7 @@ pub fn draw(
         *state = bucket.close();
     }
     let chunk = Chunk { epoch: bucket.epoch, granted, left: granted };
-    (chunk, Ok(quota.standing_of(bucket, now, room - cost - granted)))
+    (chunk, Ok(quota.standing_of(&bucket, now, room - cost - granted)))
 }
 
 /// See [`super::used`].
@@ -117,7 +117,6 @@ pub(super) fn used(state: &State, now: Instant) -> u32 {
 }
 
 /// A state, unpacked.
-#[derive(Clone)]
 pub(super) struct Bucket {
     tick: Tick,
     cell: u64,
@@ -134,10 +133,12 @@ pub(super) struct Bucket {
 }
 
 impl Account for Bucket {
+    #[inline]
     fn open(quota: &Quota, state: &State, now: Instant) -> Self {
-        let mut bucket = match Self::load(state) {
-            Some(bucket) if bucket.is_of(quota) => bucket,
-            other => Self::adopted(other, quota, state, now),
+        let mut bucket = if Self::is_of(quota, state) {
+            Self::read(state, quota.tick())
+        } else {
+            Self::adopted(quota, state, now)
         };
         bucket.backlog = bucket.backlog.min(full(quota));
         bucket.advance(quota.tick().of(now));
@@ -149,8 +150,9 @@ impl Account for Bucket {
         u32::try_from(units).unwrap_or(u32::MAX)
     }
 
-    fn admits_at(&self, quota: &Quota, cost: u32) -> u64 {
-        self.drains_to(full(quota).saturating_sub(u64::from(cost) * quota.cell()))
+    fn admits_at(&self, quota: &Quota, taken: u32, cost: u32) -> u64 {
+        let backlog = self.backlog + u64::from(taken) * quota.cell();
+        self.falls_to(full(quota).saturating_sub(u64::from(cost) * quota.cell()), backlog)
     }
 
     fn add(&mut self, quota: &Quota, cost: u32) {
@@ -164,9 +166,10 @@ impl Account for Bucket {
     }
 
     fn weight(&self, quota: &Quota) -> Weight {
-        Weight::new(self.backlog, full(quota), self.tick.begin(self.drains_to(0)))
+        Weight::new(self.backlog, full(quota), self.tick.begin(self.falls_to(0, self.backlog)))
     }
 
+    #[inline]
     fn close(&self) -> State {
         let mut state = State::new(Algorithm::TokenBucket, self.tick);
         state.set_u32(4, self.epoch);
@@ -181,12 +184,17 @@ impl Account for Bucket {
 }
 
 impl Bucket {
-    fn load(state: &State) -> Option<Self> {
-        if state.algorithm() != Some(Algorithm::TokenBucket) {
-            return None;
-        }
-        let bucket = Self {
-            tick: state.tick()?,
+    /// Whether a state was written under this cell, drain and tick.
+    fn is_of(quota: &Quota, state: &State) -> bool {
+        state.is_of(Algorithm::TokenBucket, quota.tick())
+            && state.u64(32) == quota.cell()
+            && state.u64(40) == quota.drain()
+    }
+
+    #[inline]
+    fn read(state: &State, tick: Tick) -> Self {
+        Self {
+            tick,
             cell: state.u64(32),
             drain: state.u64(40),
             backlog: state.u64(16),
@@ -194,20 +202,22 @@ impl Bucket {
             epoch: state.u32(4),
             out: state.u32(8),
             out_before: state.u32(12),
-        };
-        (bucket.cell > 0 && bucket.drain > 0).then_some(bucket)
+        }
     }
 
-    fn is_of(&self, quota: &Quota) -> bool {
-        self.cell == quota.cell() && self.drain == quota.drain() && self.tick == quota.tick()
+    /// The bucket of a state, whatever its quota; `None` for bytes that no bucket wrote.
+    fn load(state: &State) -> Option<Self> {
+        let bucket = Self::read(state, state.tick()?);
+        let is_bucket = state.algorithm() == Some(Algorithm::TokenBucket);
+        (is_bucket && bucket.cell > 0 && bucket.drain > 0).then_some(bucket)
     }
 
     /// The same use, counted in another quota's units; of a bucket, the time until now
     /// still drains at the old rate.
     #[cold]
-    fn adopted(bucket: Option<Self>, quota: &Quota, state: &State, now: Instant) -> Self {
+    fn adopted(quota: &Quota, state: &State, now: Instant) -> Self {
         let (tick, cell, drain) = (quota.tick(), quota.cell(), quota.drain());
-        let Some(mut old) = bucket else {
+        let Some(mut old) = Self::load(state) else {
             let backlog = u64::from(super::used(state, now)).saturating_mul(cell);
             let last = tick.of(now);
             return Self { tick, cell, drain, backlog, last, epoch: 0, out: 0, out_before: 0 };
@@ -231,26 +241,36 @@ impl Bucket {
     }
 
     /// Lets time pass until `now`; earlier than `last` is `last`.
+    #[inline]
     fn advance(&mut self, now: u64) {
         if now <= self.last {
             return;
         }
-        let drained = |amount: u64, from: u64| {
-            amount.saturating_sub(now.saturating_sub(from).saturating_mul(self.drain))
-        };
-        let mut backlog = drained(self.backlog, self.last);
+        let backlog = self.drained(self.backlog, self.last, now);
         if self.has_out() {
-            for (held, until) in self.floors() {
-                backlog = backlog.max(drained(held, until));
-            }
-        }
-        self.backlog = backlog;
-        self.last = now;
-        if self.has_out() {
-            self.enter_epoch();
+            self.advance_held(backlog, now);
+        } else {
+            self.backlog = backlog;
+            self.last = now;
         }
     }
 
+    fn advance_held(&mut self, mut backlog: u64, now: u64) {
+        for (held, until) in self.floors() {
+            backlog = backlog.max(self.drained(held, until, now));
+        }
+        self.backlog = backlog;
+        self.last = now;
+        self.enter_epoch();
+    }
+
+    /// What is left at `now` of an amount that began to drain at `from`.
+    #[inline]
+    fn drained(&self, amount: u64, from: u64, now: u64) -> u64 {
+        amount.saturating_sub(now.saturating_sub(from).saturating_mul(self.drain))
+    }
+
+    #[inline]
     fn has_out(&self) -> bool {
         self.out > 0 || self.out_before > 0
     }
@@ -284,13 +304,15 @@ impl Bucket {
         u64::from(units).saturating_mul(self.cell).min(self.backlog)
     }
 
-    /// The first tick at which the backlog is at most `target`; past if it is already.
-    fn drains_to(&self, target: u64) -> u64 {
+    /// The first tick at which a backlog that is now so large is at most `target`; past if
+    /// it is already.
+    #[inline]
+    fn falls_to(&self, target: u64, backlog: u64) -> u64 {
         let falls = |amount: u64, from: u64| match amount.saturating_sub(target) {
             0 => 0,
             above => from.saturating_add(above.div_ceil(self.drain)),
         };
-        let mut at = falls(self.backlog, self.last);
+        let mut at = falls(backlog, self.last);
         if self.has_out() {
             for (held, until) in self.floors() {
                 at = at.max(falls(held, until));
