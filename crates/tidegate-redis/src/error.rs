@@ -1,28 +1,140 @@
-//! Why there is no answer.
+//! Why there is no answer, and the one thing that matters about it: whether it was charged.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// Why an ask got no answer.
+/// Why an ask got no answer. The cause, where there is one, is its `source()`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no connection now. Nothing was sent.
     Away,
+    /// More asks wait than can be sent in time. Nothing was sent.
+    Busy,
+    /// It was sent and no reply came in time or at all. It may have been charged, and counts so.
+    Unknown(Arc<redis::RedisError>),
+    /// The server refused it before it ran. Nothing was charged.
+    Refused(Refusal, Arc<redis::RedisError>),
+    /// The reply is none that our script gives. It may have been charged.
+    Garbled(&'static str),
+}
+
+/// Why a server refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It does not have the script (any more).
+    NoScript,
+    /// It reads its data from disk.
+    Loading,
+    /// It is a replica: we are at the wrong server.
+    ReadOnly,
+    /// It does not let us in, or not do this.
+    NotAllowed,
+    /// It is out of memory.
+    OutOfMemory,
+    /// It cannot save, or lacks replicas, and takes no writes.
+    NoWrites,
+    /// Another script runs too long.
+    Blocked,
+    /// It is part of a cluster, which is not served.
+    Cluster,
+    /// Something else; the source says what.
+    Other,
 }
 
 impl Error {
+    /// Whether the ask may have been charged. If not, it may be asked again.
+    pub const fn may_have_run(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Garbled(_))
+    }
+
     /// A short name, for metrics: one of a fixed few.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Away => "away",
+            Self::Busy => "busy",
+            Self::Unknown(_) => "unknown_outcome",
+            Self::Garbled(_) => "garbled",
+            Self::Refused(refusal, _) => refusal.kind(),
         }
+    }
+
+    pub(crate) fn of(error: redis::RedisError) -> Self {
+        match Refusal::of(&error) {
+            Some(refusal) => Self::Refused(refusal, Arc::new(error)),
+            None => Self::Unknown(Arc::new(error)),
+        }
+    }
+}
+
+impl Refusal {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::NoScript => "no_script",
+            Self::Loading => "loading",
+            Self::ReadOnly => "read_only",
+            Self::NotAllowed => "not_allowed",
+            Self::OutOfMemory => "out_of_memory",
+            Self::NoWrites => "no_writes",
+            Self::Blocked => "blocked",
+            Self::Cluster => "cluster",
+            Self::Other => "refused",
+        }
+    }
+
+    /// Whether another connection is needed before any ask can be answered.
+    pub(crate) const fn wants_another_connection(self) -> bool {
+        matches!(self, Self::Loading | Self::ReadOnly | Self::NotAllowed)
+    }
+
+    /// What kind of refusal this is; `None` if it is no word of the server's at all.
+    fn of(error: &redis::RedisError) -> Option<Self> {
+        let code = match error.kind() {
+            redis::ErrorKind::AuthenticationFailed => return Some(Self::NotAllowed),
+            _ => error.code()?,
+        };
+        Some(Self::of_code(code).unwrap_or_else(|| {
+            // Before Redis 7 a script that could not write said so inside an ERR.
+            let nested = error.detail().and_then(|detail| {
+                detail.split_whitespace().find_map(|word| Self::of_code(word.strip_prefix('-')?))
+            });
+            nested.unwrap_or(Self::Other)
+        }))
+    }
+
+    fn of_code(code: &str) -> Option<Self> {
+        Some(match code {
+            "NOSCRIPT" => Self::NoScript,
+            "LOADING" => Self::Loading,
+            "READONLY" | "MASTERDOWN" => Self::ReadOnly,
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::NotAllowed,
+            "OOM" => Self::OutOfMemory,
+            "MISCONF" | "NOREPLICAS" => Self::NoWrites,
+            "BUSY" => Self::Blocked,
+            "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => Self::Cluster,
+            _ => return None,
+        })
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redis is away")
+        match self {
+            Self::Away => f.write_str("redis is away"),
+            Self::Busy => f.write_str("more asks than redis answers in time"),
+            Self::Unknown(_) => f.write_str("redis did not reply in time"),
+            Self::Garbled(what) => write!(f, "redis replied what our script never does: {what}"),
+            Self::Refused(refusal, _) => write!(f, "redis refused: {}", refusal.kind()),
+        }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unknown(source) | Self::Refused(_, source) => Some(source.as_ref()),
+            Self::Away | Self::Busy | Self::Garbled(_) => None,
+        }
+    }
+}

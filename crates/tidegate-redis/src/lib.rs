@@ -1,7 +1,25 @@
-//! Answers asks from a Redis server.
+//! Answers asks from a Redis server, to the bit as the memory store would.
+//!
+//! One ask is one call of one script (`scripts/take.lua`). Asks that arrive together go out
+//! in one pipelined round trip. No ask ever waits for a connection: while there is none, the
+//! answer is [`Error::Away`] at once, and a supervisor dials in the background. What may have
+//! run is never sent again.
+//!
+//! - `settings`: how to reach a server, and how long to wait for it
+//! - `store`: asks in, batches out
+//! - `link`: the connection and its supervisor
+//! - `script`: an ask as a call of the script, and its reply
+//! - `error`: why there is no answer, and whether it was charged
+//! - `stats`: what is counted
 
 mod error;
+mod link;
+mod script;
 mod settings;
+mod stats;
+mod store;
 
-pub use error::Error;
+pub use error::{Error, Refusal};
 pub use settings::{BadUrl, Credentials, Password, Settings};
+pub use stats::{BATCH_SIZES, Stats};
+pub use store::Store;

@@ -127,11 +127,7 @@ impl Settings {
 
 impl Password {
     /// The password as it is now.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read.
-    pub fn read(&self) -> io::Result<Option<String>> {
+    pub(crate) fn read(&self) -> io::Result<Option<String>> {
         match self {
             Self::None => Ok(None),
             Self::Text(text) => Ok(Some(text.clone())),

@@ -1,0 +1,317 @@
+-- Takes from n budgets, all or nothing. The Rust twin of every line here is
+-- MemoryStore::answer in tidegate-core's ask.rs, with limit.rs and limit/*.rs: same
+-- names, same order, and to the bit the same sums, because every quantity is a whole
+-- number below 2^53. Change both or neither; tests/contract.rs holds them together.
+--
+-- KEYS  one per item, tidegate:<limit>:{<key>}
+-- ARGV  1: now, in microseconds of any clock; 0 is this server's TIME
+--       2 ..: one per item, packed '<BBI4I4I4ddd': algorithm (1 token bucket, 2 sliding
+--       window, 3 sliding counter), tick (1 us, 2 ms, 3 s), cost, count, burst,
+--       period (ticks), cell, drain (units of backlog)
+-- reply four integers per item:
+--       outcome (0 admitted, 1 refused for now, 2 refused for good),
+--       remaining (units), reset (ticks), wait (ticks)
+--
+-- State, one string per key, by its first byte (anything else is a key never seen):
+--       1 '<BBdddd' tick, backlog, last (tick), cell, drain            34 bytes
+--       2 '<Bdd' newest, width (us), 11 x 'I4' counts, newest first    61 bytes
+--       3 '<BBddI4I4' tick, id, window (ticks), prev, cur              26 bytes
+-- It expires when it says the same as a key never seen, and SLACK_MS later, so that a
+-- clock set back by less than that forgives nothing. Only an admitted cost is written.
+
+local SLACK_MS = 10000
+local KEPT = 11 -- the ten parts of a period and the one that has just begun
+local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+
+local now_us = tonumber(ARGV[1])
+if now_us == 0 then
+  local time = redis.call('TIME') -- once: before Redis 7.2 it moves within a script
+  now_us = time[1] * 1000000 + time[2]
+end
+
+local function micros(tick) return 1000 ^ (tick - 1) end
+local function now_in(tick) return floor(now_us / micros(tick)) end
+
+local used -- by any state now, in whole units: what another algorithm starts from
+
+local function token_bucket()
+  local bucket = {}
+
+  local function load(state)
+    local _, tick, backlog, last, cell, drain = struct.unpack('<BBdddd', state)
+    return { tick = tick, backlog = backlog, last = last, cell = cell, drain = drain }
+  end
+
+  local function advance(b, now)
+    if now > b.last then
+      b.backlog = max(0, b.backlog - (now - b.last) * b.drain)
+      b.last = now
+    end
+  end
+
+  local function units(b) return ceil(b.backlog / b.cell) end
+
+  function bucket.used(state)
+    local b = load(state)
+    advance(b, now_in(b.tick))
+    return units(b)
+  end
+
+  function bucket.open(q, state)
+    local now, b = now_in(q.tick)
+    if state and state:byte() == 1 then
+      b = load(state)
+      if b.cell ~= q.cell or b.drain ~= q.drain or b.tick ~= q.tick then
+        -- Under another quota: the same use in its units; until now the old rate drained.
+        advance(b, now_in(b.tick))
+        b.backlog = units(b) * q.cell
+        b.last = ceil(b.last * micros(b.tick) / micros(q.tick))
+        b.tick, b.cell, b.drain = q.tick, q.cell, q.drain
+      end
+    else
+      b = { tick = q.tick, backlog = used(state) * q.cell, last = now, cell = q.cell, drain = q.drain }
+    end
+    b.full = q.burst * q.cell
+    b.backlog = min(b.backlog, b.full)
+    advance(b, now)
+    return b
+  end
+
+  local function drains_to(b, target)
+    local above = max(0, b.backlog - target)
+    if above == 0 then return 0 end
+    return b.last + ceil(above / b.drain)
+  end
+
+  function bucket.room(b) return floor((b.full - b.backlog) / b.cell) end
+  function bucket.admits_at(b, q, cost) return drains_to(b, max(0, b.full - cost * b.cell)) end
+  function bucket.add(b, cost) b.backlog = b.backlog + cost * b.cell end
+  function bucket.fresh_at(b) return drains_to(b, 0) end
+  function bucket.close(b) return struct.pack('<BBdddd', 1, b.tick, b.backlog, b.last, b.cell, b.drain) end
+  return bucket
+end
+
+local function sliding_window()
+  local ring = {}
+
+  local function load(state)
+    local _, newest, width, at = struct.unpack('<Bdd', state)
+    return { newest = newest, width = width, struct.unpack('<' .. ('I4'):rep(KEPT), state, at) }
+  end
+
+  local function empty(newest, width)
+    return { newest = newest, width = width, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  end
+
+  local function count_at(r, number, cost)
+    local age = max(0, r.newest - number)
+    if age < KEPT then r[age + 1] = r[age + 1] + cost end
+  end
+
+  local function advance(r, now)
+    local number = floor(now / r.width)
+    local passed = min(max(0, number - r.newest), KEPT)
+    if passed > 0 then
+      for age = KEPT, passed + 1, -1 do r[age] = r[age - passed] end
+      for age = 1, passed do r[age] = 0 end
+      r.newest = number
+    end
+  end
+
+  local function counted(r)
+    local sum = 0
+    for age = 1, KEPT do sum = sum + r[age] end
+    return sum
+  end
+
+  -- The same use in sub-counters of another width: each goes where the last moment that it
+  -- covers is counted.
+  local function at_width(old, width, now)
+    now = max(now, old.newest * old.width)
+    local r = empty(floor(now / width), width)
+    for age = 0, KEPT - 1 do
+      local last = max(0, max(0, old.newest + 1 - age) * old.width - 1)
+      count_at(r, floor(min(last, now) / width), old[age + 1])
+    end
+    return r
+  end
+
+  function ring.used(state)
+    local r = load(state)
+    advance(r, now_in(1))
+    return counted(r)
+  end
+
+  function ring.open(q, state)
+    local now, width, r = now_in(q.tick), max(1, floor(q.period / 10))
+    if state and state:byte() == 2 then
+      r = load(state)
+      if r.width ~= width then r = at_width(r, width, now) end
+    else
+      r = empty(floor(now / width), width)
+      r[1] = used(state)
+    end
+    advance(r, now)
+    return r
+  end
+
+  local function leaves_at(r, age) return (r.newest + KEPT - age) * r.width end
+
+  function ring.room(r, q) return max(0, q.count - counted(r)) end
+
+  function ring.admits_at(r, q, cost)
+    local above = max(0, counted(r) + cost - q.count)
+    for age = KEPT - 1, 0, -1 do
+      above = max(0, above - r[age + 1])
+      if above == 0 then return leaves_at(r, age) end
+    end
+    return leaves_at(r, 0)
+  end
+
+  function ring.add(r, cost) r[1] = r[1] + cost end
+
+  function ring.fresh_at(r)
+    for age = 0, KEPT - 1 do
+      if r[age + 1] > 0 then return leaves_at(r, age) end
+    end
+    return 0
+  end
+
+  function ring.close(r)
+    return struct.pack('<Bdd' .. ('I4'):rep(KEPT), 2, r.newest, r.width, unpack(r, 1, KEPT))
+  end
+  return ring
+end
+
+local function sliding_counter()
+  local counter = {}
+
+  local function load(state)
+    local _, tick, id, window, prev, cur = struct.unpack('<BBddI4I4', state)
+    return { tick = tick, id = id, window = window, prev = prev, cur = cur, elapsed = 0 }
+  end
+
+  local function advance(c, now)
+    local id = floor(now / c.window)
+    local passed = max(0, id - c.id)
+    if passed == 1 then
+      c.prev, c.cur = c.cur, 0
+    elseif passed > 1 then
+      c.prev, c.cur = 0, 0
+    end
+    c.id = max(c.id, id)
+    c.elapsed = max(0, now - c.id * c.window)
+  end
+
+  local function carried(c)
+    return ceil(c.prev * max(0, c.window - c.elapsed) / c.window)
+  end
+
+  function counter.used(state)
+    local c = load(state)
+    advance(c, now_in(c.tick))
+    return carried(c) + c.cur
+  end
+
+  function counter.open(q, state)
+    local now, window, c = now_in(q.tick), q.period
+    if state and state:byte() == 3 then c = load(state) end
+    if not c or c.window ~= window or c.tick ~= q.tick then
+      c = { tick = q.tick, id = floor(now / window), window = window, prev = 0, cur = used(state) }
+    end
+    advance(c, now)
+    c.prev, c.cur = min(c.prev, q.count), min(c.cur, q.count)
+    return c
+  end
+
+  function counter.room(c, q) return max(0, q.count - c.cur - carried(c)) end
+
+  function counter.admits_at(c, q, cost)
+    -- In the current window as the last one fades, or in the next as this one does.
+    local start, fading, room = c.id, c.prev, q.count - c.cur - cost
+    if room < 0 then start, fading, room = c.id + 1, c.cur, max(0, q.count - cost) end
+    local weight = c.window
+    if fading > 0 then weight = floor(room * c.window / fading) end
+    return start * c.window + max(0, c.window - weight)
+  end
+
+  function counter.add(c, cost) c.cur = c.cur + cost end
+
+  function counter.fresh_at(c)
+    if c.cur > 0 then return (c.id + 2) * c.window end
+    if c.prev > 0 then return (c.id + 1) * c.window end
+    return 0
+  end
+
+  function counter.close(c)
+    return struct.pack('<BBddI4I4', 3, c.tick, c.id, c.window, c.prev, c.cur)
+  end
+  return counter
+end
+
+-- Made when first needed: most asks need one of them.
+local makers, made = { token_bucket, sliding_window, sliding_counter }, {}
+local function algorithm(code)
+  if not made[code] then made[code] = makers[code]() end
+  return made[code]
+end
+
+used = function(state)
+  if not state then return 0 end
+  return algorithm(state:byte()).used(state)
+end
+
+local BYTES = { 34, 61, 26 }
+local quotas, states, reply = {}, redis.call('MGET', unpack(KEYS)), {}
+local admitted = true
+
+-- Until a tick from now; 0 if it is past.
+local function until_tick(q, tick) return max(0, tick - now_in(q.tick)) end
+
+-- Spends the account: the reset is of the account with nothing left.
+local function answer(i, outcome, a, room, wait)
+  local q = quotas[i]
+  q.alg.add(a, room)
+  reply[4 * i - 3], reply[4 * i - 2], reply[4 * i] = outcome, room, wait
+  reply[4 * i - 1] = until_tick(q, q.alg.admits_at(a, q, 1))
+end
+
+for i = 1, #KEYS do
+  local code, tick, cost, count, burst, period, cell, drain = struct.unpack('<BBI4I4I4ddd', ARGV[i + 1])
+  local q = { alg = algorithm(code), tick = tick, cost = cost, count = count, burst = burst,
+              period = period, cell = cell, drain = drain }
+  quotas[i] = q
+  if cost > burst then
+    admitted = false
+    reply[4 * i - 3], reply[4 * i - 2], reply[4 * i - 1], reply[4 * i] = 2, 0, 0, 0
+  else
+    local state = states[i]
+    if state and #state ~= BYTES[state:byte() or 0] then state = false end
+    local a = q.alg.open(q, state)
+    local room = q.alg.room(a, q)
+    if cost > room then
+      admitted = false
+      answer(i, 1, a, room, until_tick(q, q.alg.admits_at(a, q, cost)))
+    else
+      q.account, q.room = a, room
+    end
+  end
+end
+
+for i = 1, #KEYS do
+  local q = quotas[i]
+  if q.account then
+    local a, left = q.account, q.room
+    if admitted then
+      q.alg.add(a, q.cost)
+      left = left - q.cost
+      if q.cost > 0 then
+        local fresh_us = q.alg.fresh_at(a) * micros(q.tick)
+        local ttl_ms = max(0, ceil((fresh_us - now_us) / 1000)) + SLACK_MS
+        redis.call('SET', KEYS[i], q.alg.close(a), 'PX', string.format('%.0f', ttl_ms))
+      end
+    end
+    answer(i, 0, a, left, 0)
+  end
+end
+return reply

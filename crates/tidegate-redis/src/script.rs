@@ -1,0 +1,140 @@
+//! An ask as a call of `take.lua`, and what came back as a reply.
+
+use crate::error::Error;
+use redis::{Cmd, Value};
+use std::sync::LazyLock;
+use tidegate_core::ask::{Answer, Ask, Item, LimitTag, Reply};
+use tidegate_core::key::Key;
+use tidegate_core::limit::{Algorithm, Quota, Refused, Standing, Tick};
+use tidegate_core::time::Span;
+
+/// The script, as `SCRIPT LOAD` takes it.
+pub(crate) const TAKE: &str = include_str!("../scripts/take.lua");
+
+/// What `EVALSHA` calls it.
+static TAKE_SHA: LazyLock<String> =
+    LazyLock::new(|| sha1_smol::Sha1::from(TAKE).digest().to_string());
+
+/// Integers in the reply, per item.
+const FIELDS: usize = 4;
+
+/// Bytes of one packed item.
+const ITEM_BYTES: usize = 2 + 3 * 4 + 3 * 8;
+
+/// The command that answers `ask` at `now_us`; 0 is the server's own time.
+pub(crate) fn call(ask: &Ask, now_us: u64) -> Cmd {
+    let mut call = redis::cmd("EVALSHA");
+    call.arg(TAKE_SHA.as_str()).arg(ask.items.len());
+    for item in &ask.items {
+        call.arg(key_name(item.limit, item.key));
+    }
+    call.arg(now_us);
+    for item in &ask.items {
+        call.arg(&pack(item)[..]);
+    }
+    call
+}
+
+/// The command that makes [`call`] work.
+pub(crate) fn load() -> Cmd {
+    let mut load = redis::cmd("SCRIPT");
+    load.arg("LOAD").arg(TAKE);
+    load
+}
+
+/// The reply to `ask` that `value` says.
+pub(crate) fn reply(ask: &Ask, value: &Value) -> Result<Reply, Error> {
+    let Value::Array(fields) = value else { return Err(Error::Garbled("no array")) };
+    if fields.len() != ask.items.len() * FIELDS {
+        return Err(Error::Garbled("another number of items"));
+    }
+    let answers = ask.items.iter().zip(fields.chunks(FIELDS));
+    let answers = answers.map(|(item, fields)| answer(&item.quota, fields)).collect::<Option<_>>();
+    Ok(Reply { answers: answers.ok_or(Error::Garbled("a number out of range"))? })
+}
+
+fn answer(quota: &Quota, fields: &[Value]) -> Option<Answer> {
+    let number = |at: usize| match fields.get(at) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let span = |ticks: u64| Span(ticks.saturating_mul(quota.tick().nanos()));
+    let standing = Standing { remaining: u32::try_from(number(1)?).ok()?, reset: span(number(2)?) };
+    let outcome = match number(0)? {
+        0 => Ok(standing),
+        1 => Err(Refused::Wait { wait: span(number(3)?), standing }),
+        2 => Err(Refused::Never),
+        _ => return None,
+    };
+    Some(Answer { outcome, share_ppm: 0 })
+}
+
+/// `tidegate:<limit>:{<key>}`: the braces put each key alone in its slot of a cluster, and
+/// both parts are hex of hashes, so nothing that a user wrote is in a name.
+fn key_name(limit: LimitTag, key: Key) -> String {
+    format!("tidegate:{:016x}:{{{:032x}}}", limit.0, u128::from_be_bytes(key.0))
+}
+
+/// Packed as `'<BBI4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53, see EXACT_MAX")]
+fn pack(item: &Item) -> [u8; ITEM_BYTES] {
+    let quota = &item.quota;
+    let algorithm = match quota.algorithm() {
+        Algorithm::TokenBucket => 1,
+        Algorithm::SlidingWindow => 2,
+        Algorithm::SlidingCounter => 3,
+    };
+    let tick = match quota.tick() {
+        Tick::Micro => 1,
+        Tick::Milli => 2,
+        Tick::Second => 3,
+    };
+    let mut packed = [0; ITEM_BYTES];
+    packed[..2].copy_from_slice(&[algorithm, tick]);
+    let (counts, quantities) = packed[2..].split_at_mut(3 * 4);
+    let values = [item.cost, quota.count(), quota.burst()];
+    for (place, value) in counts.chunks_exact_mut(4).zip(values) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    let values = [quota.period_ticks(), quota.cell(), quota.drain()];
+    for (place, value) in quantities.chunks_exact_mut(8).zip(values) {
+        place.copy_from_slice(&(value as f64).to_le_bytes());
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_names_have_one_form() {
+        let mut key = [0; 16];
+        key[15] = 0xab;
+        assert_eq!(
+            key_name(LimitTag(0x1234), Key(key)),
+            "tidegate:0000000000001234:{000000000000000000000000000000ab}"
+        );
+    }
+
+    #[test]
+    fn strange_replies_are_said_to_be_so() {
+        let quota = Quota::new(Algorithm::TokenBucket, 1, Span::from_secs(1), 1).unwrap();
+        let item = Item { key: Key([0; 16]), limit: LimitTag(1), quota, cost: 1 };
+        let ask = Ask { items: vec![item] };
+        let array =
+            |numbers: &[i64]| Value::Array(numbers.iter().map(|n| Value::Int(*n)).collect());
+        for strange in [
+            Value::Nil,
+            array(&[]),
+            array(&[0, 1, 0]),
+            array(&[3, 0, 0, 0]),
+            array(&[0, -1, 0, 0]),
+            array(&[0, 1 << 32, 0, 0]),
+            Value::Array(vec![Value::Nil, Value::Int(0), Value::Int(0), Value::Int(0)]),
+        ] {
+            assert!(matches!(reply(&ask, &strange), Err(Error::Garbled(_))), "{strange:?}");
+        }
+        assert!(reply(&ask, &array(&[0, 0, 1_000_000, 0])).unwrap().admits());
+    }
+}

@@ -1,0 +1,80 @@
+//! What is counted: all of it grows, and is read at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Upper bounds of the classes in which batches are counted, in asks.
+pub const BATCH_SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/// Counters of one store.
+#[derive(Debug, Default)]
+pub struct Stats {
+    batches: [AtomicU64; BATCH_SIZES.len()],
+    asks: AtomicU64,
+    dials: AtomicU64,
+    dials_failed: AtomicU64,
+    retries: AtomicU64,
+    timeouts: AtomicU64,
+}
+
+macro_rules! read {
+    ($($(#[$doc:meta])* $name:ident,)*) => {$(
+        $(#[$doc])*
+        pub fn $name(&self) -> u64 {
+            self.$name.load(Ordering::Relaxed)
+        }
+    )*};
+}
+
+impl Stats {
+    /// Batches sent, by size: each class holds those larger than the class before.
+    pub fn batches(&self) -> [u64; BATCH_SIZES.len()] {
+        self.batches.each_ref().map(|class| class.load(Ordering::Relaxed))
+    }
+
+    read! {
+        /// Asks sent, in all batches together.
+        asks,
+        /// Attempts to connect.
+        dials,
+        /// Attempts to connect that led to no connection.
+        dials_failed,
+        /// Commands sent again because they provably had not run.
+        retries,
+        /// Batches whose replies did not come in time.
+        timeouts,
+    }
+
+    pub(crate) fn batch(&self, size: usize) {
+        let class = BATCH_SIZES.partition_point(|bound| *bound < size).min(BATCH_SIZES.len() - 1);
+        self.batches[class].fetch_add(1, Ordering::Relaxed);
+        self.asks.fetch_add(size as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn dial(&self, worked: bool) {
+        self.dials.fetch_add(1, Ordering::Relaxed);
+        self.dials_failed.fetch_add(u64::from(!worked), Ordering::Relaxed);
+    }
+
+    pub(crate) fn retry(&self, commands: usize) {
+        self.retries.fetch_add(commands as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn timeout(&self) {
+        self.timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_fall_into_their_class() {
+        let stats = Stats::default();
+        for size in [1, 2, 3, 4, 5, 128] {
+            stats.batch(size);
+        }
+        assert_eq!(stats.batches(), [1, 1, 2, 1, 0, 0, 0, 1]);
+        assert_eq!(stats.asks(), 143);
+    }
+}

@@ -1,0 +1,167 @@
+//! A real Redis server of a test's own: on a free port, without a file on disk, killed when
+//! dropped and when the test's thread ends.
+//!
+//! `TIDEGATE_REDIS` names the program, otherwise the one on `PATH` is taken. Without any, a
+//! test skips aloud, or fails if `TIDEGATE_REQUIRE_REAL=1`.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest wait for a server to come up. Busy machines take a second.
+const UP_MAX: Duration = Duration::from_secs(20);
+
+/// A free port may be taken between looking and starting.
+const TRIES: usize = 5;
+
+pub struct Server {
+    program: PathBuf,
+    child: Option<Child>,
+    pub port: u16,
+    arguments: Vec<String>,
+    password: Option<String>,
+}
+
+impl Server {
+    /// An empty server, or `None` if there is no Redis here and the test is to be skipped.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[], None)
+    }
+
+    /// One with more arguments; `password` is the one to say, if they ask for any.
+    pub fn start_with(arguments: &[&str], password: Option<&str>) -> Option<Self> {
+        let program = program()?;
+        for _ in 0..TRIES {
+            let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let mut server = Self {
+                program: program.clone(),
+                child: None,
+                port: free.local_addr().unwrap().port(),
+                arguments: arguments.iter().map(|&argument| argument.into()).collect(),
+                password: password.map(str::to_owned),
+            };
+            drop(free);
+            if server.run() {
+                return Some(server);
+            }
+        }
+        panic!("redis-server did not start on any of {TRIES} ports");
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again on its port, empty.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.run(), "redis-server did not start again");
+    }
+
+    /// SIGSTOP: it accepts connections and says nothing. SIGCONT: it goes on.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// Runs one command; the reply as on the wire, a bulk string's text without its length.
+    pub fn command(&self, words: &[&str]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(UP_MAX)).unwrap();
+        let mut stream = BufReader::new(&mut stream);
+        if let Some(password) = &self.password {
+            let said = say(&mut stream, &["AUTH", password]).unwrap();
+            assert_eq!(said, "+OK", "the password of the test");
+        }
+        say(&mut stream, words).unwrap()
+    }
+
+    /// A field of `INFO`.
+    pub fn info(&self, field: &str) -> String {
+        let info = self.command(&["INFO", "all"]);
+        let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {field} in {info}")).trim().to_owned()
+    }
+
+    /// Starts it; false if it ended by itself, as it does when its port was taken.
+    fn run(&mut self) -> bool {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .args(["--enable-debug-command", "local"])
+            .args(&self.arguments)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // SAFETY: between fork and exec only prctl(2) runs, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let mut child = command.spawn().expect("redis-server starts");
+        let end = Instant::now() + UP_MAX;
+        loop {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            let pong = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+                say(&mut BufReader::new(&mut stream), &["PING"])
+            });
+            if pong.is_ok_and(|pong| pong == "+PONG" || pong.starts_with("-NOAUTH")) {
+                self.child = Some(child);
+                return true;
+            }
+            assert!(Instant::now() < end, "redis-server does not answer");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn say(stream: &mut BufReader<&mut TcpStream>, words: &[&str]) -> std::io::Result<String> {
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    stream.get_mut().write_all(request.as_bytes())?;
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let line = line.trim_end().to_owned();
+    match line.strip_prefix('$').map(|length| length.parse::<usize>()) {
+        Some(Ok(length)) => {
+            let mut bulk = vec![0; length + 2];
+            stream.read_exact(&mut bulk)?;
+            Ok(String::from_utf8_lossy(&bulk[..length]).into_owned())
+        }
+        Some(Err(_)) | None => Ok(line),
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("TIDEGATE_REDIS").map(PathBuf::from);
+    let found = named.or_else(|| {
+        let folders = std::env::var_os("PATH")?;
+        std::env::split_paths(&folders).map(|dir| dir.join("redis-server")).find(|p| p.is_file())
+    });
+    if found.is_none() {
+        let must = std::env::var("TIDEGATE_REQUIRE_REAL").is_ok_and(|value| value == "1");
+        assert!(!must, "no redis-server: install it, or set TIDEGATE_REDIS");
+        eprintln!("SKIPPED: no redis-server here; install it, or set TIDEGATE_REDIS");
+    }
+    found
+}
