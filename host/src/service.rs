@@ -42,7 +42,7 @@ pub struct Failure {
 
 /// What every connection shares.
 struct Site {
-    store: Store,
+    store: Arc<Store>,
     shares: Mutex<Shares>,
     metrics: Metrics,
     bounds: Http,
@@ -76,7 +76,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         asks.push(Door::unix(path)?);
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
-    let site = Arc::new(Site::new(&config)?);
+    let site = Arc::new(Site::new(&config));
     tracing::info!(store = site.store.name(), version = env!("CARGO_PKG_VERSION"), "serving");
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
@@ -102,15 +102,16 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_DRAIN_MAX: Duration = Duration::from_millis(200);
 
 impl Site {
-    fn new(config: &Config) -> Result<Self, Failure> {
-        Ok(Self {
-            metrics: Metrics::new(),
-            store: Store::new(&config.provider)?,
+    fn new(config: &Config) -> Self {
+        let store = Arc::new(Store::new(&config.provider));
+        Self {
+            metrics: Metrics::new(&store),
+            store,
             shares: Mutex::new(Shares::new()),
             in_flight: Semaphore::new(config.http.in_flight_max),
             bounds: config.http.clone(),
             stopping: AtomicBool::new(false),
-        })
+        }
     }
 
     fn in_flight(&self) -> usize {

@@ -73,8 +73,10 @@ pub(super) fn apply(
             return Err(Problem::new((*why).to_owned()).at(Origin::Environment(name)));
         }
     }
-    // Take away first: the environment may say both, and that is then an error.
+    // An empty variable is one that is not set: templates leave such behind.
+    let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
     let set = || VARIABLES.iter().filter_map(|(name, path)| Some((*name, *path, lookup(name)?)));
+    // Take away first: the environment may say both, and that is then an error.
     for (_, path, _) in set() {
         for (_, other) in INSTEAD.iter().filter(|(one, _)| *one == path) {
             tree.remove(other);

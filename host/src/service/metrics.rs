@@ -6,16 +6,22 @@ use super::Site;
 use super::asks::Outcome;
 use super::door::Use;
 use super::routes::Reply;
+use super::store::Store;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use tidegate_redis::BATCH_SIZES;
 
 /// Seconds. 50 µs is a good answer from memory, 1 s the longest wait for a body.
 const SECONDS: [f64; 14] = [
@@ -58,7 +64,7 @@ struct StoreLabel {
 pub(super) struct Counted(Gauge);
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(store: &Arc<Store>) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let metrics = Self {
             asks: Family::default(),
@@ -85,6 +91,9 @@ impl Metrics {
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
+        if store.redis_stats().is_some() {
+            registry.register_collector(Box::new(RedisStats(store.clone())));
+        }
         Self { registry, ..metrics }
     }
 
@@ -127,6 +136,42 @@ impl Metrics {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         reply
+    }
+}
+
+/// What the Redis store counts itself, read when the page is made.
+struct RedisStats(Arc<Store>);
+
+impl Collector for RedisStats {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(stats) = self.0.redis_stats() else { return Ok(()) };
+        for (name, help, count) in [
+            ("redis_asks", "Asks sent to Redis", stats.asks()),
+            ("redis_dials", "Attempts to connect to Redis", stats.dials()),
+            ("redis_dials_failed", "Attempts to connect in vain", stats.dials_failed()),
+            ("redis_retries", "Commands sent again that had not run", stats.retries()),
+            ("redis_timeouts", "Batches without a reply in time", stats.timeouts()),
+        ] {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let mut batches = encoder.encode_descriptor(
+            "redis_batch_asks",
+            "Asks in one round trip to Redis",
+            None,
+            MetricType::Histogram,
+        )?;
+        let mut sizes: Vec<(f64, u64)> =
+            BATCH_SIZES.iter().map(|bound| *bound as f64).zip(stats.batches()).collect();
+        let count = sizes.iter().map(|(_, batches)| batches).sum();
+        sizes.push((f64::INFINITY, 0));
+        batches.encode_histogram::<[(&str, &str); 0]>(stats.asks() as f64, count, &sizes, None)
+    }
+}
+
+impl fmt::Debug for RedisStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisStats").field(&self.0.redis_stats()).finish()
     }
 }
 

@@ -79,9 +79,10 @@ impl Host {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for its end by itself.
-    pub fn ended(&mut self) -> ExitStatus {
-        await_some("the host's end", || self.child.try_wait().unwrap())
+    /// Waits for its end by itself. Callers' connections go on meanwhile: they have to
+    /// answer its goodbyes.
+    pub async fn ended(&mut self) -> ExitStatus {
+        await_some("the host's end", || self.child.try_wait().unwrap()).await
     }
 
     /// GETs a path from the operator's door, on a connection of its own.
@@ -256,14 +257,14 @@ pub fn one(key: u8, burst: u32) -> Ask {
     Ask { items: vec![item] }
 }
 
-/// Tries until there is something, or the deadline passes.
-pub fn await_some<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+/// Looks until there is something, or the deadline passes.
+pub async fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
-        if let Some(found) = attempt() {
+        if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < end, "{what} did not come in time");
-        std::thread::sleep(Duration::from_millis(2));
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

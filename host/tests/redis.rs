@@ -1,0 +1,140 @@
+//! The service on a real Redis: as on memory, and while Redis is gone.
+
+mod common;
+#[path = "../../crates/tidegate-redis/tests/server/mod.rs"]
+mod server;
+
+use common::{DEADLINE, Host, one};
+use server::Server;
+use std::time::{Duration, Instant};
+use tidegate_core::wire;
+use tokio::task::JoinSet;
+
+const PASSWORD: &str = "hunter2-and-more";
+
+#[tokio::test]
+async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
+    let Some(mut redis) = Server::start() else { return };
+    let host = on(&redis, "");
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    assert!(host.admin("/metrics").await.1.contains("tidegate_store_up{store=\"redis\"} 1"));
+
+    redis.kill();
+    until_away(&host).await;
+    for _ in 0..50 {
+        let start = Instant::now();
+        let (head, body) = proxy.ask(wire::encode_ask(&one(1, 5))).await;
+        assert_eq!((head.status().as_u16(), &body[..]), (503, &b"redis is away\n"[..]));
+        assert_eq!(head.headers()["x-tidegate"], "1");
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+    assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 50.0);
+    assert_eq!(host.metric("tidegate_store_up{store=\"redis\"}").await, 0.0);
+
+    redis.restart();
+    until_ready(&host).await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+}
+
+#[tokio::test]
+async fn it_starts_before_its_redis() {
+    let Some(mut redis) = Server::start() else { return };
+    redis.kill();
+    let host = on(&redis, "");
+    until_away(&host).await;
+    redis.restart();
+    until_ready(&host).await;
+}
+
+#[tokio::test]
+async fn two_hosts_on_one_redis_keep_one_truth() {
+    let Some(redis) = Server::start() else { return };
+    let (one_host, other_host) = (on(&redis, ""), on(&redis, ""));
+    until_ready(&one_host).await;
+    until_ready(&other_host).await;
+    let mut proxies = [one_host.http2().await, other_host.http2().await];
+    let mut admitted = 0;
+    for turn in 0..10 {
+        admitted += u32::from(proxies[turn % 2].reply(&one(1, 5)).await.admits());
+    }
+    assert_eq!(admitted, 5);
+}
+
+#[tokio::test]
+async fn asks_that_come_together_share_round_trips() {
+    const ASKS: u8 = 200;
+    let Some(redis) = Server::start() else { return };
+    let host = on(&redis, "  pool_size: 1\n  pool_timeout: 10s\n  read_timeout: 10s\n");
+    until_ready(&host).await;
+    let proxy = host.http2().await;
+    let common::Caller::Http2(sender) = proxy else { unreachable!() };
+    let mut asks = JoinSet::new();
+    for key in 0..ASKS {
+        let mut proxy = common::Caller::Http2(sender.clone());
+        asks.spawn(async move { proxy.reply(&one(key, 5)).await.admits() });
+    }
+    assert!(asks.join_all().await.into_iter().all(|admitted| admitted));
+    assert_eq!(host.metric("tidegate_redis_asks_total").await, f64::from(ASKS));
+    let batches = host.metric("tidegate_redis_batch_asks_count").await;
+    assert!(batches <= f64::from(ASKS) / 2.0, "{ASKS} asks made {batches} round trips");
+    assert_eq!(host.metric("tidegate_redis_batch_asks_bucket{le=\"+Inf\"}").await, batches);
+}
+
+#[tokio::test]
+async fn secrets_appear_nowhere() {
+    let arguments = ["--requirepass", PASSWORD];
+    let Some(mut redis) = Server::start_with(&arguments, Some(PASSWORD)) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let by_file = format!("  password_file: {}\n", file.display());
+    let url = format!("redis://default:{PASSWORD}@127.0.0.1:{}/0", redis.port);
+    let wrong = format!("redis://:wrong-{PASSWORD}@127.0.0.1:{}/0", redis.port);
+    let trace = "log_level: trace\n";
+    let hosts = [
+        on(&redis, &format!("{by_file}{trace}")),
+        on(&redis, &format!("  password: \"{PASSWORD}\"\n{trace}")),
+        Host::serve_with(trace, &[("TIDEGATE_REDIS_URL", &url)]),
+        Host::serve_with(trace, &[("TIDEGATE_REDIS_URL", &wrong)]),
+    ];
+    for host in &hosts[..3] {
+        until_ready(host).await;
+    }
+    until_away(&hosts[3]).await;
+    hosts[3].logs().line_with(&["cannot connect to redis", "sign in"]);
+    redis.kill();
+    for host in &hosts {
+        until_away(host).await;
+        let (head, body) = host.http1().await.ask(wire::encode_ask(&one(1, 5))).await;
+        assert_eq!(head.status(), 503);
+        let pages = [host.admin("/metrics").await.1, host.admin("/readyz").await.1];
+        let said = format!("{}{body:?}{head:?}{pages:?}", host.logs().text());
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+/// A host on that Redis; `more` are lines of the section `redis`, and then of the whole.
+fn on(redis: &Server, more: &str) -> Host {
+    Host::serve(&format!("redis:\n  addresses: [127.0.0.1:{}]\n{more}", redis.port))
+}
+
+async fn until_ready(host: &Host) {
+    until(host, 200, "\"ready\":true").await;
+}
+
+async fn until_away(host: &Host) {
+    until(host, 503, "\"reason\":").await;
+}
+
+async fn until(host: &Host, status: u16, says: &str) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let (found, body) = host.admin("/readyz").await;
+        if found == status && body.contains(says) {
+            return;
+        }
+        assert!(Instant::now() < end, "{found} {body}");
+    }
+}
