@@ -9,7 +9,9 @@ use hyper::client::conn::{http1, http2};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
@@ -25,7 +27,7 @@ enum Connection {
 }
 
 /// What came back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
@@ -35,6 +37,8 @@ pub struct Answer {
     pub body: Bytes,
     /// The trailers, where gRPC keeps its status.
     pub trailers: HeaderMap,
+    /// When the request was sent: it was decided between then and [`Self::took`] later.
+    pub sent: Instant,
     /// From sending the request to the end of the body.
     pub took: Duration,
 }
@@ -117,7 +121,7 @@ impl Client {
     ///
     /// If the connection breaks, or no answer comes in 20 s.
     pub async fn send(&mut self, call: Call) -> Result<Answer> {
-        let asked = Instant::now();
+        let sent = Instant::now();
         let what = format!("{} {}", call.method, call.path);
         let exchange = async {
             let (parts, body) = self.start(call).await?.into_parts();
@@ -129,7 +133,8 @@ impl Client {
                 headers,
                 body: body.to_bytes(),
                 trailers,
-                took: asked.elapsed(),
+                sent,
+                took: sent.elapsed(),
             })
         };
         tokio::time::timeout(ANSWER_DEADLINE, exchange)
@@ -144,23 +149,34 @@ impl Client {
     ///
     /// If the connection breaks.
     pub async fn start(&mut self, call: Call) -> Result<Response<Incoming>> {
+        Ok(self.launch(call).await?.await?)
+    }
+
+    /// Sends a request and leaves waiting for the response's head to the caller: for many
+    /// at once on one HTTP/2 connection.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is broken.
+    pub async fn launch(
+        &mut self,
+        call: Call,
+    ) -> Result<Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>> {
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = call.method;
         *request.headers_mut() = call.headers;
         Ok(match &mut self.0 {
             Connection::Http1(sender) => {
                 *request.uri_mut() = call.path.parse()?;
-                request
-                    .headers_mut()
-                    .entry("host")
-                    .or_insert(HeaderValue::from_static("shop.example"));
+                let host = HeaderValue::from_static("shop.example");
+                request.headers_mut().entry("host").or_insert(host);
                 sender.ready().await?;
-                sender.send_request(request).await?
+                Box::pin(sender.send_request(request))
             }
             Connection::Http2(sender) => {
                 *request.uri_mut() = format!("http://shop.example{}", call.path).parse()?;
                 sender.ready().await?;
-                sender.send_request(request).await?
+                Box::pin(sender.send_request(request))
             }
         })
     }

@@ -42,7 +42,7 @@ pub fn target() -> PathBuf {
 ///
 /// [`Missing`].
 pub fn envoy() -> Result<PathBuf> {
-    let hint = "`cargo xtask test` fetches it, or set TIDEGATE_ENVOY";
+    let hint = "`cargo xtask tools` fetches it, or set TIDEGATE_ENVOY";
     named("TIDEGATE_ENVOY", "Envoy", hint, || {
         [target(), root().join("target")]
             .iter()
@@ -57,7 +57,7 @@ pub fn envoy() -> Result<PathBuf> {
 ///
 /// [`Missing`].
 pub fn filter() -> Result<PathBuf> {
-    let hint = "`cargo xtask filter` builds it, or set TIDEGATE_FILTER";
+    let hint = "`cargo xtask build filter` builds it, or set TIDEGATE_FILTER";
     named("TIDEGATE_FILTER", "the filter", hint, || built("tidegate.wasm"))
 }
 
@@ -68,21 +68,20 @@ pub fn filter() -> Result<PathBuf> {
 ///
 /// [`Missing`].
 pub fn filter_standing() -> Result<PathBuf> {
-    let hint = "`cargo xtask filter` builds it, or set TIDEGATE_FILTER_STANDING";
+    let hint = "`cargo xtask build filter` builds it, or set TIDEGATE_FILTER_STANDING";
     named("TIDEGATE_FILTER_STANDING", "the filter's standing build", hint, || {
         built("tidegate-standing.wasm")
     })
 }
 
-/// Redis's server program.
+/// Redis's server: `TIDEGATE_REDIS_SERVER`, else the one on `PATH`.
 ///
 /// # Errors
 ///
 /// [`Missing`].
 pub fn redis() -> Result<PathBuf> {
-    named("TIDEGATE_REDIS", "redis-server", "install Redis, or set TIDEGATE_REDIS", || {
-        on_path("redis-server")
-    })
+    let hint = "install Redis, or set TIDEGATE_REDIS_SERVER";
+    named("TIDEGATE_REDIS_SERVER", "redis-server", hint, || on_path("redis-server"))
 }
 
 /// The host service's program, built here once so that nobody has to be told to.

@@ -2,7 +2,9 @@
 
 use crate::{Result, stage::leave_log};
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
+};
 use std::fs::{File, read_to_string};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -65,14 +67,19 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal, such as `STOP` and `CONT`.
+    /// Sends a signal, such as `CONT`. After `STOP` all its threads do stand still: the
+    /// signal is only a request, and a thread on another core may still answer somebody.
     ///
     /// # Errors
     ///
     /// If it is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process id")?;
-        Ok(kill_process(pid, signal)?)
+        kill_process(pid, signal)?;
+        if signal == Signal::STOP {
+            waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED)?;
+        }
+        Ok(())
     }
 
     /// Kills it and waits until it is gone; its ports are free then.

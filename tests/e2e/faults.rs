@@ -1,0 +1,295 @@
+//! A host that is dead, slow, silent, wrong or back: each limit does what its `on_error`
+//! says, and no request waits longer than it must.
+
+use crate::oracle::{assert_never_above, token_bucket};
+use crate::{admitted, count, policy, policy_with, statuses};
+use harness::client::{Answer, Client, get};
+use harness::envoy::{Envoy, Policy, envoy};
+use harness::host::Host;
+use harness::origin::Origin;
+use harness::redis::Redis;
+use harness::{Result, ports, stage, stage_for_workers, wait};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// The deadline of these tests: far more than a request takes on a busy machine, so that
+/// one that waited for it is told from one that did not.
+const DEADLINE: Duration = Duration::from_millis(250);
+
+/// How long nobody asks a host that failed.
+const BREAKER: Duration = Duration::from_secs(1);
+
+/// One global limit that does this when its store is away.
+fn on_error(what: &str, rate: &str) -> Policy {
+    let limit = json!([{ "name": "global", "rate": rate, "scope": "global", "on_error": what }]);
+    policy_with(limit, json!({ "host": host_field("250ms") }))
+}
+
+fn host_field(deadline: &str) -> Value {
+    json!({ "cluster": "tidegate_host", "deadline": deadline, "breaker": "1s" })
+}
+
+async fn start(policy: Policy, workers: u32, host: SocketAddr) -> Result<(Envoy, Origin)> {
+    let origin = Origin::start().await?;
+    let plan = envoy(policy).workers(workers).origin(origin.address()).host(host);
+    Ok((plan.start().await?, origin))
+}
+
+/// How many waited for a deadline.
+fn slow(answers: &[Answer]) -> usize {
+    answers.iter().filter(|answer| answer.took >= DEADLINE).count()
+}
+
+#[test]
+fn an_open_limit_lets_requests_through_while_its_host_is_dead() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let mut host = Host::on_memory().await?;
+        let (envoy, _origin) = start(on_error("open", "1/1h"), workers, host.address()).await?;
+        assert_eq!(statuses(&envoy.burst(1, 2, &get("/")).await?), [200, 429]);
+        host.kill()?;
+        assert_eq!(admitted(&envoy.burst(8, 10, &get("/")).await?), 80);
+        wait::until("all of them to be told as degraded", async || {
+            (envoy.outcomes("global", "degraded").ok()? == 80).then_some(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn a_closed_limit_refuses_with_503_while_its_host_is_dead() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let mut host = Host::on_memory().await?;
+        let (envoy, origin) = start(on_error("closed", "100/1h"), workers, host.address()).await?;
+        assert_eq!(envoy.send(get("/")).await?.status, 200);
+        host.kill()?;
+        let answers = envoy.burst(8, 5, &get("/closed")).await?;
+        assert_eq!((count(&answers, 503), origin.seen().len()), (40, 1));
+        let refused = &answers[0];
+        assert_eq!(refused.header("content-type"), "application/problem+json");
+        assert_eq!(refused.header("retry-after"), "1", "the breaker's period");
+        assert_eq!(refused.header("ratelimit"), "", "nobody knows what is left");
+        let reduced = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+        assert_eq!(refused.json()?["type"], reduced);
+        let details = envoy.access("/closed").await?["details"].clone();
+        assert_eq!(details, "tidegate{limit=global,store}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_local_share_is_enforced_while_the_host_is_dead() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let limit = json!([{ "name": "global", "rate": "80/1s", "burst": 40, "scope": "global" }]);
+        // local_share is the default, and one of four proxies may take a quarter.
+        let policy = policy_with(limit, json!({ "proxies_max": 4 }));
+        let (envoy, _origin) = start(policy, workers, ports::REFUSED).await?;
+        let answers = envoy.flood(8, Duration::from_secs(3), &get("/")).await?;
+        assert_never_above(&answers, token_bucket(10, 20.0));
+        let admitted = admitted(&answers);
+        assert!(admitted >= 45, "{admitted} of about 60 were admitted");
+        assert_eq!(admitted + count(&answers, 429), answers.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_silent_host_costs_one_deadline_and_not_one_for_each_request() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let host = Host::on_memory().await?;
+        let (envoy, _origin) = start(on_error("open", "10000/1s"), workers, host.address()).await?;
+        assert_eq!(slow(&envoy.burst(8, 5, &get("/")).await?), 0);
+        host.signal(Signal::STOP)?;
+        let begun = Instant::now();
+        let mut answers = Vec::new();
+        while begun.elapsed() < 3 * BREAKER {
+            answers.extend(envoy.burst(1, 10, &get("/")).await?);
+        }
+        assert_eq!(admitted(&answers), answers.len());
+        // Each worker finds out by itself, and again at most once in each period.
+        let periods = begun.elapsed().as_secs_f64() / BREAKER.as_secs_f64();
+        let most = workers as usize * (1 + periods.ceil() as usize);
+        let slow = slow(&answers);
+        assert!((1..=most).contains(&slow), "{slow} of {} waited", answers.len());
+        assert!(answers.len() > 100, "only {} requests in {:?}", answers.len(), begun.elapsed());
+        let slowest = answers.iter().map(|answer| answer.took).max().unwrap_or_default();
+        assert!(slowest < 4 * DEADLINE, "one took {slowest:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn requests_that_wait_together_wait_one_deadline() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let host = Host::on_memory().await?;
+        let policy = on_error("closed", "10000/1s");
+        let (envoy, _origin) = start(policy, workers, host.address()).await?;
+        assert_eq!(envoy.send(get("/")).await?.status, 200);
+        host.signal(Signal::STOP)?;
+        let begun = Instant::now();
+        let answers = envoy.burst(50, 1, &get("/")).await?;
+        assert_eq!(count(&answers, 503), 50, "{:?}", statuses(&answers));
+        assert!(begun.elapsed() < 6 * DEADLINE, "50 took {:?}", begun.elapsed());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_host_that_is_back_is_asked_again() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let mut host = Host::on_memory().await?;
+        let (envoy, _origin) =
+            start(on_error("closed", "1000/1h"), workers, host.address()).await?;
+        assert_eq!(admitted(&envoy.burst(8, 2, &get("/")).await?), 16);
+        for fault in ["killed", "stopped"] {
+            if fault == "killed" {
+                host.kill()?
+            } else {
+                host.signal(Signal::STOP)?
+            }
+            let answers = envoy.burst(8, 2, &get("/")).await?;
+            assert_eq!(count(&answers, 503), 16, "{fault}");
+            if fault == "killed" {
+                host.revive().await?
+            } else {
+                host.signal(Signal::CONT)?
+            }
+            let back = Instant::now();
+            wait::until("all workers to ask again", async || {
+                let answers = envoy.burst(8, 1, &get("/")).await.ok()?;
+                (admitted(&answers) == 8).then_some(())
+            })
+            .await?;
+            // A probe comes at the latest after one period; the rest is a busy machine's.
+            assert!(back.elapsed() < 4 * BREAKER, "{fault}: it took {:?}", back.elapsed());
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_dead_redis_is_a_dead_store() -> Result<()> {
+    stage(async {
+        let redis = Redis::start().await?;
+        let host = Host::on_redis(&redis).await?;
+        let (envoy, _origin) = start(on_error("closed", "1000/1h"), 1, host.address()).await?;
+        assert_eq!(envoy.send(get("/")).await?.status, 200);
+        redis.signal(Signal::STOP)?;
+        let silent = envoy.burst(1, 20, &get("/")).await?;
+        assert_eq!(count(&silent, 503), 20);
+        assert!(slow(&silent) <= 2, "{} waited", slow(&silent));
+        redis.signal(Signal::CONT)?;
+        wait::until("Redis to be asked again", async || {
+            (envoy.send(get("/")).await.ok()?.status == 200).then_some(())
+        })
+        .await?;
+        drop(redis);
+        wait::until("the store to be found dead", async || {
+            (envoy.send(get("/")).await.ok()?.status == 503).then_some(())
+        })
+        .await?;
+        let dead = envoy.burst(1, 20, &get("/")).await?;
+        assert_eq!(count(&dead, 503), 20);
+        Ok(())
+    })
+}
+
+/// A proxy makes 503s of its own, and any server says 200: only the host's own mark counts.
+#[test]
+fn an_answer_of_somebody_else_is_no_answer() -> Result<()> {
+    stage(async {
+        let impostor = Origin::start().await?;
+        let policy = on_error("closed", "1000/1h");
+        let (envoy, _origin) = start(policy, 1, impostor.address()).await?;
+        assert_eq!(count(&envoy.burst(1, 5, &get("/")).await?, 503), 5);
+        assert!(!impostor.seen().is_empty(), "it was asked");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cluster_that_does_not_exist_is_a_host_that_is_away() -> Result<()> {
+    stage(async {
+        for (what, expected) in [("closed", 503), ("open", 200)] {
+            let limit =
+                json!([{ "name": "global", "rate": "9/1h", "scope": "global", "on_error": what }]);
+            let policy = policy_with(limit, json!({ "host": { "cluster": "nowhere" } }));
+            let (envoy, _origin) = start(policy, 1, ports::REFUSED).await?;
+            assert_eq!(count(&envoy.burst(1, 5, &get("/")).await?, expected), 5, "{what}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn clients_that_leave_while_they_wait_give_their_local_tokens_back() -> Result<()> {
+    stage(async {
+        let host = Host::on_memory().await?;
+        let limits = json!([
+            { "name": "local", "rate": "1/1h", "burst": 5 },
+            { "name": "global", "rate": "1000/1h", "scope": "global", "on_error": "closed" },
+        ]);
+        let policy = policy_with(limits, json!({ "host": host_field("2s") }));
+        let (envoy, origin) = start(policy, 1, host.address()).await?;
+        host.signal(Signal::STOP)?;
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let mut client = Client::http1(envoy.address()).await?;
+            waiting.spawn(async move { client.send(get("/left")).await });
+        }
+        let asked = "cluster.tidegate_host.upstream_rq_active";
+        wait::until("five to wait for the host", async || {
+            (envoy.stat(asked).ok()? == 5).then_some(())
+        })
+        .await?;
+        waiting.shutdown().await; // they hang up
+        wait::until("Envoy to notice", async || {
+            (envoy.stat("http.ingress.downstream_rq_active").ok()? == 0).then_some(())
+        })
+        .await?;
+        host.signal(Signal::CONT)?;
+        wait::until("the host to answer all the same", async || {
+            (envoy.stat(asked).ok()? == 0).then_some(())
+        })
+        .await?;
+        assert_eq!(origin.seen().len(), 0, "nobody's request went on");
+        let answers = envoy.burst(1, 6, &get("/")).await?;
+        assert_eq!(statuses(&answers), [200, 200, 200, 200, 200, 429]);
+        Ok(())
+    })
+}
+
+/// With the default deadline, on requests that nobody else hurries.
+#[test]
+fn the_default_deadline_is_20_ms() -> Result<()> {
+    stage(async {
+        let host = Host::on_memory().await?;
+        let limit =
+            json!([{ "name": "global", "rate": "9/1h", "scope": "global", "on_error": "open" }]);
+        let policy = policy_with(limit, json!({ "host": { "cluster": "tidegate_host" } }));
+        let (envoy, _origin) = start(policy, 1, host.address()).await?;
+        host.signal(Signal::STOP)?;
+        let first = envoy.send(get("/")).await?;
+        assert_eq!(first.status, 200);
+        let waited = Duration::from_millis(19)..Duration::from_millis(500);
+        assert!(waited.contains(&first.took), "the first took {:?}", first.took);
+        Ok(())
+    })
+}
+
+/// A limit of its own rules does not suffer from another's store.
+#[test]
+fn local_limits_go_on_while_the_host_is_dead() -> Result<()> {
+    stage(async {
+        let limits = json!([
+            { "name": "local", "when": { "path": "/local" }, "rate": "1/1h", "burst": 3 },
+            { "name": "global", "when": { "path": "/global" }, "rate": "9/1h", "scope": "global",
+              "on_error": "closed" },
+        ]);
+        let (envoy, _origin) = start(policy(limits), 1, ports::REFUSED).await?;
+        assert_eq!(statuses(&envoy.burst(1, 2, &get("/global")).await?), [503, 503]);
+        assert_eq!(statuses(&envoy.burst(1, 4, &get("/local")).await?), [200, 200, 200, 429]);
+        Ok(())
+    })
+}

@@ -1,0 +1,33 @@
+//! Judges admissions against a stated bound, in every window of every length.
+//!
+//! A client does not see when it was admitted, only that it was between sending its request
+//! and having the answer. So requests that were sent within a span and answered within it
+//! were certainly admitted within it; if those are too many, the bound is broken, whatever
+//! the network did. The converse is not claimed.
+
+use harness::client::Answer;
+use std::time::Duration;
+
+/// Fails if more requests were admitted in any span than `bound` allows for its length.
+pub(crate) fn assert_never_above(answers: &[Answer], bound: impl Fn(Duration) -> f64) {
+    let mut admitted: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    admitted.sort_by_key(|answer| answer.sent + answer.took);
+    for first in &admitted {
+        let within = admitted.iter().filter(|answer| answer.sent >= first.sent);
+        for (before, last) in within.enumerate() {
+            let span = (last.sent + last.took).duration_since(first.sent);
+            let (count, most) = (before + 1, bound(span));
+            assert!(count as f64 <= most, "{count} admitted within {span:?}, more than {most}");
+        }
+    }
+}
+
+/// What a token bucket may admit: `burst` and, since then, `rate` a second.
+pub(crate) fn token_bucket(burst: u32, rate: f64) -> impl Fn(Duration) -> f64 {
+    move |span| f64::from(burst) + rate * span.as_secs_f64()
+}
+
+/// What a sliding window may admit: `count` in any window of one period.
+pub(crate) fn sliding_window(count: u32, period: Duration) -> impl Fn(Duration) -> f64 {
+    move |span| f64::from(count) * ((span.as_secs_f64() / period.as_secs_f64()).floor() + 1.0)
+}
