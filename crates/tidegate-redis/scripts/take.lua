@@ -65,7 +65,8 @@ local function token_bucket()
         -- Under another quota: the same use in its units; until now the old rate drained.
         advance(b, now_in(b.tick))
         b.backlog = units(b) * q.cell
-        b.last = ceil(b.last * micros(b.tick) / micros(q.tick))
+        -- A coarser tick may have begun a while ago: that is no time to drain.
+        b.last = max(ceil(b.last * micros(b.tick) / micros(q.tick)), now)
         b.tick, b.cell, b.drain = q.tick, q.cell, q.drain
       end
     else
@@ -217,10 +218,10 @@ local function sliding_counter()
     local now, window, c = now_in(q.tick), q.period
     if state and state:byte() == 3 then c = load(state) end
     if not c or c.window ~= window or c.tick ~= q.tick then
-      c = { tick = q.tick, id = floor(now / window), window = window, prev = 0, cur = used(state) }
+      local cur = min(used(state), q.count)
+      c = { tick = q.tick, id = floor(now / window), window = window, prev = 0, cur = cur }
     end
     advance(c, now)
-    c.prev, c.cur = min(c.prev, q.count), min(c.cur, q.count)
     return c
   end
 
