@@ -253,8 +253,10 @@ impl Gate {
         reply: Result<Reply, Unreachable>,
     ) -> Verdict {
         let mut refusals = Refusals::default();
+        // An answer to some of the questions is none: the rest would pass unchecked.
+        let reply = reply.ok().filter(|reply| reply.answers.len() == held.global.len());
         match reply {
-            Ok(reply) => {
+            Some(reply) => {
                 for (applied, answer) in held.global.iter().zip(reply.answers) {
                     self.learn_share(applied, answer.share_ppm);
                     match answer.outcome {
@@ -263,7 +265,7 @@ impl Gate {
                     }
                 }
             }
-            Err(Unreachable) => self.decide_alone(ground, &held.global, &mut refusals),
+            None => self.decide_alone(ground, &held.global, &mut refusals),
         }
         if let Some(denial) = refusals.denial {
             self.give_back(ground, &held.local);

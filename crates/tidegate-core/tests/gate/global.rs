@@ -152,6 +152,19 @@ fn nobody_waits_for_a_store_that_is_known_to_be_away() {
 }
 
 #[test]
+fn half_an_answer_is_no_answer() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": "9/1d", "on_error": "closed" },
+        { "name": "b", "scope": "global", "exact": true, "rate": "9/1d", "on_error": "closed" },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let (ticket, ask) = asked(&mut worker, &Request::new());
+    let mut half = MemoryStore::new(8).answer(worker.process.now(), &ask);
+    half.answers.pop();
+    assert!(matches!(reply(&mut worker, ticket, Ok(half)), Verdict::Deny(_)));
+}
+
+#[test]
 fn waiting_requests_are_bounded() {
     let policy = limits(json!([
         { "name": "a", "scope": "global", "exact": true, "rate": "10/1m", "on_error": "open" }
