@@ -14,8 +14,12 @@
 //! algorithms touch it once for each request.
 //!
 //! **What this costs in truth.** Chunks never over-admit (see
-//! [`token_bucket`](crate::limit::token_bucket)). They can strand up to a sixteenth of what was left in the
-//! bucket in workers that see no more requests, until the next tick returns it.
+//! [`token_bucket`](crate::limit::token_bucket)), as long as ticks come: a worker whose
+//! event loop stalled for longer than [`EPOCH`](crate::limit::token_bucket::EPOCH) may spend
+//! one stale chunk. They can strand up to a sixteenth of what was left in the bucket in
+//! workers that see no more requests, until the next tick returns it. Where one local limit
+//! refuses what another had granted, the grant is put back within the same callback; a
+//! bucket that was full may have refilled for those microseconds.
 
 mod breaker;
 mod local;
@@ -33,7 +37,7 @@ use crate::verdict::{Denial, LimitIndex, LimitStanding, Reason, Verdict};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use breaker::Breaker;
-use local::Local;
+use local::{Local, Taken};
 
 /// The most requests of one worker that may wait for the store at once. Each waits at
 /// most the deadline (20 ms), so this is 400,000 asks a second; beyond it a request is
@@ -97,7 +101,7 @@ enum Waiting {
 #[derive(Default)]
 struct Held {
     /// Local limits, taken already.
-    local: Vec<Applied>,
+    local: Vec<Taken>,
     /// Global limits that can refuse it.
     global: Vec<Applied>,
     /// Global limits that only look on; asked once the request is let through, so that
@@ -213,18 +217,19 @@ impl Gate {
     fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
         let mut held = Held::default();
         let mut refusals = Refusals::default();
+        let waits = plan.len() > 1 && plan.iter().any(|it| matches!(self.role(it), Role::Global));
         for applied in plan {
             match self.role(applied) {
                 Role::Global => held.global.push(*applied),
                 Role::GlobalShadow => held.shadows.push(*applied),
-                Role::Local => match self.local.take(ground, applied) {
+                Role::Local => match self.take(ground, applied, waits) {
                     // Nothing is collected for the common request: one limit, with room.
                     Ok(_) if plan.len() == 1 && !self.policy.headers.on_allow => {
                         self.count(applied.limit, |tally| tally.allowed += 1);
                         return Step::Answer(Verdict::Allow(Vec::new()));
                     }
-                    Ok(standing) => {
-                        held.local.push(*applied);
+                    Ok((standing, taken)) => {
+                        held.local.push(taken);
                         self.tell(applied, standing, &mut held.standings);
                     }
                     Err(refused) => self.refuse(applied, refused, &mut refusals),
@@ -236,7 +241,7 @@ impl Gate {
             return Step::Answer(Verdict::Deny(denial));
         }
         if held.global.is_empty() {
-            return Step::Answer(self.admit(held));
+            return Step::Answer(self.admit(ground, held));
         }
         if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
             return Step::Answer(self.conclude(ground, held, Err(Unreachable)));
@@ -271,12 +276,16 @@ impl Gate {
             self.give_back(ground, &held.local);
             return Verdict::Deny(denial);
         }
-        self.admit(held)
+        self.admit(ground, held)
     }
 
     /// Lets a request through: counts it, and asks for the limits that only look on.
-    fn admit(&mut self, held: Held) -> Verdict {
-        for applied in held.local.iter().chain(&held.global) {
+    fn admit<G: Ground>(&mut self, ground: &mut G, held: Held) -> Verdict {
+        for taken in &held.local {
+            self.local.keep(ground, taken);
+            self.count(taken.applied.limit, |tally| tally.allowed += 1);
+        }
+        for applied in &held.global {
             self.count(applied.limit, |tally| tally.allowed += 1);
         }
         for shadow in held.shadows {
@@ -292,7 +301,7 @@ impl Gate {
         global: &[Applied],
         refusals: &mut Refusals,
     ) {
-        let mut taken: Vec<Applied> = Vec::new();
+        let mut taken = Vec::new();
         for applied in global {
             self.count(applied.limit, |tally| tally.degraded += 1);
             match self.limit(applied).map_or(OnError::Closed, |limit| limit.on_error) {
@@ -301,7 +310,7 @@ impl Gate {
                 OnError::LocalShare => {
                     let ours = share::of(applied, self.share_ppm(applied.limit));
                     match self.local.take_of_empty(ground, &ours) {
-                        Ok(_) => taken.push(ours),
+                        Ok(ours) => taken.push(ours),
                         Err(refused) => self.refuse(applied, refused, refusals),
                     }
                 }
@@ -321,9 +330,22 @@ impl Gate {
         }
     }
 
-    fn give_back<G: Ground>(&mut self, ground: &mut G, taken: &[Applied]) {
-        for applied in taken {
-            self.local.give_back(ground, applied);
+    fn take<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        applied: &Applied,
+        waits: bool,
+    ) -> Result<(Standing, Taken), Refused> {
+        if waits {
+            self.local.take_for_later(ground, applied)
+        } else {
+            self.local.take(ground, applied)
+        }
+    }
+
+    fn give_back<G: Ground>(&mut self, ground: &mut G, taken: &[Taken]) {
+        for taken in taken {
+            self.local.give_back(ground, taken);
         }
     }
 

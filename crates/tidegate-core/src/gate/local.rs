@@ -21,6 +21,14 @@ pub(super) struct Local {
     stock: Stock,
 }
 
+/// What a request took of one limit.
+pub(super) struct Taken {
+    pub(super) applied: Applied,
+    /// Of a bucket, for a request that waits: outstanding units.
+    chunk: Chunk,
+    at: Instant,
+}
+
 impl Local {
     pub(super) fn new(table: Table) -> Self {
         Self { table, stock: Stock::new() }
@@ -31,12 +39,14 @@ impl Local {
         &mut self,
         ground: &mut G,
         applied: &Applied,
-    ) -> Result<Standing, Refused> {
+    ) -> Result<(Standing, Taken), Refused> {
+        let taken = |at| Taken { applied: *applied, chunk: Chunk::default(), at };
         let (now, old, extra) = match self.stock.entry(&applied.key) {
             None => (ground.now(), Chunk::default(), 0),
             Some(entry) => {
                 if let Some(standing) = entry.spend(applied.cost) {
-                    return Ok(standing);
+                    // From stock it goes back to stock; the time is not needed.
+                    return Ok((standing, taken(Instant::default())));
                 }
                 let now = ground.now();
                 if let Some(refused) = entry.denies(now, applied.cost) {
@@ -55,9 +65,9 @@ impl Local {
             .unwrap_or((old, Err(CONFLICTED)));
         self.stock.record(applied, chunk, outcome, now);
         // What this worker now holds ahead is still there for the client.
-        outcome.map(|standing| Standing {
-            remaining: standing.remaining.saturating_add(chunk.left),
-            ..standing
+        outcome.map(|standing| {
+            let remaining = standing.remaining.saturating_add(chunk.left);
+            (Standing { remaining, ..standing }, taken(now))
         })
     }
 
@@ -66,29 +76,77 @@ impl Local {
         &mut self,
         ground: &mut G,
         applied: &Applied,
-    ) -> Result<Standing, Refused> {
+    ) -> Result<Taken, Refused> {
         let now = ground.now();
         let Applied { quota, cost, .. } = applied;
-        change(&self.table, ground, applied, now, |state| {
+        let outcome = change(&self.table, ground, applied, now, |state| {
             if *state == State::default() {
                 // A fresh state holds a whole burst, so this cannot be refused.
                 let _ = quota.take(state, now, quota.burst());
             }
             quota.take(state, now, *cost)
-        })
-        .unwrap_or(Err(CONFLICTED))
+        });
+        outcome.unwrap_or(Err(CONFLICTED))?;
+        Ok(Taken { applied: *applied, chunk: Chunk::default(), at: now })
     }
 
-    /// Gives back what a request took that did not go on.
-    pub(super) fn give_back<G: Ground>(&mut self, ground: &mut G, applied: &Applied) {
-        if self.stock.give_back(&applied.key, applied.cost) {
-            return;
-        }
+    /// Takes for a request that will wait for the store.
+    ///
+    /// From a bucket it is taken as a chunk, outstanding until [`Local::keep`] or
+    /// [`Local::give_back`]: were it charged and later put back, a bucket that had filled up
+    /// meanwhile would be filled twice.
+    pub(super) fn take_for_later<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        applied: &Applied,
+    ) -> Result<(Standing, Taken), Refused> {
+        let Applied { key, quota, cost, .. } = applied;
         let now = ground.now();
-        // Should it never get through, the tokens stay spent: the safe direction.
-        let _ = change(&self.table, ground, applied, now, |state| {
-            applied.quota.put_back(state, now, applied.cost);
+        let old = self.stock.entry(key).map_or_else(Chunk::default, |entry| entry.chunk);
+        let result = change(&self.table, ground, applied, now, |state| {
+            if quota.algorithm() != Algorithm::TokenBucket {
+                return (quota.take(state, now, *cost), Chunk::default());
+            }
+            let (_, settled) = token_bucket::draw(quota, state, now, old, 0, 0);
+            let refused = quota.check(state, now, *cost).and(settled).err();
+            let extra = if refused.is_none() { *cost } else { 0 };
+            let (chunk, drawn) = token_bucket::draw(quota, state, now, Chunk::default(), 0, extra);
+            (refused.map_or(drawn, Err), chunk)
         });
+        let (outcome, chunk) = result.ok_or(CONFLICTED)?;
+        if let Some(entry) = self.stock.entry(key) {
+            entry.empty();
+        }
+        outcome.map(|standing| (standing, Taken { applied: *applied, chunk, at: now }))
+    }
+
+    /// Spends what was taken for a request that goes on.
+    pub(super) fn keep<G: Ground>(&mut self, ground: &mut G, taken: &Taken) {
+        self.settle_taken(ground, taken, 0);
+    }
+
+    /// Gives back what was taken for a request that does not go on.
+    pub(super) fn give_back<G: Ground>(&mut self, ground: &mut G, taken: &Taken) {
+        let Taken { applied, chunk, at } = taken;
+        if chunk.granted > 0 {
+            self.settle_taken(ground, taken, chunk.granted);
+        } else if !self.stock.give_back(&applied.key, applied.cost) {
+            // Should it never get through, the tokens stay spent: the safe direction.
+            let _ = change(&self.table, ground, applied, *at, |state| {
+                applied.quota.put_back(state, *at, applied.cost);
+            });
+        }
+    }
+
+    fn settle_taken<G: Ground>(&mut self, ground: &mut G, taken: &Taken, left: u32) {
+        let Taken { applied, chunk, .. } = taken;
+        if chunk.granted > 0 {
+            let now = ground.now();
+            let old = Chunk { left, ..*chunk };
+            let _ = change(&self.table, ground, applied, now, |state| {
+                let _ = token_bucket::draw(&applied.quota, state, now, old, 0, 0);
+            });
+        }
     }
 
     /// Returns what no request has wanted lately, so that other workers can have it.

@@ -48,7 +48,7 @@ const TABLE_KEYS_DEFAULT: u32 = 65_536;
 const PROXIES_MAX: u32 = 100_000;
 
 /// How long a request may wait for the host: a client notices more than this.
-const DEADLINE: (Span, Span) = (Span::from_millis(1), Span::from_secs(10));
+const DEADLINE: (Span, Span) = (Span::from_millis(1), Span::from_secs(4));
 const DEADLINE_DEFAULT: Span = Span::from_millis(20);
 
 /// How long nobody asks a host that failed.

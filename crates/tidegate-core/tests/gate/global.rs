@@ -87,6 +87,26 @@ fn what_the_store_refuses_goes_back_to_local_limits() {
     }
 }
 
+/// A request took one token and waited; meanwhile the bucket refilled what it took, and
+/// others emptied the bucket. Putting the token back then filled the bucket twice.
+#[test]
+fn a_wait_never_refills_a_bucket_twice() {
+    let policy = limits(json!([
+        { "name": "here", "rate": "100/1s", "burst": 5 },
+        { "name": "g", "scope": "global", "exact": true, "rate": "9/1d", "when": { "path": "/g" } },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let waits = Request::new().with(":path", "/g");
+    let tickets: Vec<_> = (0..5).map(|_| asked(&mut worker, &waits).0).collect();
+    worker.process.pass(Span::from_millis(50));
+    assert_eq!(worker.admitted(&Request::new(), 10), 0, "outstanding, so not refilled");
+    for ticket in tickets {
+        worker.gate.on_gone(&mut worker.process, ticket);
+    }
+    worker.process.pass(Span::from_millis(100)); // past the remembered refusal
+    assert_eq!(worker.admitted(&Request::new(), 10), 5);
+}
+
 #[test]
 fn a_request_that_dies_waiting_leaves_nothing_behind() {
     let policy = limits(json!([
