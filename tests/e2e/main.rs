@@ -33,7 +33,7 @@ fn policy_with(limits: Value, more: Value) -> Policy {
     let mut policy = json!({
         "tidegate": 1,
         "domain": "shop",
-        "host": { "cluster": "tidegate_host", "deadline": "5s" },
+        "host": { "cluster": "tidegate_host", "deadline": "4s" },
         "limits": limits,
     });
     if let (Some(policy), Value::Object(more)) = (policy.as_object_mut(), more) {
