@@ -1,6 +1,7 @@
 //! Builds the filter: two modules from one crate, the same bytes wherever it is built.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,9 +100,13 @@ fn compile(
     places: &[Place],
 ) -> Result<Vec<u8>> {
     let ourselves = env::current_exe().context("cannot tell where this program is")?;
+    let mut cargo = toolchain.cargo();
+    // These would beat the profile in Cargo.toml.
+    for (name, _) in env::vars_os().filter(|(name, _)| is_profile(name)) {
+        cargo.env_remove(name);
+    }
     command::run(
-        toolchain
-            .cargo()
+        cargo
             .current_dir(&workspace.root)
             .args(["build", "--package=tidegate-filter", "--profile=filter"])
             .args(["-Zbuild-std=std,panic_unwind", "--target", TARGET])
@@ -114,6 +119,10 @@ fn compile(
     )?;
     let linked = workspace.target.join(TARGET).join("filter/tidegate_filter.wasm");
     fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))
+}
+
+fn is_profile(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("CARGO_PROFILE_"))
 }
 
 fn rustflags(exceptions: Exceptions, places: &[Place]) -> Vec<String> {
