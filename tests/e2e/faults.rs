@@ -172,7 +172,7 @@ fn a_host_that_is_back_is_asked_again() -> Result<()> {
 fn a_dead_redis_is_a_dead_store() -> Result<()> {
     stage(async {
         let redis = Redis::start().await?;
-        let host = Host::on_redis(&redis).await?;
+        let host = Host::on_redis_by_default(&redis).await?;
         let (envoy, _origin) = start(on_error("closed", "1000/1h"), 1, host.address()).await?;
         assert_eq!(envoy.send(get("/")).await?.status, 200);
         redis.signal(Signal::STOP)?;

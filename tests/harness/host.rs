@@ -24,7 +24,11 @@ pub struct Host {
 #[derive(Clone, Copy)]
 enum Store {
     Memory,
-    Redis(SocketAddr),
+    Redis {
+        at: SocketAddr,
+        /// Variables of timeouts that are set to more than any test takes.
+        patience: &'static [&'static str],
+    },
 }
 
 impl Host {
@@ -37,13 +41,24 @@ impl Host {
         Self::start(Store::Memory).await
     }
 
-    /// Starts one that keeps the truth in `redis`, and waits until it is ready.
+    /// Starts one that keeps the truth in `redis`, and waits until it is ready. It is more
+    /// patient with Redis than by default, so that a busy machine is not taken for a fault.
     ///
     /// # Errors
     ///
     /// If it does not build or come up.
     pub async fn on_redis(redis: &Redis) -> Result<Self> {
-        Self::start(Store::Redis(redis.address())).await
+        let patience = &["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];
+        Self::start(Store::Redis { at: redis.address(), patience }).await
+    }
+
+    /// As [`Self::on_redis`], with the default timeouts: for tests about them.
+    ///
+    /// # Errors
+    ///
+    /// If it does not build or come up.
+    pub async fn on_redis_by_default(redis: &Redis) -> Result<Self> {
+        Self::start(Store::Redis { at: redis.address(), patience: &[] }).await
     }
 
     /// Where asks go.
@@ -138,11 +153,15 @@ fn serve(
     command.arg("serve").current_dir(folder.path());
     command.env("TIDEGATE_LISTEN", asks.to_string()).env("TIDEGATE_ADMIN", admin.to_string());
     match store {
-        Store::Memory => command.env("TIDEGATE_PROVIDER", "memory"),
-        Store::Redis(redis) => command
-            .env("TIDEGATE_PROVIDER", "redis")
-            .env("TIDEGATE_REDIS_ADDRESSES", redis.to_string())
-            .env("TIDEGATE_REDIS_PASSWORD", PASSWORD),
-    };
+        Store::Memory => {
+            command.env("TIDEGATE_PROVIDER", "memory");
+        }
+        Store::Redis { at, patience } => {
+            command.env("TIDEGATE_PROVIDER", "redis");
+            command.env("TIDEGATE_REDIS_ADDRESSES", at.to_string());
+            command.env("TIDEGATE_REDIS_PASSWORD", PASSWORD);
+            command.envs(patience.iter().map(|name| (name, "30s")));
+        }
+    }
     Process::start("tidegate", &mut command, folder.path())
 }
