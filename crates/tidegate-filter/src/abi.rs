@@ -3,10 +3,11 @@
 //! The SDK's own wrappers panic on statuses that they do not list and on header values
 //! that are not UTF-8; off the request path, where neither can happen, they serve.
 //!
-//! A value that the host returns is allocated by the host through this module's `malloc`
-//! and owned by us from then on.
+//! A value that the host returns lies where this module's [`memory`](crate::memory) told it
+//! to, and is ours from then on.
 
-use core::ptr::{null_mut, slice_from_raw_parts_mut};
+use crate::memory::Bytes;
+use core::ptr::null_mut;
 
 /// Statuses of the ABI that we tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ mod raw {
 }
 
 /// The first value of a header.
-pub(crate) fn header(map: Map, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn header(map: Map, name: &str) -> Option<Bytes> {
     owned(|value, len| unsafe {
         raw::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), value, len)
     })
@@ -124,7 +125,7 @@ pub(crate) fn header(map: Map, name: &str) -> Option<Vec<u8>> {
 }
 
 /// A whole header map in the ABI's encoding; read it with [`pairs`].
-pub(crate) fn headers(map: Map) -> Vec<u8> {
+pub(crate) fn headers(map: Map) -> Bytes {
     owned(|value, len| unsafe { raw::proxy_get_header_map_pairs(map as u32, value, len) })
         .unwrap_or_default()
 }
@@ -140,13 +141,13 @@ pub(crate) fn set_header(map: Map, name: &str, value: &str) -> Result<(), Failur
 }
 
 /// A property by its path, the parts joined by NUL.
-pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn property(path: &[u8]) -> Option<Bytes> {
     owned(|value, len| unsafe { raw::proxy_get_property(path.as_ptr(), path.len(), value, len) })
         .ok()
 }
 
 /// A value that all workers share, and its version.
-pub(crate) fn shared(key: &[u8]) -> Result<(Vec<u8>, u32), Failure> {
+pub(crate) fn shared(key: &[u8]) -> Result<(Bytes, u32), Failure> {
     let mut version = 0;
     let value = owned(|value, len| unsafe {
         raw::proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &mut version)
@@ -227,7 +228,7 @@ pub(crate) fn call(
 }
 
 /// The body of a callout's response, cut at `max` bytes.
-pub(crate) fn call_body(max: usize) -> Vec<u8> {
+pub(crate) fn call_body(max: usize) -> Bytes {
     const CALLOUT_RESPONSE_BODY: u32 = 4;
     owned(|value, len| unsafe {
         raw::proxy_get_buffer_bytes(CALLOUT_RESPONSE_BODY, 0, max, value, len)
@@ -287,15 +288,14 @@ fn encode_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
     to
 }
 
-fn owned(get: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, Failure> {
+fn owned(get: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Bytes, Failure> {
     let (mut value, mut len) = (null_mut::<u8>(), 0);
     check(get(&mut value, &mut len))?;
     if value.is_null() || len == 0 {
-        return Ok(Vec::new());
+        return Ok(Bytes::default());
     }
-    // The host asked our `malloc` for exactly `len` bytes (the SDK's, a boxed slice), filled
-    // them and handed them over.
-    Ok(unsafe { Box::from_raw(slice_from_raw_parts_mut(value, len)) }.into_vec())
+    // The host asked our `malloc` for exactly `len` bytes, filled them and handed them over.
+    Ok(unsafe { Bytes::from_host(value, len) })
 }
 
 fn check(status: u32) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 //! fetched at once, because two single reads already cost as much.
 
 use crate::abi::{self, Map};
+use crate::memory::Bytes;
 use tidegate_core::facts::{Facts, Want, WantId};
 
 /// How one policy's wants are best read; made once for each policy.
@@ -11,7 +12,7 @@ pub(crate) struct Reader {
     /// Header names and their wants, if the whole map is to be fetched.
     mapped: Vec<(Box<str>, usize)>,
     cache: Vec<Fact>,
-    map: Vec<u8>,
+    map: Bytes,
 }
 
 /// One request's facts, as far as they were read.
@@ -22,7 +23,7 @@ pub(crate) struct RequestFacts<'r> {
 enum Fact {
     Unread,
     Absent,
-    Value(Vec<u8>),
+    Value(Bytes),
     /// Bytes of the map, from where and how many.
     Mapped(usize, usize),
 }
@@ -38,12 +39,14 @@ impl Reader {
             mapped.clear();
         }
         let cache = wants.iter().map(|_| Fact::Unread).collect();
-        Self { mapped, cache, map: Vec::new() }
+        Self { mapped, cache, map: Bytes::default() }
     }
 
-    /// Starts a new request.
+    /// Starts a new request. Drops what the last one read: the scratch memory it lay in
+    /// is another's now.
     pub(crate) fn request(&mut self) -> RequestFacts<'_> {
         self.cache.fill_with(|| Fact::Unread);
+        self.map = Bytes::default();
         RequestFacts { reader: self }
     }
 
@@ -86,7 +89,7 @@ impl Facts for RequestFacts<'_> {
     }
 }
 
-fn fetch(want: &Want) -> Option<Vec<u8>> {
+fn fetch(want: &Want) -> Option<Bytes> {
     match want {
         Want::Header(name) => abi::header(Map::Request, name),
         // As the connection manager trusts it: with hops and headers already considered.

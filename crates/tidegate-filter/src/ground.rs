@@ -27,7 +27,7 @@ impl Slots for SharedGround {
     fn load(&mut self, set: u32, into: &mut [u8; SET_BYTES]) -> u32 {
         match abi::shared(&self.name(set)) {
             Ok((value, version)) => {
-                match <&[u8; SET_BYTES]>::try_from(value.as_slice()) {
+                match <&[u8; SET_BYTES]>::try_from(&*value) {
                     Ok(bytes) => *into = *bytes,
                     Err(_) => into.fill(0),
                 }
@@ -63,21 +63,15 @@ impl Process {
     /// What the first worker drew and all others read.
     pub(crate) fn join() -> Option<Self> {
         const NAME: &[u8] = b"tidegate.process";
-        let mut drawn = [0_u8; 24];
-        let bytes = match abi::shared(NAME) {
-            Ok((bytes, _)) => bytes,
-            Err(Failure::NotFound) => {
-                if !abi::random(&mut drawn) {
-                    return None;
-                }
-                match abi::set_shared(NAME, &drawn, None) {
-                    Ok(()) => drawn.to_vec(),
-                    // Another worker was first.
-                    Err(_) => abi::shared(NAME).ok()?.0,
-                }
+        if abi::shared(NAME).err() == Some(Failure::NotFound) {
+            let mut drawn = [0_u8; 24];
+            if !abi::random(&mut drawn) {
+                return None;
             }
-            Err(_) => return None,
-        };
+            // If another worker was first, theirs holds.
+            let _ = abi::set_shared(NAME, &drawn, None);
+        }
+        let (bytes, _) = abi::shared(NAME).ok()?;
         let (seed, id) = bytes.split_first_chunk::<16>()?;
         let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(Self { seed: *seed, id })

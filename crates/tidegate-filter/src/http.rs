@@ -4,6 +4,7 @@
 //! let it through.
 
 use crate::abi::{self, Map};
+use crate::memory::Scratch;
 use crate::vm::{self, Call, Plugin, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
 use tidegate_core::ask::{Ask, Reply, Unreachable};
@@ -22,6 +23,7 @@ const FORWARDED: [&str; 2] = ["x-request-id", "traceparent"];
 
 /// Decides a request, or holds it.
 pub(crate) fn on_request(stream: u32) -> u32 {
+    let _scratch = Scratch::open();
     vm::with(|vm| {
         let Some(plugin) = vm.plugin_of_request() else { return CONTINUE };
         let mut facts = plugin.reader.request();
@@ -186,7 +188,7 @@ fn send(vm: &mut Vm, serial: Serial, ask: &Ask) -> Option<u32> {
     let host = plugin.gate.policy().host.as_ref()?;
     let forwarded = FORWARDED.map(|name| {
         // Only text that is plainly harmless goes on; ids are.
-        let value = String::from_utf8(abi::header(Map::Request, name)?).ok()?;
+        let value = String::from_utf8(abi::header(Map::Request, name)?.to_vec()).ok()?;
         (value.len() <= 256 && value.bytes().all(|byte| byte.is_ascii_graphic())).then_some(value)
     });
     let mut headers = vec![

@@ -19,6 +19,7 @@ mod facts;
 mod ground;
 mod guard;
 mod http;
+mod memory;
 mod metrics;
 mod vm;
 

@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Plugin {
     pub(crate) serial: Serial,
     root: u32,
-    name: Vec<u8>,
+    name: Box<[u8]>,
     pub(crate) gate: Gate,
     pub(crate) ground: SharedGround,
     pub(crate) reader: Reader,
@@ -91,7 +91,7 @@ impl Vm {
     pub(crate) fn plugin_of_request(&mut self) -> Option<&mut Plugin> {
         if self.plugins.len() > 1 {
             let name = abi::property(b"plugin_name")?;
-            return self.plugins.iter_mut().find(|plugin| plugin.name == name);
+            return self.plugins.iter_mut().find(|plugin| *plugin.name == *name);
         }
         self.plugins.first_mut()
     }
@@ -105,7 +105,7 @@ impl Vm {
 pub(crate) fn configure(root: u32, size: usize) -> bool {
     guard::install();
     let Some(policy) = config::read(size) else { return false };
-    let name = abi::property(b"plugin_name").unwrap_or_default();
+    let name = Box::from(&*abi::property(b"plugin_name").unwrap_or_default());
     with(|vm| {
         if vm.process.is_none() {
             vm.process = Process::join();
@@ -114,7 +114,7 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
             config::refuse("the proxy gives no randomness, or no data shared between workers");
             return false;
         };
-        let old = vm.plugins.iter_mut().position(|plugin| plugin.name == name);
+        let old = vm.plugins.iter_mut().position(|plugin| *plugin.name == *name);
         if let Some(old) = old.and_then(|at| vm.plugins.get_mut(at)) {
             let domain = &old.gate.policy().domain;
             if *domain != policy.domain {

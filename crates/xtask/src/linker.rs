@@ -62,9 +62,9 @@ mod tests {
 
     #[test]
     fn only_the_exports_nobody_wants_are_dropped() {
-        let given = "-flavor wasm --export tidegate_on_tick --export proxy_on_tick --export malloc \
+        let given = "-flavor wasm --export tidegate_on_tick --export proxy_on_tick --export tidegate_malloc \
                      --export=__heap_base --gc-sections a.o -o out.wasm";
-        let kept = "-flavor wasm --export tidegate_on_tick --export malloc --gc-sections a.o -o \
+        let kept = "-flavor wasm --export tidegate_on_tick --export tidegate_malloc --gc-sections a.o -o \
                     out.wasm";
         let args = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(wanted(args(given)), args(kept));

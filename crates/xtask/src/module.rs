@@ -1,8 +1,8 @@
 //! The linked module made ready for Envoy: exports named, ballast gone, promises checked.
 //!
 //! The filter exports its callbacks as `tidegate_on_*`, because the SDK already
-//! defines every `proxy_on_*` symbol and two of one name do not link. Here each
-//! gets the name that Envoy looks for. Custom sections (names, producers) go:
+//! defines every `proxy_on_*` symbol, and `malloc`, and two of one name do not link.
+//! Here each gets the name that Envoy looks for. Custom sections (names, producers) go:
 //! no engine needs them, and they differ between toolchains.
 
 use std::borrow::Cow;
@@ -26,8 +26,9 @@ pub(crate) fn export(name: &str) -> Export<'_> {
         return Export::Keep(format!("proxy_on_{callback}").into());
     }
     match name {
+        "tidegate_malloc" => Export::Keep("malloc".into()),
         // How a host reaches our memory, hands us bytes and starts the module.
-        "memory" | "malloc" | "proxy_on_memory_allocate" | "_initialize" | "_start" => {
+        "memory" | "proxy_on_memory_allocate" | "_initialize" | "_start" => {
             Export::Keep(name.into())
         }
         _ if name.starts_with("proxy_abi_version_") => Export::Keep(name.into()),
@@ -202,8 +203,14 @@ mod tests {
 
     #[test]
     fn only_our_callbacks_are_left_under_the_names_envoy_looks_for() {
-        let exports =
-            [HEADERS, "proxy_on_request_headers", "proxy_on_log", "malloc", "__heap_base"];
+        let exports = [
+            HEADERS,
+            "proxy_on_request_headers",
+            "proxy_on_log",
+            "tidegate_malloc",
+            "malloc",
+            "__heap_base",
+        ];
         let linked = linked(HOSTCALL, &exports, nothing());
         let trimmed = trim(&linked, Exceptions::Standard).unwrap();
         assert_eq!(trimmed.exports, ["memory", "proxy_on_request_headers", "malloc"]);
