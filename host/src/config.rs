@@ -4,16 +4,7 @@
 //! ([`VARIABLES`]). What cannot be served is refused, never ignored, and the message says
 //! where it was set. Secrets are kept in [`crate::secret::Secret`], which no log or message shows.
 //!
-//! ```yaml
-//! listen: 0.0.0.0:8081         # POST /v1/ask, HTTP/1.1 and HTTP/2
-//! unix_socket: /run/tidegate/asks.sock
-//! admin: 127.0.0.1:8082        # /healthz, /readyz, /metrics
-//! provider: redis              # or memory
-//! redis:
-//!   url: redis://redis.internal:6379/0
-//!   username: tidegate
-//!   password_file: /run/secrets/redis
-//! ```
+//! `host/tidegate.yaml` shows every setting with its default.
 
 mod environment;
 mod problem;

@@ -23,6 +23,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Answer the asks of proxies, from memory or from Redis
+    #[command(after_help = variables())]
     Serve {
         /// The configuration; without it, defaults and TIDEGATE_* variables
         #[arg(long, value_name = "FILE")]
@@ -48,6 +49,14 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+/// The table of variables, for the help.
+fn variables() -> String {
+    let lines =
+        tidegate::config::VARIABLES.iter().map(|(name, path)| format!("  {name:40} {path}"));
+    let table: Vec<String> = lines.collect();
+    format!("Environment, each over the file's setting beside it:\n{}", table.join("\n"))
 }
 
 fn serve(file: Option<PathBuf>) -> ExitCode {

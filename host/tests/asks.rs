@@ -5,9 +5,11 @@ mod common;
 use common::{Caller, Host, ask_request, one};
 use http_body_util::Full;
 use hyper::Request;
+use hyper::header::HeaderName;
 use tidegate_core::ask::Ask;
 use tidegate_core::limit::Refused;
 use tidegate_core::wire;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn every_way_in_leads_to_the_same_store() {
@@ -90,6 +92,39 @@ async fn what_is_no_ask_gets_one_clear_line() {
     }
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"malformed\"}").await, 6.0);
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"too_large\"}").await, 2.0);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_gets_431_and_harms_nobody() {
+    let host = Host::serve("");
+    for mut caller in [host.http1().await, host.http2().await] {
+        let mut request = ask_request(wire::encode_ask(&one(1, 3)));
+        for n in 0..3 {
+            let name = HeaderName::try_from(format!("x-filler-{n}")).unwrap();
+            request.headers_mut().insert(name, "a".repeat(7_000).parse().unwrap());
+        }
+        assert_eq!(caller.send(request).await.0.status(), 431);
+    }
+    assert!(host.http2().await.reply(&one(1, 3)).await.admits());
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_http_end_their_connection_only() {
+    let host = Host::serve("");
+    for noise in [
+        &b"\x16\x03\x01\x02\x00"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnoise noise!",
+        b"\r\n\r\n\0\0\r\n\r\n",
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(host.asks).await.unwrap();
+        stream.write_all(noise).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        // However it ends, it ends.
+        let read = tokio::time::timeout(common::DEADLINE, stream.read_to_end(&mut answer));
+        let _ = read.await.expect("the connection ends");
+    }
+    assert!(host.http1().await.reply(&one(1, 3)).await.admits());
 }
 
 #[tokio::test]

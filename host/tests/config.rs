@@ -151,6 +151,34 @@ fn a_url_in_the_environment_takes_the_place_of_addresses_in_the_file() {
 }
 
 #[test]
+fn the_example_shows_every_setting_with_its_default() {
+    let load = |file: Option<&Path>| tidegate::config::load(file, &|_| None, &[]).unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tidegate.yaml");
+    let loaded = load(Some(&example));
+    assert_eq!(format!("{:?}", loaded.config), format!("{:?}", load(None).config));
+    assert!(loaded.warnings.is_empty());
+    // With what it has commented out it is for Redis, and complete.
+    let text = std::fs::read_to_string(&example).unwrap();
+    let whole: String = text.lines().map(|line| line.replacen("#~", "", 1) + "\n").collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("whole.yaml");
+    std::fs::write(&file, &whole).unwrap();
+    let tidegate::config::Provider::Redis(settings) = load(Some(&file)).config.provider else {
+        panic!("{whole}");
+    };
+    let defaults = tidegate_redis::Settings::new("127.0.0.1".to_owned(), 6379);
+    let times = |s: &tidegate_redis::Settings| {
+        let waits = [s.dial_timeout, s.read_timeout, s.write_timeout, s.pool_timeout];
+        (waits, s.idle_timeout, s.max_conn_age, s.pool_size, s.max_retries, s.db)
+    };
+    assert_eq!(times(&settings), times(&defaults));
+    for (_, path) in tidegate::config::VARIABLES {
+        let name = path.rsplit('.').next().unwrap();
+        assert!(whole.contains(&format!("{name}:")), "{path} is not in the example");
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_from_wrong_configuration() {
     for arguments in [&[][..], &["sevre"], &["serve", "--confg", "x"], &["serve", "extra"]] {
         let output = tidegate().args(arguments).output().unwrap();
@@ -162,6 +190,8 @@ fn wrong_usage_is_told_from_wrong_configuration() {
         let Output { status, stdout, stderr } = tidegate().arg(asked).output().unwrap();
         assert!(status.success() && !stdout.is_empty() && stderr.is_empty(), "{asked}");
     }
+    let help = tidegate().args(["serve", "--help"]).output().unwrap().stdout;
+    assert!(String::from_utf8(help).unwrap().contains("TIDEGATE_REDIS_PASSWORD_FILE"));
 }
 
 #[test]

@@ -5,22 +5,27 @@
 --
 -- KEYS  one per item, tidegate:<limit>:{<key>}
 -- ARGV  1: now, in microseconds of any clock; 0 is this server's TIME
---       2 ..: one per item, packed '<BBI4I4I4ddd': algorithm (1 token bucket, 2 sliding
---       window, 3 sliding counter), tick (1 us, 2 ms, 3 s), cost, count, burst,
---       period (ticks), cell, drain (units of backlog)
+--       2 ..: one per item, packed '<BI4I4I4I4ddd': algorithm (1 token bucket, 2 sliding
+--       window, 3 sliding counter), tick (us), cost, count, burst, period (ticks), cell,
+--       drain (units of backlog)
 -- reply four integers per item:
 --       outcome (0 admitted, 1 refused for now, 2 refused for good),
 --       remaining (units), reset (ticks), wait (ticks)
 --
 -- State, one string per key, by its first byte (anything else is a key never seen):
---       1 '<BBdddd' tick, backlog, last (tick), cell, drain            34 bytes
+--       1 '<BI4dddd' tick (us), backlog, last (tick), cell, drain      37 bytes
 --       2 '<Bdd' newest, width (us), 11 x 'I4' counts, newest first    61 bytes
---       3 '<BBddI4I4' tick, id, window (ticks), prev, cur              26 bytes
+--       3 '<BI4ddI4I4' tick (us), id, window (ticks), prev, cur        29 bytes
 -- It expires when it says the same as a key never seen, and SLACK_MS later, so that a
 -- clock set back by less than that forgives nothing. Only an admitted cost is written.
+--
+-- A function costs some 70 ns to make and is made anew in every run: so each algorithm's
+-- are made when first needed, and what is rarely needed within what needs it.
 
 local SLACK_MS = 10000
+local BYTES = { 37, 61, 29 }
 local KEPT = 11 -- the ten parts of a period and the one that has just begun
+local COUNTS = 'I4I4I4I4I4I4I4I4I4I4I4'
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
 local now_us = tonumber(ARGV[1])
@@ -29,17 +34,14 @@ if now_us == 0 then
   now_us = time[1] * 1000000 + time[2]
 end
 
-local function micros(tick) return 1000 ^ (tick - 1) end
-local function now_in(tick) return floor(now_us / micros(tick)) end
-
 local used -- by any state now, in whole units: what another algorithm starts from
 
 local function token_bucket()
   local bucket = {}
 
   local function load(state)
-    local _, tick, backlog, last, cell, drain = struct.unpack('<BBdddd', state)
-    return { tick = tick, backlog = backlog, last = last, cell = cell, drain = drain }
+    local _, tick, backlog, last, cell, drain = struct.unpack('<BI4dddd', state)
+    return { tick = tick, backlog = backlog, last = last, cell = cell, drain = drain, full = 0 }
   end
 
   local function advance(b, now)
@@ -49,46 +51,44 @@ local function token_bucket()
     end
   end
 
-  local function units(b) return ceil(b.backlog / b.cell) end
+  function bucket.used(state, b)
+    b = b or load(state)
+    advance(b, floor(now_us / b.tick))
+    return ceil(b.backlog / b.cell)
+  end
 
-  function bucket.used(state)
-    local b = load(state)
-    advance(b, now_in(b.tick))
-    return units(b)
+  -- The same use, counted in another quota's units; of a bucket, the time until now still
+  -- drains at the old rate.
+  local function adopted(old, q, state)
+    local backlog, last = (old and bucket.used(state, old) or used(state)) * q.cell, q.now
+    -- A coarser tick may have begun a while ago: that is no time to drain.
+    if old then last = max(last, ceil(old.last * old.tick / q.tick)) end
+    return { tick = q.tick, backlog = backlog, last = last, cell = q.cell, drain = q.drain, full = 0 }
   end
 
   function bucket.open(q, state)
-    local now, b = now_in(q.tick)
-    if state and state:byte() == 1 then
-      b = load(state)
-      if b.cell ~= q.cell or b.drain ~= q.drain or b.tick ~= q.tick then
-        -- Under another quota: the same use in its units; until now the old rate drained.
-        advance(b, now_in(b.tick))
-        b.backlog = units(b) * q.cell
-        -- A coarser tick may have begun a while ago: that is no time to drain.
-        b.last = max(ceil(b.last * micros(b.tick) / micros(q.tick)), now)
-        b.tick, b.cell, b.drain = q.tick, q.cell, q.drain
-      end
-    else
-      b = { tick = q.tick, backlog = used(state) * q.cell, last = now, cell = q.cell, drain = q.drain }
+    local b = state and state:byte() == 1 and load(state)
+    if not b or b.cell ~= q.cell or b.drain ~= q.drain or b.tick ~= q.tick then
+      b = adopted(b, q, state)
     end
     b.full = q.burst * q.cell
-    b.backlog = min(b.backlog, b.full)
-    advance(b, now)
+    if b.backlog > b.full then b.backlog = b.full end
+    advance(b, q.now)
     return b
   end
 
   local function drains_to(b, target)
-    local above = max(0, b.backlog - target)
-    if above == 0 then return 0 end
-    return b.last + ceil(above / b.drain)
+    if b.backlog <= target then return 0 end
+    return b.last + ceil((b.backlog - target) / b.drain)
   end
 
   function bucket.room(b) return floor((b.full - b.backlog) / b.cell) end
   function bucket.admits_at(b, q, cost) return drains_to(b, max(0, b.full - cost * b.cell)) end
   function bucket.add(b, cost) b.backlog = b.backlog + cost * b.cell end
   function bucket.fresh_at(b) return drains_to(b, 0) end
-  function bucket.close(b) return struct.pack('<BBdddd', 1, b.tick, b.backlog, b.last, b.cell, b.drain) end
+  function bucket.close(b)
+    return struct.pack('<BI4dddd', 1, b.tick, b.backlog, b.last, b.cell, b.drain)
+  end
   return bucket
 end
 
@@ -97,7 +97,7 @@ local function sliding_window()
 
   local function load(state)
     local _, newest, width, at = struct.unpack('<Bdd', state)
-    return { newest = newest, width = width, struct.unpack('<' .. ('I4'):rep(KEPT), state, at) }
+    return { newest = newest, width = width, struct.unpack('<' .. COUNTS, state, at) }
   end
 
   local function empty(newest, width)
@@ -139,12 +139,12 @@ local function sliding_window()
 
   function ring.used(state)
     local r = load(state)
-    advance(r, now_in(1))
+    advance(r, now_us)
     return counted(r)
   end
 
   function ring.open(q, state)
-    local now, width, r = now_in(q.tick), max(1, floor(q.period / 10))
+    local now, width, r = q.now, max(1, floor(q.period / 10))
     if state and state:byte() == 2 then
       r = load(state)
       if r.width ~= width then r = at_width(r, width, now) end
@@ -179,7 +179,7 @@ local function sliding_window()
   end
 
   function ring.close(r)
-    return struct.pack('<Bdd' .. ('I4'):rep(KEPT), 2, r.newest, r.width, unpack(r, 1, KEPT))
+    return struct.pack('<Bdd' .. COUNTS, 2, r.newest, r.width, unpack(r, 1, KEPT))
   end
   return ring
 end
@@ -188,7 +188,7 @@ local function sliding_counter()
   local counter = {}
 
   local function load(state)
-    local _, tick, id, window, prev, cur = struct.unpack('<BBddI4I4', state)
+    local _, tick, id, window, prev, cur = struct.unpack('<BI4ddI4I4', state)
     return { tick = tick, id = id, window = window, prev = prev, cur = cur, elapsed = 0 }
   end
 
@@ -210,12 +210,12 @@ local function sliding_counter()
 
   function counter.used(state)
     local c = load(state)
-    advance(c, now_in(c.tick))
+    advance(c, floor(now_us / c.tick))
     return carried(c) + c.cur
   end
 
   function counter.open(q, state)
-    local now, window, c = now_in(q.tick), q.period
+    local now, window, c = q.now, q.period
     if state and state:byte() == 3 then c = load(state) end
     if not c or c.window ~= window or c.tick ~= q.tick then
       local cur = min(used(state), q.count)
@@ -245,7 +245,7 @@ local function sliding_counter()
   end
 
   function counter.close(c)
-    return struct.pack('<BBddI4I4', 3, c.tick, c.id, c.window, c.prev, c.cur)
+    return struct.pack('<BI4ddI4I4', 3, c.tick, c.id, c.window, c.prev, c.cur)
   end
   return counter
 end
@@ -262,25 +262,23 @@ used = function(state)
   return algorithm(state:byte()).used(state)
 end
 
-local BYTES = { 34, 61, 26 }
 local quotas, states, reply = {}, redis.call('MGET', unpack(KEYS)), {}
 local admitted = true
 
--- Until a tick from now; 0 if it is past.
-local function until_tick(q, tick) return max(0, tick - now_in(q.tick)) end
-
 -- Spends the account: the reset is of the account with nothing left.
-local function answer(i, outcome, a, room, wait)
-  local q = quotas[i]
+local function answer(i, outcome, q, a, room, wait)
   q.alg.add(a, room)
-  reply[4 * i - 3], reply[4 * i - 2], reply[4 * i] = outcome, room, wait
-  reply[4 * i - 1] = until_tick(q, q.alg.admits_at(a, q, 1))
+  local at = 4 * i
+  reply[at - 3], reply[at - 2] = outcome, room
+  reply[at - 1], reply[at] = max(0, q.alg.admits_at(a, q, 1) - q.now), wait
 end
 
 for i = 1, #KEYS do
-  local code, tick, cost, count, burst, period, cell, drain = struct.unpack('<BBI4I4I4ddd', ARGV[i + 1])
-  local q = { alg = algorithm(code), tick = tick, cost = cost, count = count, burst = burst,
-              period = period, cell = cell, drain = drain }
+  local code, tick, cost, count, burst, period, cell, drain =
+    struct.unpack('<BI4I4I4I4ddd', ARGV[i + 1])
+  local alg = algorithm(code)
+  local q = { alg = alg, tick = tick, now = floor(now_us / tick), cost = cost, count = count,
+              burst = burst, period = period, cell = cell, drain = drain, account = false, room = 0 }
   quotas[i] = q
   if cost > burst then
     admitted = false
@@ -288,11 +286,11 @@ for i = 1, #KEYS do
   else
     local state = states[i]
     if state and #state ~= BYTES[state:byte() or 0] then state = false end
-    local a = q.alg.open(q, state)
-    local room = q.alg.room(a, q)
+    local a = alg.open(q, state)
+    local room = alg.room(a, q)
     if cost > room then
       admitted = false
-      answer(i, 1, a, room, until_tick(q, q.alg.admits_at(a, q, cost)))
+      answer(i, 1, q, a, room, max(0, alg.admits_at(a, q, cost) - q.now))
     else
       q.account, q.room = a, room
     end
@@ -301,18 +299,18 @@ end
 
 for i = 1, #KEYS do
   local q = quotas[i]
-  if q.account then
-    local a, left = q.account, q.room
+  local a, left = q.account, q.room
+  if a then
     if admitted then
       q.alg.add(a, q.cost)
       left = left - q.cost
       if q.cost > 0 then
-        local fresh_us = q.alg.fresh_at(a) * micros(q.tick)
-        local ttl_ms = max(0, ceil((fresh_us - now_us) / 1000)) + SLACK_MS
-        redis.call('SET', KEYS[i], q.alg.close(a), 'PX', string.format('%.0f', ttl_ms))
+        local fresh_ms = ceil((q.alg.fresh_at(a) * q.tick - now_us) / 1000)
+        local ttl_ms = string.format('%.0f', max(0, fresh_ms) + SLACK_MS)
+        redis.call('SET', KEYS[i], q.alg.close(a), 'PX', ttl_ms)
       end
     end
-    answer(i, 0, a, left, 0)
+    answer(i, 0, q, a, left, 0)
   end
 end
 return reply

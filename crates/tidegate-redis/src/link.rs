@@ -3,8 +3,9 @@
 //! Whoever asks takes the connection that is there, or none: only the supervisor dials, and
 //! only it waits. It replaces a connection
 //!
-//! - that broke, or on which [`MISSES_MAX`] batches in a row got no reply: a frozen server's
-//!   kernel still acknowledges, so nothing but an application's deadline notices;
+//! - that broke, or on which [`MISSES_MAX`] batches in a row, over as many deadlines, got no
+//!   reply: a frozen server's kernel still acknowledges, so nothing but an application's
+//!   deadline notices;
 //! - whose server said that it is the wrong one (a replica, not ready, not letting us in);
 //! - that is old or idle, as set: its successor is ready before it goes.
 //!
@@ -20,8 +21,7 @@ use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value};
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
@@ -31,8 +31,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-/// So many batches in a row without a reply, and the connection is given up. One may be a
-/// slow moment of the server's; three deadlines are none.
+/// So many batches in a row without a reply, and as many deadlines of silence, and the
+/// connection is given up. Several batches may miss one slow moment of the server's
+/// together; three deadlines are no moment.
 const MISSES_MAX: u32 = 3;
 
 /// How often an established connection is probed.
@@ -57,24 +58,34 @@ pub(crate) struct Link {
     lost: Notify,
     /// Why there is no connection, or what is wrong with it.
     trouble: Mutex<Option<String>>,
+    /// For replies.
+    deadline: Duration,
     pub(crate) stats: Stats,
 }
 
 /// A connection that works as far as is known.
 pub(crate) struct Live {
     connection: MultiplexedConnection,
-    /// Batches in a row without a reply.
-    misses: AtomicU32,
     born: Instant,
+    signs: Mutex<Signs>,
+}
+
+/// Signs of its life.
+struct Signs {
+    /// Batches in a row without a reply.
+    misses: u32,
+    /// When it last replied.
+    heard: Instant,
     /// When it last carried an ask.
-    used: Mutex<Instant>,
+    used: Instant,
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             live: ArcSwapOption::empty(),
             lost: Notify::new(),
+            deadline: settings.read_timeout,
             trouble: Mutex::new(Some("not connected yet".to_owned())),
             stats: Stats::default(),
         }
@@ -97,16 +108,16 @@ impl Link {
     /// Notes what came of a batch, and gives the connection up if that says so.
     pub(crate) fn note(&self, live: &Arc<Live>, outcome: Result<(), &Error>) {
         match outcome {
-            Ok(()) => live.misses.store(0, Ordering::Relaxed),
+            Ok(()) => live.heard(),
             Err(Error::Unknown(cause)) if cause.is_timeout() => {
                 self.stats.timeout();
-                if live.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES_MAX {
+                if live.missed(self.deadline) {
                     self.give_up(live, "no replies");
                 }
             }
             Err(error @ Error::Unknown(_)) => self.give_up(live, &chain(error)),
             Err(error @ Error::Refused(refusal, _)) => {
-                live.misses.store(0, Ordering::Relaxed);
+                live.heard();
                 if refusal.wants_another_connection() {
                     self.give_up(live, &chain(error));
                 }
@@ -136,13 +147,29 @@ impl Live {
     }
 
     pub(crate) fn carried_an_ask(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.signs().used = Instant::now();
+    }
+
+    fn heard(&self) {
+        let mut signs = self.signs();
+        (signs.misses, signs.heard) = (0, Instant::now());
+    }
+
+    /// Whether it has missed too much to be waited for.
+    fn missed(&self, deadline: Duration) -> bool {
+        let mut signs = self.signs();
+        signs.misses += 1;
+        signs.misses >= MISSES_MAX && signs.heard.elapsed() >= deadline * MISSES_MAX
     }
 
     fn is_due(&self, settings: &Settings) -> bool {
-        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        settings.max_conn_age.is_some_and(|age| self.born.elapsed() >= age)
-            || settings.idle_timeout.is_some_and(|idle| used.elapsed() >= idle)
+        let idle = self.signs().used.elapsed();
+        settings.max_conn_age.is_some_and(|max| self.born.elapsed() >= max)
+            || settings.idle_timeout.is_some_and(|max| idle >= max)
+    }
+
+    fn signs(&self) -> MutexGuard<'_, Signs> {
+        self.signs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -252,8 +279,8 @@ async fn dial(settings: &Settings, probe: &Probe) -> Result<Driven, String> {
     }
     connection.set_response_timeout(settings.read_timeout);
     let now = Instant::now();
-    let live = Live { connection, misses: AtomicU32::new(0), born: now, used: Mutex::new(now) };
-    Ok((Arc::new(live), driver))
+    let signs = Mutex::new(Signs { misses: 0, heard: now, used: now });
+    Ok((Arc::new(Live { connection, born: now, signs }), driver))
 }
 
 fn tune(stream: &TcpStream, settings: &Settings) -> std::io::Result<()> {

@@ -19,7 +19,7 @@ static TAKE_SHA: LazyLock<String> =
 const FIELDS: usize = 4;
 
 /// Bytes of one packed item.
-const ITEM_BYTES: usize = 2 + 3 * 4 + 3 * 8;
+const ITEM_BYTES: usize = 1 + 4 * 4 + 3 * 8;
 
 /// The command that answers `ask` at `now_us`; 0 is the server's own time.
 pub(crate) fn call(ask: &Ask, now_us: u64) -> Cmd {
@@ -75,7 +75,7 @@ fn key_name(limit: LimitTag, key: Key) -> String {
     format!("tidegate:{:016x}:{{{:032x}}}", limit.0, u128::from_be_bytes(key.0))
 }
 
-/// Packed as `'<BBI4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
+/// Packed as `'<BI4I4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
 #[expect(clippy::cast_precision_loss, reason = "below 2^53, see EXACT_MAX")]
 fn pack(item: &Item) -> [u8; ITEM_BYTES] {
     let quota = &item.quota;
@@ -84,17 +84,17 @@ fn pack(item: &Item) -> [u8; ITEM_BYTES] {
         Algorithm::SlidingWindow => 2,
         Algorithm::SlidingCounter => 3,
     };
-    let tick = match quota.tick() {
+    let tick_us = match quota.tick() {
         Tick::Micro => 1,
-        Tick::Milli => 2,
-        Tick::Second => 3,
+        Tick::Milli => 1_000,
+        Tick::Second => 1_000_000,
     };
     let mut packed = [0; ITEM_BYTES];
-    packed[..2].copy_from_slice(&[algorithm, tick]);
-    let (counts, quantities) = packed[2..].split_at_mut(3 * 4);
-    let values = [item.cost, quota.count(), quota.burst()];
+    packed[0] = algorithm;
+    let (counts, quantities) = packed[1..].split_at_mut(4 * 4);
+    let values = [tick_us, item.cost, quota.count(), quota.burst()];
     for (place, value) in counts.chunks_exact_mut(4).zip(values) {
-        place.copy_from_slice(&value.to_le_bytes());
+        place.copy_from_slice(&u32::to_le_bytes(value));
     }
     let values = [quota.period_ticks(), quota.cell(), quota.drain()];
     for (place, value) in quantities.chunks_exact_mut(8).zip(values) {

@@ -18,9 +18,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// The largest batch: some 30 KB out, and about a millisecond of the server's time, for
-/// which every other client of it waits.
+/// The most asks in a batch.
 const BATCH_MAX: usize = BATCH_SIZES[BATCH_SIZES.len() - 1];
+
+/// The most items in a batch, but for an ask's own: some 30 KB out, and one to two
+/// milliseconds of the server's time, for which every other client of it waits.
+const BATCH_ITEMS_MAX: usize = 192;
 
 /// Asks that may wait to be sent: far more than can be sent within `pool_timeout`.
 const QUEUE_MAX: usize = 8_192;
@@ -45,7 +48,7 @@ struct Waiting {
 impl Store {
     /// Starts to connect, and returns at once. Call within a tokio runtime.
     pub fn start(settings: Settings) -> Self {
-        let link = Arc::new(Link::new());
+        let link = Arc::new(Link::new(&settings));
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let pool_timeout = settings.pool_timeout;
         let sender = Sender {
@@ -115,10 +118,13 @@ struct Sender {
 async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
     while let Some(first) = queue.recv().await {
         let Some((first, room)) = with_room(first, &sender.room).await else { continue };
+        let mut items = first.ask.items.len();
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
+            && items < BATCH_ITEMS_MAX
             && let Ok(next) = queue.try_recv()
         {
+            items += next.ask.items.len();
             batch.push(next);
         }
         let now = Instant::now();
