@@ -94,13 +94,19 @@ impl Refusal {
             redis::ErrorKind::AuthenticationFailed => return Some(Self::NotAllowed),
             _ => error.code()?,
         };
-        Some(Self::of_code(code).unwrap_or_else(|| {
-            // Before Redis 7 a script that could not write said so inside an ERR.
-            let nested = error.detail().and_then(|detail| {
-                detail.split_whitespace().find_map(|word| Self::of_code(word.strip_prefix('-')?))
-            });
-            nested.unwrap_or(Self::Other)
-        }))
+        let known = Self::of_code(code);
+        Some(known.or_else(|| Self::of_detail(error.detail()?)).unwrap_or(Self::Other))
+    }
+
+    /// What went wrong inside a script is told in words, behind a mere `ERR`.
+    fn of_detail(detail: &str) -> Option<Self> {
+        // Redis 7.0, and since 7.2.
+        const NO_RIGHTS: [&str; 2] = ["The user executing the script", "ACL failure in script"];
+        if NO_RIGHTS.iter().any(|words| detail.contains(words)) {
+            return Some(Self::NotAllowed);
+        }
+        // Before Redis 7 a command's own code is somewhere within.
+        detail.split_whitespace().find_map(|word| Self::of_code(word.strip_prefix('-')?))
     }
 
     fn of_code(code: &str) -> Option<Self> {

@@ -45,7 +45,9 @@ pub struct Settings {
 /// Who we are to the server.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// ACL user; none is Redis's `default` user.
+    /// ACL user; none is Redis's `default` user. It needs no more than
+    /// `~tidegate:* +evalsha +script|load +mget +set +time`, and `+select` for a database
+    /// other than 0.
     pub username: Option<String>,
     /// Its password.
     pub password: Password,

@@ -165,6 +165,25 @@ async fn a_rotated_password_is_found_in_its_file() {
 }
 
 #[tokio::test]
+async fn the_rights_that_the_settings_name_are_all_it_needs() {
+    let Some(server) = Server::start() else { return };
+    let rights = ["+evalsha", "+script|load", "+mget", "+set", "+time", "+select"];
+    let mut user = vec!["ACL", "SETUSER", "limiter", "on", ">secret", "resetkeys", "~tidegate:*"];
+    user.push("-@all");
+    user.extend(rights);
+    assert_eq!(server.command(&user), "+OK");
+    let mut settings = patient(&server);
+    settings.db = 1;
+    let password = Password::Text("secret".to_owned());
+    settings.credentials = Credentials { username: Some("limiter".to_owned()), password };
+    let store = connected(settings).await;
+    assert!(store.answer(one(1, 5)).await.unwrap().admits());
+    // And no fewer: what it lacks is said.
+    server.command(&["ACL", "SETUSER", "limiter", "-set"]);
+    until(|| store.trouble().is_some_and(|trouble| trouble.contains("not_allowed"))).await;
+}
+
+#[tokio::test]
 async fn an_old_connection_is_replaced_without_a_gap() {
     let Some(server) = Server::start() else { return };
     let mut settings = patient(&server);
