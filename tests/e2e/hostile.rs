@@ -79,13 +79,18 @@ fn huge_fields_are_keys_too_and_told_apart_to_the_last_byte() -> Result<()> {
 #[test]
 fn many_fields_and_repeated_ones_do_no_harm() -> Result<()> {
     stage(async {
-        let (envoy, _origin) = start(by_header("x-device"), 1).await?;
-        let many = (0..80).fold(get("/"), |call, n| call.header(&format!("x-{n}"), "value"));
-        let repeated = (0..5).fold(many, |call, n| call.header("x-device", n.to_string()));
-        // The first value counts, so adding more is no new identity.
-        assert_eq!(envoy.send(repeated).await?.status, 200);
-        let first = get("/").header("x-device", "0").header("x-device", "other");
-        assert_eq!(envoy.send(first).await?.status, 429);
+        let device = json!({ "name": "device", "key": [{ "header": "x-device" }], "rate": "1/1h" });
+        let other = json!({ "name": "other", "key": [{ "header": "x-1" }], "rate": "1000/1h" });
+        // One field is read by itself, several all at once: two ways to go wrong.
+        for limits in [json!([device]), json!([device, other])] {
+            let (envoy, _origin) = start(policy(limits), 1).await?;
+            let many = (0..80).fold(get("/"), |call, n| call.header(&format!("x-{n}"), "value"));
+            let repeated = (0..5).fold(many, |call, n| call.header("x-device", n.to_string()));
+            // The first value counts, so adding more is no new identity.
+            assert_eq!(envoy.send(repeated).await?.status, 200);
+            let first = get("/").header("x-device", "0").header("x-device", "other");
+            assert_eq!(envoy.send(first).await?.status, 429);
+        }
         Ok(())
     })
 }

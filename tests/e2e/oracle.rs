@@ -31,3 +31,43 @@ pub(crate) fn token_bucket(burst: u32, rate: f64) -> impl Fn(Duration) -> f64 {
 pub(crate) fn sliding_window(count: u32, period: Duration) -> impl Fn(Duration) -> f64 {
     move |span| f64::from(count) * ((span.as_secs_f64() / period.as_secs_f64()).floor() + 1.0)
 }
+
+/// An oracle that never objects would make every test above it pass.
+mod tests {
+    use super::*;
+    use hyper::StatusCode;
+    use std::time::Instant;
+
+    fn admitted_at(millis: &[u64]) -> Vec<Answer> {
+        let zero = Instant::now();
+        let answer = |ms: &u64| Answer {
+            status: StatusCode::OK,
+            headers: Default::default(),
+            body: Default::default(),
+            trailers: Default::default(),
+            sent: zero + Duration::from_millis(*ms),
+            took: Duration::from_millis(1),
+        };
+        millis.iter().map(answer).collect()
+    }
+
+    #[test]
+    fn it_lets_a_full_budget_pass() {
+        assert_never_above(&admitted_at(&[0, 0, 0, 100, 200]), token_bucket(3, 10.0));
+        assert_never_above(&admitted_at(&[0, 0, 999, 1000, 1001]), sliding_window(3, SECOND));
+    }
+
+    #[test]
+    #[should_panic(expected = "4 admitted within")]
+    fn it_objects_to_one_more_than_a_bucket_holds() {
+        assert_never_above(&admitted_at(&[50, 50, 50, 100]), token_bucket(3, 10.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "4 admitted within")]
+    fn it_objects_to_one_more_in_a_window_that_begins_anywhere() {
+        assert_never_above(&admitted_at(&[0, 600, 900, 1200, 1598]), sliding_window(3, SECOND));
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+}

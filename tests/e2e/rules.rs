@@ -1,7 +1,7 @@
 //! What a policy says is what happens: which limits apply, to whom, at what cost.
 
 use crate::{admitted, policy, policy_with};
-use harness::client::{Call, call, get};
+use harness::client::{Call, Client, call, get};
 use harness::envoy::{Envoy, Policy, envoy};
 use harness::origin::Origin;
 use harness::{Result, stage, stage_for_workers, wait};
@@ -204,6 +204,58 @@ fn no_two_keys_are_mistaken_for_one() -> Result<()> {
         let call = |(a, b): (&str, &str)| get("/").header("x-a", a).header("x-b", b);
         assert_eq!(ask(&envoy, pairs.map(call)).await?, [200; 6]);
         assert_eq!(ask(&envoy, pairs.map(call)).await?, [429; 6]);
+        Ok(())
+    })
+}
+
+#[test]
+fn two_filters_in_one_proxy_each_enforce_their_own_policy() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let origin = Origin::start().await?;
+        let outer = policy(json!([{ "name": "all", "rate": "1/1h", "burst": 4 }]));
+        let plan = envoy(outer).workers(workers).origin(origin.address()).http(|http| {
+            // The same module in the same machine; its name is what tells it apart.
+            let filters = &mut http["http_filters"];
+            let mut inner = filters[0].clone();
+            inner["name"] = json!("inner");
+            let config = &mut inner["typed_config"]["config"];
+            config["name"] = json!("inner");
+            config["configuration"]["value"] = json!({
+                "tidegate": 1,
+                "domain": "inner",
+                "limits": [{ "name": "some", "when": { "path": "/some" }, "rate": "1/1h" }],
+            });
+            if let Some(filters) = filters.as_array_mut() {
+                filters.insert(1, inner);
+            }
+        });
+        let envoy = plan.start().await?;
+        // One worker's connection: a worker may keep a token that another would have had.
+        let mut client = Client::http1(envoy.address()).await?;
+        let mut statuses = Vec::new();
+        for path in ["/some", "/some", "/", "/", "/", "/some"] {
+            statuses.push(client.send(get(path)).await?.status.as_u16());
+        }
+        assert_eq!(statuses, [200, 429, 200, 200, 429, 429]);
+        assert_eq!(origin.seen().len(), 3);
+        Ok(())
+    })
+}
+
+/// HTTP/2 clients may cut their cookies into crumbs; that makes nobody another client.
+#[test]
+fn cookies_are_the_same_in_one_piece_and_in_crumbs() -> Result<()> {
+    stage(async {
+        let limits = json!([
+            { "name": "session", "key": [{ "cookie": "session" }], "rate": "1/1h" },
+            { "name": "roomy", "key": [{ "header": "x-other" }], "rate": "1000/1h" },
+        ]);
+        let (envoy, _origin) = start(policy(limits), 1).await?;
+        let whole = get("/").header("cookie", "a=1; session=s1");
+        assert_eq!(envoy.send(whole).await?.status, 200);
+        let crumbs = get("/").header("cookie", "a=1").header("cookie", "session=s1");
+        let mut client = Client::http2(envoy.address()).await?;
+        assert_eq!(client.send(crumbs).await?.status, 429);
         Ok(())
     })
 }

@@ -1,10 +1,12 @@
 //! A policy can be replaced while requests run: counts stay, and a bad one changes nothing.
 
 use crate::{admitted, policy, statuses};
-use harness::client::get;
+use harness::client::{Client, get};
 use harness::envoy::{Envoy, Policy, Update, envoy};
+use harness::host::Host;
 use harness::origin::Origin;
 use harness::{Result, parts, stage, stage_for_workers, wait};
+use rustix::process::Signal;
 use serde_json::json;
 
 async fn start(policy: Policy, workers: u32) -> Result<(Envoy, Origin)> {
@@ -149,6 +151,39 @@ fn updates_under_load_lose_no_request_and_no_count() -> Result<()> {
         assert!(sum <= 200, "{sum} admitted of 200");
         sum += use_up(&envoy, 200 - sum).await?;
         assert_eq!(sum, 200);
+        Ok(())
+    })
+}
+
+/// A request that waits for the host is decided as it was begun, whatever policy comes
+/// meanwhile; it neither hangs nor is forgotten.
+#[test]
+fn a_request_that_waits_for_the_host_survives_an_update() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let host = Host::on_memory().await?;
+        let origin = Origin::start().await?;
+        let limit = json!([{ "name": "global", "rate": "1/1h", "scope": "global" }]);
+        let plan = envoy(policy(limit)).workers(workers).host(host.address()).updatable();
+        let mut envoy = plan.origin(origin.address()).start().await?;
+        host.signal(Signal::STOP)?;
+        let mut waiting = Vec::new();
+        for _ in 0..2 {
+            let mut client = Client::http1(envoy.address()).await?;
+            waiting.push(tokio::spawn(async move { client.send(get("/")).await }));
+        }
+        wait::until("both to wait for the host", async || {
+            (envoy.stat("cluster.tidegate_host.upstream_rq_active").ok()? == 2).then_some(())
+        })
+        .await?;
+        assert_eq!(envoy.update(policy(json!([]))).await?, Update::Accepted);
+        assert_eq!(envoy.send(get("/")).await?.status, 200, "by the new policy");
+        host.signal(Signal::CONT)?;
+        let mut statuses = Vec::new();
+        for answer in waiting {
+            statuses.push(answer.await??.status.as_u16());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 429], "by the policy under which they asked");
         Ok(())
     })
 }

@@ -228,8 +228,10 @@ fn metadata() -> Value {
     serde_json::from_slice(&output.expect("cargo metadata").stdout).expect("JSON")
 }
 
+/// As text; some files are bad on purpose.
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn is(path: &Path, extension: &str) -> bool {
