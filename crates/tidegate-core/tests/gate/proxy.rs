@@ -26,10 +26,13 @@ pub(crate) fn limits(limits: serde_json::Value) -> Policy {
     }))
 }
 
+/// Each set's bytes and version.
+type Sets = HashMap<u32, (Vec<u8>, u32)>;
+
 /// What all workers of a process share.
 #[derive(Clone, Default)]
 pub(crate) struct Process {
-    sets: Rc<RefCell<HashMap<u32, (Vec<u8>, u32)>>>,
+    sets: Rc<RefCell<Sets>>,
     now: Rc<Cell<u64>>,
     pub(crate) loads: Rc<Cell<u64>>,
     pub(crate) clock_reads: Rc<Cell<u64>>,
