@@ -3,11 +3,13 @@
 //! The SDK's own wrappers panic on statuses that they do not list and on header values
 //! that are not UTF-8; off the request path, where neither can happen, they serve.
 //!
-//! A value that the host returns lies where this module's [`memory`](crate::memory) told it
+//! A value that the host returns lies where this module's [`memory`] told it
 //! to, and is ours from then on.
 
-use crate::memory::Bytes;
+pub(crate) mod memory;
+
 use core::ptr::null_mut;
+use memory::Bytes;
 
 /// Statuses of the ABI that we tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,100 +35,17 @@ pub(crate) enum Map {
 /// `grpc_status` of a local reply that leaves it to the proxy.
 const REQUEST_STREAM: u32 = 0;
 
-mod raw {
-    #[link(wasm_import_module = "env")]
-    unsafe extern "C" {
-        pub(super) fn proxy_get_header_map_value(
-            map: u32,
-            key: *const u8,
-            key_len: usize,
-            value: *mut *mut u8,
-            value_len: *mut usize,
-        ) -> u32;
-        pub(super) fn proxy_get_header_map_pairs(
-            map: u32,
-            pairs: *mut *mut u8,
-            pairs_len: *mut usize,
-        ) -> u32;
-        #[cfg(feature = "standing")]
-        pub(super) fn proxy_replace_header_map_value(
-            map: u32,
-            key: *const u8,
-            key_len: usize,
-            value: *const u8,
-            value_len: usize,
-        ) -> u32;
-        pub(super) fn proxy_get_property(
-            path: *const u8,
-            path_len: usize,
-            value: *mut *mut u8,
-            value_len: *mut usize,
-        ) -> u32;
-        pub(super) fn proxy_get_shared_data(
-            key: *const u8,
-            key_len: usize,
-            value: *mut *mut u8,
-            value_len: *mut usize,
-            cas: *mut u32,
-        ) -> u32;
-        pub(super) fn proxy_set_shared_data(
-            key: *const u8,
-            key_len: usize,
-            value: *const u8,
-            value_len: usize,
-            cas: u32,
-        ) -> u32;
-        pub(super) fn proxy_send_local_response(
-            status: u32,
-            details: *const u8,
-            details_len: usize,
-            body: *const u8,
-            body_len: usize,
-            headers: *const u8,
-            headers_len: usize,
-            grpc_status: u32,
-        ) -> u32;
-        pub(super) fn proxy_continue_stream(stream: u32) -> u32;
-        pub(super) fn proxy_set_effective_context(context: u32) -> u32;
-        pub(super) fn proxy_http_call(
-            cluster: *const u8,
-            cluster_len: usize,
-            headers: *const u8,
-            headers_len: usize,
-            body: *const u8,
-            body_len: usize,
-            trailers: *const u8,
-            trailers_len: usize,
-            timeout_ms: u32,
-            token: *mut u32,
-        ) -> u32;
-        pub(super) fn proxy_get_buffer_bytes(
-            buffer: u32,
-            start: usize,
-            len: usize,
-            value: *mut *mut u8,
-            value_len: *mut usize,
-        ) -> u32;
-    }
-
-    #[link(wasm_import_module = "wasi_snapshot_preview1")]
-    unsafe extern "C" {
-        pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
-        pub(super) fn random_get(to: *mut u8, len: usize) -> u32;
-    }
-}
-
 /// The first value of a header.
 pub(crate) fn header(map: Map, name: &str) -> Option<Bytes> {
     owned(|value, len| unsafe {
-        raw::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), value, len)
+        proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), value, len)
     })
     .ok()
 }
 
 /// A whole header map in the ABI's encoding; read it with [`pairs`].
 pub(crate) fn headers(map: Map) -> Bytes {
-    owned(|value, len| unsafe { raw::proxy_get_header_map_pairs(map as u32, value, len) })
+    owned(|value, len| unsafe { proxy_get_header_map_pairs(map as u32, value, len) })
         .unwrap_or_default()
 }
 
@@ -136,21 +55,20 @@ pub(crate) fn set_header(map: Map, name: &str, value: &str) -> Result<(), Failur
     let (name_len, value_len) = (name.len(), value.len());
     check(unsafe {
         let (name, value) = (name.as_ptr(), value.as_ptr());
-        raw::proxy_replace_header_map_value(map as u32, name, name_len, value, value_len)
+        proxy_replace_header_map_value(map as u32, name, name_len, value, value_len)
     })
 }
 
 /// A property by its path, the parts joined by NUL.
 pub(crate) fn property(path: &[u8]) -> Option<Bytes> {
-    owned(|value, len| unsafe { raw::proxy_get_property(path.as_ptr(), path.len(), value, len) })
-        .ok()
+    owned(|value, len| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, len) }).ok()
 }
 
 /// A value that all workers share, and its version.
 pub(crate) fn shared(key: &[u8]) -> Result<(Bytes, u32), Failure> {
     let mut version = 0;
     let value = owned(|value, len| unsafe {
-        raw::proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &mut version)
+        proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &mut version)
     })?;
     Ok((value, version))
 }
@@ -162,7 +80,7 @@ pub(crate) fn set_shared(key: &[u8], value: &[u8], version: Option<u32>) -> Resu
     let version = version.filter(|version| *version != 0).unwrap_or(u32::MAX);
     let (key_len, value_len) = (key.len(), value.len());
     check(unsafe {
-        raw::proxy_set_shared_data(key.as_ptr(), key_len, value.as_ptr(), value_len, version)
+        proxy_set_shared_data(key.as_ptr(), key_len, value.as_ptr(), value_len, version)
     })
 }
 
@@ -177,7 +95,7 @@ pub(crate) fn reply(
 ) -> Result<(), Failure> {
     let fields = encode_pairs(fields);
     check(unsafe {
-        raw::proxy_send_local_response(
+        proxy_send_local_response(
             u32::from(status),
             details.as_ptr(),
             details.len(),
@@ -192,12 +110,12 @@ pub(crate) fn reply(
 
 /// Lets the current request go on.
 pub(crate) fn resume() -> Result<(), Failure> {
-    check(unsafe { raw::proxy_continue_stream(REQUEST_STREAM) })
+    check(unsafe { proxy_continue_stream(REQUEST_STREAM) })
 }
 
 /// Makes a stream the one that the next calls are about; an error if it is gone.
 pub(crate) fn enter(stream: u32) -> Result<(), Failure> {
-    check(unsafe { raw::proxy_set_effective_context(stream) })
+    check(unsafe { proxy_set_effective_context(stream) })
 }
 
 /// Sends an HTTP request to a cluster; returns the token that its answer will carry.
@@ -211,7 +129,7 @@ pub(crate) fn call(
     let trailers = encode_pairs(&[]);
     let mut token = 0;
     check(unsafe {
-        raw::proxy_http_call(
+        proxy_http_call(
             cluster.as_ptr(),
             cluster.len(),
             headers.as_ptr(),
@@ -227,28 +145,19 @@ pub(crate) fn call(
     Ok(token)
 }
 
-/// The body of a callout's response, cut at `max` bytes.
-pub(crate) fn call_body(max: usize) -> Bytes {
-    const CALLOUT_RESPONSE_BODY: u32 = 4;
-    owned(|value, len| unsafe {
-        raw::proxy_get_buffer_bytes(CALLOUT_RESPONSE_BODY, 0, max, value, len)
-    })
-    .unwrap_or_default()
-}
-
 /// Nanoseconds on the machine's monotone clock.
 pub(crate) fn monotonic_nanos() -> u64 {
     const MONOTONIC: u32 = 1;
     let mut time = 0;
     // It can only fail for a clock that the host does not have; then time stands still,
     // and nothing refills.
-    let _ = unsafe { raw::clock_time_get(MONOTONIC, 1, &mut time) };
+    let _ = unsafe { clock_time_get(MONOTONIC, 1, &mut time) };
     time
 }
 
 /// Fills a buffer with randomness; `false` if the host has none.
 pub(crate) fn random(to: &mut [u8]) -> bool {
-    unsafe { raw::random_get(to.as_mut_ptr(), to.len()) == 0 }
+    unsafe { random_get(to.as_mut_ptr(), to.len()) == 0 }
 }
 
 /// Reads the ABI's encoding of a header map: a count, the lengths, then each name and
@@ -305,4 +214,53 @@ fn check(status: u32) -> Result<(), Failure> {
         8 => Err(Failure::CasMismatch),
         other => Err(Failure::Other(other)),
     }
+}
+
+/// Bytes that the host reads.
+type In = *const u8;
+/// Where the host writes the address of bytes that it hands over, and their number.
+type Out = *mut *mut u8;
+type OutLen = *mut usize;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_value(map: u32, key: In, len: usize, to: Out, to_len: OutLen) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, to: Out, to_len: OutLen) -> u32;
+    #[cfg(feature = "standing")]
+    fn proxy_replace_header_map_value(map: u32, key: In, len: usize, to: In, to_len: usize) -> u32;
+    fn proxy_get_property(path: In, len: usize, to: Out, to_len: OutLen) -> u32;
+    fn proxy_get_shared_data(key: In, len: usize, to: Out, to_len: OutLen, cas: *mut u32) -> u32;
+    fn proxy_set_shared_data(key: In, len: usize, value: In, value_len: usize, cas: u32) -> u32;
+    #[rustfmt::skip]
+    fn proxy_send_local_response(
+        status: u32,
+        details: In,
+        details_len: usize,
+        body: In,
+        body_len: usize,
+        headers: In,
+        headers_len: usize,
+        grpc_status: u32,
+    ) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
+    #[rustfmt::skip]
+    fn proxy_http_call(
+        cluster: In,
+        cluster_len: usize,
+        headers: In,
+        headers_len: usize,
+        body: In,
+        body_len: usize,
+        trailers: In,
+        trailers_len: usize,
+        timeout_ms: u32,
+        token: *mut u32,
+    ) -> u32;
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+    fn random_get(to: *mut u8, len: usize) -> u32;
 }

@@ -4,7 +4,7 @@
 //! fetched at once, because two single reads already cost as much.
 
 use crate::abi::{self, Map};
-use crate::memory::Bytes;
+use crate::abi::memory::Bytes;
 use tidegate_core::facts::{Facts, Want, WantId};
 
 /// How one policy's wants are best read; made once for each policy.

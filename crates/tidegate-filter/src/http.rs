@@ -4,9 +4,11 @@
 //! let it through.
 
 use crate::abi::{self, Map};
-use crate::memory::Scratch;
+use crate::abi::memory::Scratch;
 use crate::vm::{self, Call, Plugin, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::BufferType;
 use tidegate_core::ask::{Ask, Reply, Unreachable};
 use tidegate_core::gate::{Step, Ticket};
 use tidegate_core::headers;
@@ -210,7 +212,8 @@ fn reply(body_size: usize) -> Result<Reply, Unreachable> {
     if !is_ready() || body_size > wire::REPLY_BYTES_MAX {
         return Err(Unreachable);
     }
-    wire::decode_reply(&abi::call_body(wire::REPLY_BYTES_MAX)).map_err(|_| Unreachable)
+    let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
+    wire::decode_reply(&body.ok().flatten().unwrap_or_default()).map_err(|_| Unreachable)
 }
 
 fn is_ready() -> bool {

@@ -19,7 +19,6 @@ mod facts;
 mod ground;
 mod guard;
 mod http;
-mod memory;
 mod metrics;
 mod vm;
 
