@@ -88,6 +88,13 @@ fn a_store_that_is_away_shows() -> Result<()> {
         })
         .await?;
         becomes(&envoy, "global", "degraded", 1).await?;
+        // The names that alerts are written with.
+        let page = envoy.admin("/stats/prometheus")?;
+        for line in
+            ["wasm_filter_tidegate_workers_store_away{} 1", "envoy_wasm_tidegate_vm_reload{} 0"]
+        {
+            assert!(page.lines().any(|told| told == line), "no {line}");
+        }
         host.revive().await?;
         wait::until("the store to show as back", async || {
             (envoy.stat(away).ok()? == 0).then_some(())
