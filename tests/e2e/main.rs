@@ -10,6 +10,7 @@ mod identity;
 mod local;
 mod observed;
 mod oracle;
+mod panics;
 mod refusals;
 mod rules;
 mod shipped;

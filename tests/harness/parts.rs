@@ -74,6 +74,19 @@ pub fn filter_standing() -> Result<PathBuf> {
     })
 }
 
+/// The build of the filter that panics where a request asks for it:
+/// `TIDEGATE_FILTER_FAULTS`, else what `cargo xtask test` built.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn filter_faults() -> Result<PathBuf> {
+    let hint = "`cargo xtask test` builds it, or set TIDEGATE_FILTER_FAULTS";
+    named("TIDEGATE_FILTER_FAULTS", "the filter's faulty build", hint, || {
+        built("tidegate-faults.wasm")
+    })
+}
+
 /// Redis's server: `TIDEGATE_REDIS_SERVER`, else the one on `PATH`.
 ///
 /// # Errors

@@ -3,8 +3,8 @@
 //! One header alone is read by itself; where a policy wants several, the whole map is
 //! fetched at once, because two single reads already cost as much.
 
-use crate::abi::{self, Map};
 use crate::abi::memory::Bytes;
+use crate::abi::{self, Map};
 use tidegate_core::facts::{Facts, Want, WantId};
 
 /// How one policy's wants are best read; made once for each policy.

@@ -31,3 +31,16 @@ pub(crate) fn install() {
         }));
     });
 }
+
+/// In the build that tests this net: panics if the request's header `x-fault` names `place`.
+#[cfg(feature = "faults")]
+#[allow(clippy::panic)] // what it is for
+pub(crate) fn fault(place: &str) {
+    use crate::abi::{Map, header};
+    if header(Map::Request, "x-fault").is_some_and(|asked| *asked == *place.as_bytes()) {
+        panic!("as the request asked");
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+pub(crate) const fn fault(_place: &str) {}

@@ -3,8 +3,9 @@
 //! A request is answered once: after a local reply it is never continued, for that would
 //! let it through.
 
-use crate::abi::{self, Map};
 use crate::abi::memory::Scratch;
+use crate::abi::{self, Map};
+use crate::guard;
 use crate::vm::{self, Call, Plugin, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
 use proxy_wasm::hostcalls;
@@ -27,6 +28,7 @@ const FORWARDED: [&str; 2] = ["x-request-id", "traceparent"];
 pub(crate) fn on_request(stream: u32) -> u32 {
     let _scratch = Scratch::open();
     vm::with(|vm| {
+        guard::fault("headers");
         let Some(plugin) = vm.plugin_of_request() else { return CONTINUE };
         let mut facts = plugin.reader.request();
         let step = plugin.gate.on_request(&mut plugin.ground, &mut facts);
@@ -56,6 +58,7 @@ pub(crate) fn on_call_response(call: Call, body_size: usize) {
         }
         Call::Request { plugin: serial, ticket, stream } => {
             let is_gone = abi::enter(stream).is_err();
+            guard::fault("reply");
             let Some(plugin) = vm.plugin(serial) else { return };
             if is_gone {
                 plugin.gate.on_gone(&mut plugin.ground, ticket);

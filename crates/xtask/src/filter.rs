@@ -75,20 +75,37 @@ pub(crate) fn build_with(
     workspace: &Workspace,
     exceptions: Exceptions,
 ) -> Result<Built> {
-    let ending = match exceptions {
-        Exceptions::Standard => "",
-        Exceptions::Legacy => "-legacy-eh",
-    };
-    let places = places(toolchain, workspace)?;
-    let artefact = |name: &str, features: &[&str]| {
-        let linked = compile(toolchain, workspace, exceptions, features, &places)?;
-        let path = workspace.target.join("filter").join(format!("{name}{ending}.wasm"));
-        ship(&linked, path, exceptions, &places)
-    };
+    let build = Build { toolchain, workspace, exceptions };
     Ok(Built {
-        plain: artefact("tidegate", &[])?,
-        standing: artefact("tidegate-standing", &["standing"])?,
+        plain: build.artefact("tidegate", &[])?,
+        standing: build.artefact("tidegate-standing", &["standing"])?,
     })
+}
+
+/// Builds the module that panics where a request asks for it. It is for tests, and never ships.
+pub(crate) fn build_faulty(toolchain: &Toolchain, workspace: &Workspace) -> Result<Artefact> {
+    let build = Build { toolchain, workspace, exceptions: Exceptions::Standard };
+    build.artefact("tidegate-faults", &["faults"])
+}
+
+/// What a module is built with and where.
+struct Build<'a> {
+    toolchain: &'a Toolchain,
+    workspace: &'a Workspace,
+    exceptions: Exceptions,
+}
+
+impl Build<'_> {
+    fn artefact(&self, name: &str, features: &[&str]) -> Result<Artefact> {
+        let ending = match self.exceptions {
+            Exceptions::Standard => "",
+            Exceptions::Legacy => "-legacy-eh",
+        };
+        let places = places(self.toolchain, self.workspace)?;
+        let linked = compile(self.toolchain, self.workspace, self.exceptions, features, &places)?;
+        let path = self.workspace.target.join("filter").join(format!("{name}{ending}.wasm"));
+        ship(&linked, path, self.exceptions, &places)
+    }
 }
 
 /// Compiles and links; returns the module as the linker wrote it.

@@ -190,10 +190,14 @@ impl Bench<'_> {
             // Of the filter only the wasm counts: its hostcalls do not link natively.
             command.args(["--workspace", "--exclude=tidegate-filter"]);
         }
+        self.built()?;
+        let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
+        let faulty = filter::build_faulty(toolchain, self.workspace)?;
         let built = self.built()?;
         command::run(
             command
                 .args(arguments)
+                .env("TIDEGATE_FILTER_FAULTS", &faulty.path)
                 .env("TIDEGATE_ENVOY", tools.envoy)
                 .env("TIDEGATE_REDIS_SERVER", tools.redis_server)
                 .env("TIDEGATE_FILTER", &built.plain.path)
