@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate_core::gate::{Gate, Ticket};
 use tidegate_core::table::Table;
-use tidegate_core::time::{Instant, Span};
 
 /// How often a gate returns what it holds ahead and probes a store that is away, and
 /// metrics are told.
@@ -70,7 +69,6 @@ pub(crate) struct Vm {
     /// Bounded by the gates: each waiting ticket has at most one call.
     pub(crate) calls: BTreeMap<u32, Call>,
     pub(crate) process: Option<Process>,
-    last_log: Instant,
     #[cfg(feature = "standing")]
     pub(crate) standings: BTreeMap<u32, Vec<tidegate_core::headers::Field>>,
 }
@@ -162,18 +160,4 @@ pub(crate) fn tick(root: u32) {
 /// The callout that a token stands for; none if it is not ours or was answered.
 pub(crate) fn take_call(token: u32) -> Option<Call> {
     with(|vm| vm.calls.remove(&token))
-}
-
-/// Whether a line may be logged that must not be logged often.
-pub(crate) fn may_log(pause: Span) -> bool {
-    let now = Instant(abi::monotonic_nanos());
-    VM.with(|vm| {
-        // A panic may come from inside `with`; then it is logged, once more or less.
-        let Ok(mut vm) = vm.try_borrow_mut() else { return true };
-        let may = vm.last_log.0 == 0 || now.since(vm.last_log) >= pause;
-        if may {
-            vm.last_log = now;
-        }
-        may
-    })
 }
