@@ -47,13 +47,13 @@ pub(crate) fn find() -> Result<Toolchain> {
     for way in [active, with_rust_src, debian] {
         match way() {
             Ok(toolchain) => {
-                for reason in tried {
-                    eprintln!("toolchain: {reason}");
-                }
                 eprintln!("toolchain: {}", toolchain.why);
                 return Ok(toolchain);
             }
-            Err(reason) => tried.push(format!("{reason:#}")),
+            Err(reason) => {
+                eprintln!("toolchain: {reason:#}");
+                tried.push(format!("{reason:#}"));
+            }
         }
     }
     bail!(
@@ -123,7 +123,8 @@ fn debian() -> Result<Toolchain> {
         Err(reason) if !command::can_install() => {
             return Err(reason.context("Debian's cannot be installed but by root with apt-get"));
         }
-        Err(_) => {
+        Err(reason) => {
+            eprintln!("toolchain: {reason:#}; installing Debian's");
             command::apt_install(&DEBIAN)?;
             let version = Version::of(&sysroot.join("bin/rustc"))?;
             command::apt_install(&[&format!("lld-{}", version.llvm)])?;
