@@ -199,7 +199,7 @@ impl Bench<'_> {
                 .args(arguments)
                 .env("TIDEGATE_FILTER_FAULTS", &faulty.path)
                 .env("TIDEGATE_ENVOY", tools.envoy)
-                .env("TIDEGATE_REDIS_SERVER", tools.redis_server)
+                .env("TIDEGATE_REDIS", tools.redis_server)
                 .env("TIDEGATE_FILTER", &built.plain.path)
                 .env("TIDEGATE_FILTER_STANDING", &built.standing.path)
                 // Everything is here, so a test that finds its part missing is wrong.
