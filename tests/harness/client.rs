@@ -10,10 +10,10 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// The longest that any answer may take. A request that hangs is a failed test.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
@@ -96,8 +96,22 @@ impl Client {
     ///
     /// If nobody listens.
     pub async fn http1(address: SocketAddr) -> Result<Self> {
-        let stream = TokioIo::new(TcpStream::connect(address).await?);
-        let (sender, connection) = http1::handshake(stream).await?;
+        Self::http1_over(TcpStream::connect(address).await?).await
+    }
+
+    /// Connects with HTTP/1.1 from an address of its own: all of 127.0.0.0/8 is this machine.
+    ///
+    /// # Errors
+    ///
+    /// If nobody listens, or the address is not this machine's.
+    pub async fn http1_from(own: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((own, 0).into())?;
+        Self::http1_over(socket.connect(address).await?).await
+    }
+
+    async fn http1_over(stream: TcpStream) -> Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // The connection's own errors come back through the sender.
         tokio::spawn(connection.with_upgrades());
         Ok(Self(Connection::Http1(sender)))

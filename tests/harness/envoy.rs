@@ -39,6 +39,7 @@ pub struct Plan {
     origin: SocketAddr,
     host: SocketAddr,
     filter: Option<PathBuf>,
+    filters: u32,
     updatable: bool,
     faulty: bool,
     edits: Vec<Edit>,
@@ -84,6 +85,7 @@ pub fn envoy(policy: Policy) -> Plan {
         origin: ports::REFUSED,
         host: ports::REFUSED,
         filter: None,
+        filters: 1,
         updatable: false,
         faulty: false,
         edits: Vec::new(),
@@ -123,6 +125,12 @@ impl Plan {
     /// [`parts::Missing`].
     pub fn faulty(self) -> Result<Self> {
         Ok(Self { faulty: true, ..self }.filter(parts::filter_faults()?))
+    }
+
+    /// Says how many filters, each in a machine of its own (another `vm_id`), the edits make.
+    #[must_use]
+    pub fn filters(self, filters: u32) -> Self {
+        Self { filters, ..self }
     }
 
     /// Serves the listener from a watched file, so that [`Envoy::update`] can change it.
@@ -170,7 +178,7 @@ impl Plan {
         command.args(["--file-flush-interval-msec", "20"]);
         let mut process = Process::start("envoy", &mut command, folder.path())?;
         let admin = come_up(&mut process, folder.path()).await?;
-        let address = listening(admin)?;
+        let address = listeners(admin)?.into_values().next().context("a listener")?;
         let mut envoy = Envoy { plan: self, address, admin, machines: 0, process, folder };
         envoy.settle().await?;
         Ok(envoy)
@@ -262,6 +270,25 @@ impl Envoy {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its admin pages are.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Where each of its listeners serves, by name.
+    ///
+    /// # Errors
+    ///
+    /// If the admin page does not answer.
+    pub fn listeners(&self) -> Result<BTreeMap<String, SocketAddr>> {
+        listeners(self.admin)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends one request on a new HTTP/1.1 connection.
@@ -435,7 +462,7 @@ impl Envoy {
     /// after that their number must not change.
     async fn settle(&mut self) -> Result<()> {
         // One each, the main thread's, and the one that they are copied from.
-        let expected = u64::from(self.plan.workers) + 2;
+        let expected = u64::from(self.plan.filters * (self.plan.workers + 2));
         self.machines = wait::until("a machine for each worker", async || {
             let stats = self.stats().ok()?;
             let active = stats.get("wasm.envoy.wasm.runtime.v8.active")?;
@@ -502,14 +529,19 @@ async fn come_up(process: &mut Process, folder: &Path) -> Result<SocketAddr> {
     }
 }
 
-/// The address that the one listener got.
-fn listening(at: SocketAddr) -> Result<SocketAddr> {
+/// The addresses that the listeners got, by name.
+fn listeners(at: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
     let page: Value = serde_json::from_str(&admin(at, "/listeners?format=json")?)?;
-    let socket = page.pointer("/listener_statuses/0/local_address/socket_address");
-    let socket = socket.with_context(|| format!("a listener in {page}"))?;
-    let ip = socket["address"].as_str().context("its address")?;
-    let port = socket["port_value"].as_u64().context("its port")?;
-    Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))
+    let listeners = page["listener_statuses"].as_array();
+    let listeners = listeners.with_context(|| format!("listeners in {page}"))?;
+    let place = |listener: &Value| {
+        let name = listener["name"].as_str().context("a listener's name")?;
+        let socket = &listener["local_address"]["socket_address"];
+        let ip = socket["address"].as_str().context("its address")?;
+        let port = socket["port_value"].as_u64().context("its port")?;
+        Ok((name.to_owned(), SocketAddr::new(ip.parse()?, u16::try_from(port)?)))
+    };
+    listeners.iter().map(place).collect()
 }
 
 fn stats(at: SocketAddr) -> Result<BTreeMap<String, u64>> {

@@ -20,7 +20,7 @@ mod stage;
 pub mod wait;
 pub mod yaml;
 
-pub use stage::{stage, stage_for_workers};
+pub use stage::{perform, stage, stage_for_workers};
 
 /// Errors here are told, never handled.
 pub type Result<T> = anyhow::Result<T>;

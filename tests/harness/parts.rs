@@ -29,11 +29,13 @@ pub fn root() -> &'static Path {
 
 /// Cargo's target folder: the one this very program was built into.
 pub fn target() -> PathBuf {
-    // target/debug/deps/e2e-0123: the third folder above.
-    env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.ancestors().nth(3)?.to_owned()))
-        .unwrap_or_else(|| root().join("target"))
+    // target/debug/deps/e2e-0123, or target/debug/demo.
+    let found = env::current_exe().ok().and_then(|exe| {
+        let folder = exe.parent()?;
+        let profile = if folder.ends_with("deps") { folder.parent()? } else { folder };
+        Some(profile.parent()?.to_owned())
+    });
+    found.unwrap_or_else(|| root().join("target"))
 }
 
 /// Envoy: `TIDEGATE_ENVOY`, else the one that `cargo xtask` fetched, else the one on `PATH`.

@@ -34,7 +34,9 @@ impl Process {
         command
             .stdin(Stdio::null())
             .stdout(File::create(folder.join(format!("{name}.out")))?)
-            .stderr(File::create(&log)?);
+            .stderr(File::create(&log)?)
+            // Ctrl-C in a terminal is for whoever started us: children end with their handles.
+            .process_group(0);
         // SAFETY: between fork and exec only prctl(2) runs, which is async-signal-safe.
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));

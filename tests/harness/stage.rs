@@ -16,17 +16,32 @@ struct Left {
     wrongs: Vec<String>,
 }
 
-/// Runs `play` on a runtime of its own.
-///
-/// The runtime has one thread, the test's: processes are told to die with the thread
-/// that started them, and that one lives as long as the test.
+/// Runs a test on a runtime of its own, as [`perform`] does, unless a part of it is missing.
 ///
 /// # Errors
 ///
-/// Whatever `play` fails with, except a [`Missing`] part, which is printed and passes
-/// unless `TIDEGATE_REQUIRE_REAL=1`; and whatever its processes were seen to do wrong.
-/// Their logs are printed first.
+/// As [`perform`], except for a [`Missing`] part, which is printed and passes unless
+/// `TIDEGATE_REQUIRE_REAL=1`.
 pub fn stage(play: impl Future<Output = Result<()>>) -> Result<()> {
+    match perform(play) {
+        Err(error) if error.is::<Missing>() && !required() => {
+            eprintln!("SKIPPED: {error:#}");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Runs `play` on a runtime of its own.
+///
+/// The runtime has one thread, the caller's: processes are told to die with the thread
+/// that started them, and that one lives as long as the play.
+///
+/// # Errors
+///
+/// Whatever `play` fails with, and whatever its processes were seen to do wrong. Their logs
+/// are printed first.
+pub fn perform(play: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LEFT.take();
     let mut outcome = runtime.block_on(play);
@@ -37,13 +52,7 @@ pub fn stage(play: impl Future<Output = Result<()>>) -> Result<()> {
     if outcome.as_ref().is_err_and(|error| !error.is::<Missing>()) {
         left.logs.iter().for_each(|log| eprintln!("{log}"));
     }
-    match outcome {
-        Err(error) if error.is::<Missing>() && !required() => {
-            eprintln!("SKIPPED: {error:#}");
-            Ok(())
-        }
-        outcome => outcome,
-    }
+    outcome
 }
 
 /// Plays once in an Envoy of one worker and once in one of four.
