@@ -6,9 +6,11 @@
 //! `build filter` asks rustc to link through this very program: see [`linker`].
 
 mod command;
+mod demo;
 mod filter;
 mod linker;
 mod module;
+mod parts;
 mod test;
 mod toolchain;
 mod tools;
@@ -27,6 +29,10 @@ use crate::workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
+  demo [--keep]
+      Shows what Tidegate does: two real Envoys with the filter, the host service, traffic, and an
+      account of what became of it. --keep: stays up until Ctrl-C, and says where and what to try.
+
   build filter [--legacy-eh]
       Builds target/filter/tidegate.wasm, and tidegate-standing.wasm, which can also write the
       standing into responses. --legacy-eh: with the exception opcodes that older Envoys know.
@@ -36,14 +42,15 @@ usage: cargo xtask <command>
       TIDEGATE_ENVOY and TIDEGATE_REDIS name programs of your own.
 
   test [--only STEP,...] [-- ARGUMENTS]
-      Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests.
-      ARGUMENTS go to the last step's `cargo test`, and without -p they pick tests in all packages.
+      Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests, demo.
+      ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
 ";
 
 /// What the command line asked for.
 #[derive(Debug, PartialEq)]
 enum Task {
     Help,
+    Demo { keep: bool },
     BuildFilter(Exceptions),
     Tools,
     Test { steps: Vec<Step>, arguments: Vec<OsString> },
@@ -76,6 +83,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => print!("{USAGE}"),
+        Task::Demo { keep } => demo::run(&Workspace::find()?, keep)?,
         Task::BuildFilter(exceptions) => {
             print!("{}", filter::build(&Workspace::find()?, exceptions)?);
         }
@@ -94,6 +102,7 @@ fn parse(mut args: lexopt::Parser) -> Result<Task> {
         None | Some(Long("help") | Short('h')) => Task::Help,
         Some(Value(command)) => match command.to_str() {
             Some("help") => Task::Help,
+            Some("demo") => demo_task(&mut args)?,
             Some("build") => build_task(&mut args)?,
             Some("tools") => Task::Tools,
             Some("test") => test_task(&mut args)?,
@@ -107,13 +116,26 @@ fn parse(mut args: lexopt::Parser) -> Result<Task> {
     }
 }
 
-fn build_task(args: &mut lexopt::Parser) -> Result<Task> {
+fn demo_task(args: &mut lexopt::Parser) -> Result<Task> {
     match args.next()? {
-        Some(Value(what)) if what == "filter" => {}
-        Some(Value(what)) => bail!("`build` knows `filter`, not `{}`", what.display()),
-        Some(other) => return Err(other.unexpected().into()),
-        None => bail!("`build` wants a name: `build filter`"),
+        None => Ok(Task::Demo { keep: false }),
+        Some(Long("keep")) => Ok(Task::Demo { keep: true }),
+        Some(other) => Err(other.unexpected().into()),
     }
+}
+
+/// The one word that `build` and `bench` know.
+fn expect_filter(command: &str, args: &mut lexopt::Parser) -> Result<()> {
+    match args.next()? {
+        Some(Value(what)) if what == "filter" => Ok(()),
+        Some(Value(what)) => bail!("`{command}` knows `filter`, not `{}`", what.display()),
+        Some(other) => Err(other.unexpected().into()),
+        None => bail!("`{command}` wants a name: `{command} filter`"),
+    }
+}
+
+fn build_task(args: &mut lexopt::Parser) -> Result<Task> {
+    expect_filter("build", args)?;
     match args.next()? {
         None => Ok(Task::BuildFilter(Exceptions::Standard)),
         Some(Long("legacy-eh")) => Ok(Task::BuildFilter(Exceptions::Legacy)),
@@ -164,6 +186,8 @@ mod tests {
             Ok(Task::BuildFilter(Exceptions::Legacy))
         );
         assert_eq!(parsed(&["tools"]), Ok(Task::Tools));
+        assert_eq!(parsed(&["demo"]), Ok(Task::Demo { keep: false }));
+        assert_eq!(parsed(&["demo", "--keep"]), Ok(Task::Demo { keep: true }));
         let all = Task::Test { steps: Step::ALL.to_vec(), arguments: Vec::new() };
         assert_eq!(parsed(&["test"]), Ok(all));
         let steps = vec![Step::Clippy, Step::Tests];
@@ -182,6 +206,7 @@ mod tests {
             (&["build", "host"], "host"),
             (&["build", "filter", "--legacy"], "--legacy"),
             (&["build", "filter", "--legacy-eh", "twice"], "twice"),
+            (&["demo", "--kept"], "--kept"),
             (&["test", "tests"], "tests"),
             (&["test", "--only", "fmt,lint"], "lint"),
         ] {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change goes in.
 //!
 //! Steps run in order, the quick ones first, and the first that fails ends the
-//! run. The tests come last, so that their closing lines are what one reads.
+//! run.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,9 +12,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::filter::{self, Built, Exceptions};
+use crate::parts::Profile;
 use crate::toolchain::{self, Toolchain};
 use crate::workspace::{Workspace, cargo};
-use crate::{command, tools};
+use crate::{command, parts, tools};
 
 /// One thing to check.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,11 +32,20 @@ pub(crate) enum Step {
     Reproducible,
     /// All tests, against a real Envoy and a real Redis.
     Tests,
+    /// What a newcomer is shown is what is to be seen.
+    Demo,
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Fmt, Self::Clippy, Self::Deny, Self::Filter, Self::Reproducible, Self::Tests];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Fmt,
+        Self::Clippy,
+        Self::Deny,
+        Self::Filter,
+        Self::Reproducible,
+        Self::Tests,
+        Self::Demo,
+    ];
 
     /// The step called `name` on the command line.
     ///
@@ -56,6 +66,7 @@ impl Step {
             Self::Filter => "filter",
             Self::Reproducible => "reproducible",
             Self::Tests => "tests",
+            Self::Demo => "demo",
         }
     }
 }
@@ -109,6 +120,7 @@ impl Bench<'_> {
             Step::Filter => eprint!("{}", self.built()?),
             Step::Reproducible => self.reproducible()?,
             Step::Tests => self.tests(arguments)?,
+            Step::Demo => self.demo()?,
         }
         Ok("ok")
     }
@@ -193,18 +205,14 @@ impl Bench<'_> {
         self.built()?;
         let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
         let faulty = filter::build_faulty(toolchain, self.workspace)?;
-        let built = self.built()?;
-        command::run(
-            command
-                .args(arguments)
-                .env("TIDEGATE_FILTER_FAULTS", &faulty.path)
-                .env("TIDEGATE_ENVOY", tools.envoy)
-                .env("TIDEGATE_REDIS", tools.redis_server)
-                .env("TIDEGATE_FILTER", &built.plain.path)
-                .env("TIDEGATE_FILTER_STANDING", &built.standing.path)
-                // Everything is here, so a test that finds its part missing is wrong.
-                .env("TIDEGATE_REQUIRE_REAL", "1"),
-        )
+        command.args(arguments).env("TIDEGATE_FILTER_FAULTS", &faulty.path);
+        command::run(parts::hand_over(&mut command, &tools, self.built()?))
+    }
+
+    fn demo(&mut self) -> Result<()> {
+        let tools = tools::find(self.workspace)?;
+        let mut demo = parts::program(self.workspace, "demo", Profile::Dev)?;
+        command::run(parts::hand_over(&mut demo, &tools, self.built()?))
     }
 }
 

@@ -1,0 +1,60 @@
+//! The real parts that tests, demo and measurements run: who starts them finds them in variables.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::command;
+use crate::filter::Built;
+use crate::tools::Tools;
+use crate::workspace::{Workspace, cargo};
+
+/// How something of ours is compiled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Profile {
+    /// Quick to build.
+    Dev,
+    /// Quick to run: what is measured.
+    Release,
+}
+
+/// Tells `command` where the parts are, and that a part it misses is a failure.
+pub(crate) fn hand_over<'a>(
+    command: &'a mut Command,
+    tools: &Tools,
+    built: &Built,
+) -> &'a mut Command {
+    command
+        .env("TIDEGATE_ENVOY", &tools.envoy)
+        .env("TIDEGATE_REDIS", &tools.redis_server)
+        .env("TIDEGATE_FILTER", &built.plain.path)
+        .env("TIDEGATE_FILTER_STANDING", &built.standing.path)
+        .env("TIDEGATE_REQUIRE_REAL", "1")
+}
+
+/// Builds the program `name` of `tidegate-tests`, and the host service for it; a command that
+/// runs it with that host.
+pub(crate) fn program(workspace: &Workspace, name: &str, profile: Profile) -> Result<Command> {
+    let mut build = Command::new(cargo());
+    build.current_dir(&workspace.root);
+    // All packages, as the tests are built: dependencies then have the same features, and are
+    // not compiled anew.
+    build.args(["build", "--workspace", "--exclude=tidegate-filter", "--bin=tidegate", "--bin"]);
+    build.arg(name).arg("--target-dir").arg(&workspace.target);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
+    command::run(&mut build)?;
+    let folder = folder(&workspace.target, profile);
+    let mut program = Command::new(folder.join(name));
+    program.current_dir(&workspace.root).env("TIDEGATE_HOST", folder.join("tidegate"));
+    Ok(program)
+}
+
+fn folder(target: &Path, profile: Profile) -> PathBuf {
+    target.join(match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    })
+}
