@@ -5,6 +5,7 @@
 //!
 //! `build filter` asks rustc to link through this very program: see [`linker`].
 
+mod bench;
 mod command;
 mod demo;
 mod filter;
@@ -44,6 +45,10 @@ usage: cargo xtask <command>
   test [--only STEP,...] [-- ARGUMENTS]
       Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests, demo.
       ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
+
+  bench filter [--rounds N]
+      Measures what the filter costs a request, beside Envoy's own local_ratelimit; N rounds of
+      all cells in turn, 9 by default.
 ";
 
 /// What the command line asked for.
@@ -51,6 +56,7 @@ usage: cargo xtask <command>
 enum Task {
     Help,
     Demo { keep: bool },
+    BenchFilter { rounds: u32 },
     BuildFilter(Exceptions),
     Tools,
     Test { steps: Vec<Step>, arguments: Vec<OsString> },
@@ -84,6 +90,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => print!("{USAGE}"),
         Task::Demo { keep } => demo::run(&Workspace::find()?, keep)?,
+        Task::BenchFilter { rounds } => bench::filter(&Workspace::find()?, rounds)?,
         Task::BuildFilter(exceptions) => {
             print!("{}", filter::build(&Workspace::find()?, exceptions)?);
         }
@@ -103,6 +110,7 @@ fn parse(mut args: lexopt::Parser) -> Result<Task> {
         Some(Value(command)) => match command.to_str() {
             Some("help") => Task::Help,
             Some("demo") => demo_task(&mut args)?,
+            Some("bench") => bench_task(&mut args)?,
             Some("build") => build_task(&mut args)?,
             Some("tools") => Task::Tools,
             Some("test") => test_task(&mut args)?,
@@ -120,6 +128,15 @@ fn demo_task(args: &mut lexopt::Parser) -> Result<Task> {
     match args.next()? {
         None => Ok(Task::Demo { keep: false }),
         Some(Long("keep")) => Ok(Task::Demo { keep: true }),
+        Some(other) => Err(other.unexpected().into()),
+    }
+}
+
+fn bench_task(args: &mut lexopt::Parser) -> Result<Task> {
+    expect_filter("bench", args)?;
+    match args.next()? {
+        None => Ok(Task::BenchFilter { rounds: bench::ROUNDS }),
+        Some(Long("rounds")) => Ok(Task::BenchFilter { rounds: args.value()?.parse()? }),
         Some(other) => Err(other.unexpected().into()),
     }
 }
@@ -188,6 +205,12 @@ mod tests {
         assert_eq!(parsed(&["tools"]), Ok(Task::Tools));
         assert_eq!(parsed(&["demo"]), Ok(Task::Demo { keep: false }));
         assert_eq!(parsed(&["demo", "--keep"]), Ok(Task::Demo { keep: true }));
+        let rounds = bench::ROUNDS;
+        assert_eq!(parsed(&["bench", "filter"]), Ok(Task::BenchFilter { rounds }));
+        assert_eq!(
+            parsed(&["bench", "filter", "--rounds", "3"]),
+            Ok(Task::BenchFilter { rounds: 3 })
+        );
         let all = Task::Test { steps: Step::ALL.to_vec(), arguments: Vec::new() };
         assert_eq!(parsed(&["test"]), Ok(all));
         let steps = vec![Step::Clippy, Step::Tests];
@@ -207,6 +230,8 @@ mod tests {
             (&["build", "filter", "--legacy"], "--legacy"),
             (&["build", "filter", "--legacy-eh", "twice"], "twice"),
             (&["demo", "--kept"], "--kept"),
+            (&["bench", "host"], "host"),
+            (&["bench", "filter", "--rounds", "many"], "many"),
             (&["test", "tests"], "tests"),
             (&["test", "--only", "fmt,lint"], "lint"),
         ] {

@@ -1,0 +1,187 @@
+//! What is measured: one listener of one Envoy each.
+
+use harness::envoy::{HTTP, LISTENER, Policy};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+/// Where the host service that keeps its truth in Redis is, as Envoy calls it.
+const HOST_ON_REDIS: &str = "tidegate_host_redis";
+
+/// More a second than any machine sends, so that nothing is ever refused.
+const RATE: &str = "1000000/1s";
+
+/// One thing that is measured.
+#[derive(Clone)]
+pub(crate) struct Cell {
+    /// Its listener, and whatever else wants a name of its own.
+    pub(crate) name: &'static str,
+    /// What the table calls it.
+    pub(crate) label: &'static str,
+    /// Where Envoy counts the requests that its limit let through; none if it has no limit.
+    pub(crate) counter: Option<String>,
+    /// Where Envoy counts those that were decided without the host.
+    pub(crate) degraded: Option<String>,
+    stands: Stands,
+}
+
+/// What stands in front of the router.
+#[derive(Clone)]
+enum Stands {
+    Nothing,
+    Native,
+    Tidegate(Value),
+}
+
+/// Against this cell's rounds all others' are held.
+pub(crate) const BARE: usize = 0;
+/// What the filter's added cost is compared with.
+pub(crate) const NATIVE: usize = 1;
+
+/// All of them, the ones to compare with first.
+pub(crate) fn all() -> Vec<Cell> {
+    let native = Cell {
+        name: "native",
+        label: "Envoy's `local_ratelimit`, one descriptor on a header",
+        counter: Some("native.http_local_rate_limit.ok".to_owned()),
+        degraded: None,
+        stands: Stands::Native,
+    };
+    vec![
+        Cell {
+            name: "bare",
+            label: "no filter",
+            counter: None,
+            degraded: None,
+            stands: Stands::Nothing,
+        },
+        native,
+        tidegate("one", "Tidegate, one local limit on that header", json!([by_header("one")])),
+        tidegate("ten", "Tidegate, 10 local limits of which 2 apply", two_of_ten("ten")),
+        tidegate("memory", "Tidegate, one global exact limit, in memory", global("memory")),
+        tidegate("redis", "Tidegate, one global exact limit, in Redis", global("redis")),
+    ]
+}
+
+/// How many machines of the filter that makes.
+pub(crate) fn filters(cells: &[Cell]) -> u32 {
+    cells.iter().map(|cell| u32::from(matches!(cell.stands, Stands::Tidegate(_)))).sum()
+}
+
+/// What an Envoy is planned with whose edits replace it anyway.
+pub(crate) fn stand_in() -> Policy {
+    Policy::Text(String::new())
+}
+
+/// Makes listeners of all cells out of the one in `envoy.yaml`.
+pub(crate) fn edit(cells: Vec<Cell>, host_on_redis: SocketAddr) -> impl Fn(&mut Value) {
+    move |config| {
+        let Some(pattern) = config.pointer(LISTENER).cloned() else { return };
+        let listeners = cells.iter().map(|cell| cell.listener(pattern.clone())).collect();
+        config["static_resources"]["listeners"] = listeners;
+        let clusters = config["static_resources"]["clusters"].as_array_mut();
+        clusters.into_iter().for_each(|clusters| add_cluster(clusters, host_on_redis));
+    }
+}
+
+impl Cell {
+    fn listener(&self, mut listener: Value) -> Value {
+        listener["name"] = json!(self.name);
+        let Some(http) = listener.pointer_mut(HTTP) else { return listener };
+        // Writing a log costs as much as a filter, and each cell the same.
+        http["access_log"] = json!([]);
+        http["stat_prefix"] = json!(self.name);
+        let route = &mut http["route_config"]["virtual_hosts"][0]["routes"][0];
+        *route = json!({ "match": { "prefix": "/" },
+                         "direct_response": { "status": 200, "body": { "inline_string": "ok" } } });
+        let filters = http["http_filters"].take();
+        let (filter, router) = (filters[0].clone(), filters[1].clone());
+        http["http_filters"] = match &self.stands {
+            Stands::Nothing => json!([router]),
+            Stands::Native => json!([native(self.name), router]),
+            Stands::Tidegate(policy) => json!([self.filter(filter, policy), router]),
+        };
+        listener
+    }
+
+    /// The filter in a machine of its own, so that cells share nothing.
+    fn filter(&self, mut filter: Value, policy: &Value) -> Value {
+        let config = &mut filter["typed_config"]["config"];
+        config["name"] = json!(self.name);
+        config["vm_config"]["vm_id"] = json!(self.name);
+        config["configuration"] =
+            json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": policy });
+        filter
+    }
+}
+
+fn tidegate(name: &'static str, label: &'static str, limits: Value) -> Cell {
+    let cluster = if name == "redis" { HOST_ON_REDIS } else { "tidegate_host" };
+    let policy = json!({
+        "tidegate": 1,
+        "domain": "bench",
+        // Every ask is to be answered, on a busy machine too.
+        "host": { "cluster": cluster, "deadline": "1s" },
+        "limits": limits,
+    });
+    let counts = |what| Some(format!("wasmcustom.wasm_filter.tidegate.limit.{name}.{what}"));
+    let (counter, degraded) = (counts("allowed"), counts("degraded"));
+    Cell { name, label, counter, degraded, stands: Stands::Tidegate(policy) }
+}
+
+fn by_header(name: &str) -> Value {
+    json!({ "name": name, "key": [{ "header": "x-key" }], "rate": RATE })
+}
+
+/// Eight for other paths; one on the header and one on the client's address that apply.
+fn two_of_ten(name: &str) -> Value {
+    let elsewhere = |area| {
+        json!({ "name": format!("area-{area}"), "when": { "path": format!("/area-{area}/*") },
+                "key": ["client_ip"], "rate": RATE })
+    };
+    let mut limits: Vec<Value> = (1..=8).map(elsewhere).collect();
+    limits.push(json!({ "name": "by-address", "key": ["client_ip"], "rate": RATE }));
+    limits.push(by_header(name));
+    Value::Array(limits)
+}
+
+fn global(name: &str) -> Value {
+    let mut limit = by_header(name);
+    limit["scope"] = json!("global");
+    limit["exact"] = json!(true);
+    limit["on_error"] = json!("open");
+    json!([limit])
+}
+
+/// Envoy's own filter, doing what [`by_header`] does for the one value that is sent.
+fn native(name: &str) -> Value {
+    let bucket =
+        json!({ "max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s" });
+    let always = json!({ "default_value": { "numerator": 100, "denominator": "HUNDRED" } });
+    let by_header =
+        json!({ "request_headers": { "header_name": "x-key", "descriptor_key": "key" } });
+    json!({
+        "name": "envoy.filters.http.local_ratelimit",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": name,
+            "token_bucket": bucket,
+            "filter_enabled": always,
+            "filter_enforced": always,
+            "rate_limits": [{ "actions": [by_header] }],
+            "descriptors": [{ "entries": [{ "key": "key", "value": "a" }], "token_bucket": bucket }],
+        },
+    })
+}
+
+/// The host service's cluster once more, at another address.
+fn add_cluster(clusters: &mut Vec<Value>, at: SocketAddr) {
+    let Some(mut cluster) = clusters.iter().find(|it| it["name"] == "tidegate_host").cloned()
+    else {
+        return;
+    };
+    cluster["name"] = json!(HOST_ON_REDIS);
+    cluster["load_assignment"]["cluster_name"] = json!(HOST_ON_REDIS);
+    let endpoint = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    endpoint["address"]["socket_address"]["port_value"] = json!(at.port());
+    clusters.push(cluster);
+}

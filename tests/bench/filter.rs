@@ -1,0 +1,138 @@
+//! What the filter costs: CPU time of an Envoy for each request, with and without it.
+//!
+//! One Envoy with one worker answers all requests itself. It has a listener for each cell,
+//! so that what differs between cells is what stands in front of the same router: nothing,
+//! Envoy's own `local_ratelimit`, or Tidegate under some policy.
+//!
+//! Other work on the machine comes and goes. So cells take turns, and each round's cell is
+//! held against the same round's bare cell: the median of these differences is what the
+//! filter adds. CPU time is the scheduler's, in nanoseconds, of all of Envoy's threads;
+//! requests are those that wrk saw answered, and all of them must have been let through.
+//! wrk keeps eight connections busy, so this is the cost under load, when callouts overlap.
+
+mod cells;
+mod table;
+
+use anyhow::{Context, bail, ensure};
+use cells::Cell;
+use harness::envoy::{Envoy, envoy};
+use harness::host::Host;
+use harness::redis::Redis;
+use harness::{Result, perform, wait};
+use std::net::SocketAddr;
+use std::process::{Command, ExitCode};
+use table::Sample;
+
+/// The least rounds that a median and quartiles mean something for.
+const ROUNDS_MIN: usize = 3;
+
+/// Requests decided without the host, whose cost is another: so few do not move a median.
+const ALONE_PERCENT_MAX: u64 = 3;
+
+/// `EX_USAGE` of sysexits.h.
+const BAD_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--rounds", rounds] => rounds.parse().ok().filter(|rounds| *rounds >= ROUNDS_MIN),
+        _ => None,
+    };
+    let Some(rounds) = rounds else {
+        eprintln!("usage: bench-filter --rounds N, at least {ROUNDS_MIN}");
+        return BAD_USAGE.into();
+    };
+    match perform(measure(rounds)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-filter: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(rounds: usize) -> Result<()> {
+    let redis = Redis::start().await?;
+    let (memory, on_redis) = (Host::on_memory().await?, Host::on_redis(&redis).await?);
+    let cells = cells::all();
+    let plan = envoy(cells::stand_in()).host(memory.address()).filters(cells::filters(&cells));
+    let envoy = plan.edit(cells::edit(cells.clone(), on_redis.address())).start().await?;
+    let listeners = envoy.listeners()?;
+    let place = |cell: &Cell| listeners.get(cell.name).copied().context("a listener of its own");
+    let places: Vec<SocketAddr> = cells.iter().map(place).collect::<Result<_>>()?;
+
+    let mut samples = vec![Vec::with_capacity(rounds); cells.len()];
+    let mut requests = vec![0; cells.len()];
+    for round in 0..=rounds {
+        eprintln!(
+            "{}",
+            if round == 0 { "warming up".into() } else { format!("round {round} of {rounds}") }
+        );
+        for (cell, place) in places.iter().enumerate() {
+            let sample = load(&envoy, *place)?;
+            requests[cell] += sample.requests;
+            // The first load compiles, connects and fills tables: not what a request costs.
+            if round > 0 {
+                samples[cell].push(sample);
+            }
+        }
+    }
+    for (cell, sent) in cells.iter().zip(&requests) {
+        all_were_counted(&envoy, cell, *sent).await?;
+    }
+    table::print(&cells, &samples);
+    Ok(())
+}
+
+/// Keeps a listener busy for a second.
+fn load(envoy: &Envoy, place: SocketAddr) -> Result<Sample> {
+    let before_ns = cpu_ns(envoy.id())?;
+    let output = Command::new("wrk")
+        .args(["--threads", "1", "--connections", "8", "--duration", "1s"])
+        .args(["--header", "x-key: a"])
+        .arg(format!("http://{place}/"))
+        .output()
+        .context("wrk, which makes the load")?;
+    let spent_ns = cpu_ns(envoy.id())?.saturating_sub(before_ns);
+    let said = String::from_utf8_lossy(&output.stdout);
+    for wrong in ["Non-2xx", "Socket errors"] {
+        ensure!(output.status.success() && !said.contains(wrong), "wrk says:\n{said}");
+    }
+    let requests = said.lines().find_map(|line| line.split_once(" requests in "));
+    let requests: u64 = requests.context("wrk's count of requests")?.0.trim().parse()?;
+    Ok(Sample { us: spent_ns as f64 / 1e3 / requests as f64, requests })
+}
+
+/// What all threads of a process have spent on a processor so far.
+fn cpu_ns(process: u32) -> Result<u64> {
+    let mut sum_ns = 0;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // On the processor, waiting for it, and how often: in nanoseconds.
+        let account = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        let spent = account.split_whitespace().next().context("a schedstat")?;
+        sum_ns += spent.parse::<u64>()?;
+    }
+    if sum_ns == 0 {
+        bail!("this kernel keeps no schedstat: no CPU time to be had");
+    }
+    Ok(sum_ns)
+}
+
+/// A limit that let everything through because it did not work would be cheap.
+async fn all_were_counted(envoy: &Envoy, cell: &Cell, requests: u64) -> Result<()> {
+    let Some(counter) = &cell.counter else { return Ok(()) };
+    let what = format!("{counter} to reach {requests}");
+    wait::until(&what, async || (envoy.stat(counter).ok()? >= requests).then_some(())).await?;
+    let Some(degraded) = &cell.degraded else { return Ok(()) };
+    let alone = envoy.stat(degraded)?;
+    let name = cell.name;
+    ensure!(
+        alone * 100 <= requests * ALONE_PERCENT_MAX,
+        "the host did not answer in time for {alone} of {requests} requests of \"{name}\": \
+         this machine is too busy to measure on"
+    );
+    if alone > 0 {
+        eprintln!("{name}: the host did not answer in time for {alone} of {requests} requests");
+    }
+    Ok(())
+}
