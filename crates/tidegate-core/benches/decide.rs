@@ -4,12 +4,19 @@
 //! service; half of those on one key are refused.
 
 use divan::{Bencher, black_box};
+use serde_json::{Value, json};
 use tidegate_core::ask::{Ask, Item, LimitTag, MemoryStore};
+use tidegate_core::facts::{Facts, Want, WantId};
+use tidegate_core::gate::{Gate, Ground, Step};
 use tidegate_core::key::Key;
 use tidegate_core::limit::token_bucket::{Chunk, draw};
 use tidegate_core::limit::{Algorithm, Quota, State};
-use tidegate_core::table::{Set, Table};
+use tidegate_core::policy::Policy;
+use tidegate_core::policy::resolve::resolve;
+use tidegate_core::policy::text::Document;
+use tidegate_core::table::{Conflict, SET_BYTES, Set, Slots, Table};
 use tidegate_core::time::{Instant, Span};
+use tidegate_core::verdict::Verdict;
 use tidegate_core::wire::{decode_ask, decode_reply, encode_ask, encode_reply};
 
 fn main() {
@@ -117,4 +124,90 @@ fn ask(items: u64) -> Ask {
     let quota = quota(Algorithm::TokenBucket);
     let item = |number| Item { key: key(number), limit: LimitTag(number), quota, cost: 1 };
     Ask { items: (1..=items).map(item).collect() }
+}
+
+/// A whole request, let through: match, make keys, decide. So many local limits in the policy, of
+/// which one is for all requests and, of more than one, another for this request's path.
+#[divan::bench(args = [1, 10, 100], sample_size = 1_000)]
+fn gate_on_request(bencher: Bencher<'_, '_>, limits: usize) {
+    let policy = policy(limits);
+    let (mut request, mut process) = (Request::new(&policy), Process::new());
+    let mut gate = Gate::new(policy, &[7; 16]);
+    bencher.bench_local(|| {
+        let step = gate.on_request(&mut process, black_box(&mut request));
+        assert!(matches!(step, Step::Answer(Verdict::Allow(_))));
+    });
+}
+
+fn policy(limits: usize) -> Policy {
+    let area = |number| {
+        json!({ "name": format!("area-{number}"), "when": { "path": format!("/area-{number}/*") },
+                "key": ["client_ip"], "rate": "1000000000/1s" })
+    };
+    let mut list: Vec<Value> = (1..limits).map(area).collect();
+    list.push(json!({ "name": "all", "key": [{ "header": "x-key" }], "rate": "1000000000/1s" }));
+    let document = json!({ "tidegate": 1, "domain": "bench", "limits": list });
+    let document: Document = serde_json::from_value(document).expect("a document");
+    let resolved = resolve(&document);
+    resolved.policy.unwrap_or_else(|| panic!("{:#?}", resolved.diagnostics))
+}
+
+/// What the policy wants to know of one request, looked up before.
+struct Request(Vec<&'static [u8]>);
+
+impl Request {
+    fn new(policy: &Policy) -> Self {
+        let value = |want: &Want| match want {
+            Want::Header(name) if &**name == ":path" => &b"/area-5/items?page=2"[..],
+            Want::ClientAddress => b"192.0.2.1:4711",
+            _ => b"some-client",
+        };
+        Self(policy.wants.iter().map(value).collect())
+    }
+}
+
+impl Facts for Request {
+    fn read(&mut self, id: WantId, _: &Want) -> Option<&[u8]> {
+        self.0.get(usize::from(id.0)).copied()
+    }
+}
+
+/// Shared data of a process with one worker, which never loses a race.
+struct Process {
+    sets: Vec<([u8; SET_BYTES], u32)>,
+    now: Instant,
+}
+
+impl Process {
+    fn new() -> Self {
+        Self { sets: Vec::new(), now: Instant(1_700_000_000_000_000_000) }
+    }
+
+    fn set(&mut self, number: u32) -> &mut ([u8; SET_BYTES], u32) {
+        let number = number as usize;
+        if self.sets.len() <= number {
+            self.sets.resize(number + 1, ([0; SET_BYTES], 0));
+        }
+        &mut self.sets[number]
+    }
+}
+
+impl Slots for Process {
+    fn load(&mut self, set: u32, into: &mut [u8; SET_BYTES]) -> u32 {
+        let (bytes, version) = self.set(set);
+        into.copy_from_slice(bytes);
+        *version
+    }
+
+    fn store(&mut self, set: u32, bytes: &[u8; SET_BYTES], version: u32) -> Result<(), Conflict> {
+        *self.set(set) = (*bytes, version + 1);
+        Ok(())
+    }
+}
+
+impl Ground for Process {
+    fn now(&mut self) -> Instant {
+        self.now = self.now.after(Span::from_micros(500));
+        self.now
+    }
 }
