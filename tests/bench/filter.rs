@@ -64,12 +64,14 @@ async fn measure(rounds: usize) -> Result<()> {
     let mut samples = vec![Vec::with_capacity(rounds); cells.len()];
     let mut requests = vec![0; cells.len()];
     for round in 0..=rounds {
-        eprintln!(
-            "{}",
-            if round == 0 { "warming up".into() } else { format!("round {round} of {rounds}") }
-        );
-        for (cell, place) in places.iter().enumerate() {
-            let sample = load(&envoy, *place)?;
+        match round {
+            0 => eprintln!("warming up"),
+            _ => eprintln!("round {round} of {rounds}"),
+        }
+        for turn in 0..cells.len() {
+            // Each round begins with another cell: no cell always follows the same one.
+            let cell = (round + turn) % cells.len();
+            let sample = load(&envoy, places[cell])?;
             requests[cell] += sample.requests;
             // The first load compiles, connects and fills tables: not what a request costs.
             if round > 0 {
