@@ -40,7 +40,7 @@ usage: cargo xtask <command>
 
   tools
       Finds or fetches what the tests run against, Envoy and Redis, and prints where they are.
-      TIDEGATE_ENVOY and TIDEGATE_REDIS name programs of your own.
+      TIDEGATE_ENVOY and TIDEGATE_REDIS_SERVER name programs of your own.
 
   test [--only STEP,...] [-- ARGUMENTS]
       Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests, demo.

@@ -27,7 +27,7 @@ pub(crate) fn hand_over<'a>(
 ) -> &'a mut Command {
     command
         .env("TIDEGATE_ENVOY", &tools.envoy)
-        .env("TIDEGATE_REDIS", &tools.redis_server)
+        .env("TIDEGATE_REDIS_SERVER", &tools.redis_server)
         .env("TIDEGATE_FILTER", &built.plain.path)
         .env("TIDEGATE_FILTER_STANDING", &built.standing.path)
         .env("TIDEGATE_REQUIRE_REAL", "1")

@@ -136,9 +136,9 @@ fn version_in(text: &str) -> Option<&str> {
     text.split_once(" version: ")?.1.split('/').nth(1)
 }
 
-/// `TIDEGATE_REDIS`, else the one in `PATH`, else the program out of Debian's package.
+/// `TIDEGATE_REDIS_SERVER`, else the one in `PATH`, else the program out of Debian's package.
 fn redis_server(folder: &Path) -> Result<PathBuf> {
-    if let Some(named) = named("TIDEGATE_REDIS")? {
+    if let Some(named) = named("TIDEGATE_REDIS_SERVER")? {
         return Ok(named);
     }
     let ours = folder.join("redis-server");
@@ -148,7 +148,9 @@ fn redis_server(folder: &Path) -> Result<PathBuf> {
         return Ok(found);
     }
     if !command::can_install() {
-        bail!("no redis-server here: install it (Debian: redis-server), or set TIDEGATE_REDIS");
+        bail!(
+            "no redis-server here: install it (Debian: redis-server), or set TIDEGATE_REDIS_SERVER"
+        );
     }
     eprintln!("tools: no redis-server here; installing Debian's");
     // Debian's redis-server package starts a service. The program itself is in redis-tools, which

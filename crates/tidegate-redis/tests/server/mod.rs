@@ -1,7 +1,7 @@
 //! A real Redis server of a test's own: on a free port, without a file on disk, killed when
 //! dropped and when the test's thread ends.
 //!
-//! `TIDEGATE_REDIS` names the program, otherwise the one on `PATH` is taken. Without any, a
+//! `TIDEGATE_REDIS_SERVER` names the program, otherwise the one on `PATH` is taken. Without any, a
 //! test skips aloud, or fails if `TIDEGATE_REQUIRE_REAL=1`.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
@@ -153,15 +153,15 @@ fn say(stream: &mut BufReader<&mut TcpStream>, words: &[&str]) -> std::io::Resul
 }
 
 fn program() -> Option<PathBuf> {
-    let named = std::env::var_os("TIDEGATE_REDIS").map(PathBuf::from);
+    let named = std::env::var_os("TIDEGATE_REDIS_SERVER").map(PathBuf::from);
     let found = named.or_else(|| {
         let folders = std::env::var_os("PATH")?;
         std::env::split_paths(&folders).map(|dir| dir.join("redis-server")).find(|p| p.is_file())
     });
     if found.is_none() {
         let must = std::env::var("TIDEGATE_REQUIRE_REAL").is_ok_and(|value| value == "1");
-        assert!(!must, "no redis-server: install it, or set TIDEGATE_REDIS");
-        eprintln!("SKIPPED: no redis-server here; install it, or set TIDEGATE_REDIS");
+        assert!(!must, "no redis-server: install it, or set TIDEGATE_REDIS_SERVER");
+        eprintln!("SKIPPED: no redis-server here; install it, or set TIDEGATE_REDIS_SERVER");
     }
     found
 }
