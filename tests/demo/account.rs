@@ -98,10 +98,10 @@ pub(crate) fn signpost(a: &Envoy, b: &Envoy, host: &Host) {
     println!("\nTry:\n");
     let a_serves = a.address();
     println!(
-        "  for i in $(seq 25); do curl -so /dev/null -w '%{{http_code}} ' http://{a_serves}/api/items; done"
+        "  for i in $(seq 25); do curl -so /dev/null --interface 127.0.0.3 -w '%{{http_code}} ' http://{a_serves}/api/items; done"
     );
-    println!("  curl -i -X POST -H 'x-device: mine' http://{a_serves}/login");
-    println!("  curl -s 'http://{}/stats?filter=tidegate'", a.admin_address());
+    println!("  curl -si -X POST -H 'x-device: mine' http://{a_serves}/login");
+    println!("  curl -s 'http://{}/stats?filter=tidegate.limit'", a.admin_address());
     println!("  curl -s http://{}/metrics", host.admin());
 }
 
