@@ -194,6 +194,11 @@ impl Gate {
         self.local.drain(ground);
     }
 
+    /// Whether there are questions of shadow limits to send.
+    pub const fn has_shadows(&self) -> bool {
+        !self.shadows.is_empty()
+    }
+
     /// Questions of shadow limits: send them off without holding any request for them.
     pub fn take_shadows(&mut self) -> Vec<(Ticket, Ask)> {
         core::mem::take(&mut self.shadows)
@@ -215,19 +220,20 @@ impl Gate {
     }
 
     fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
+        if let [only] = plan
+            && matches!(self.role(only), Role::Local)
+            && !self.policy.headers.on_allow
+        {
+            return Step::Answer(self.decide_one(ground, only));
+        }
         let mut held = Held::default();
         let mut refusals = Refusals::default();
-        let waits = plan.len() > 1 && plan.iter().any(|it| matches!(self.role(it), Role::Global));
+        let waits = plan.iter().any(|it| matches!(self.role(it), Role::Global));
         for applied in plan {
             match self.role(applied) {
                 Role::Global => held.global.push(*applied),
                 Role::GlobalShadow => held.shadows.push(*applied),
                 Role::Local => match self.take(ground, applied, waits) {
-                    // Nothing is collected for the common request: one limit, with room.
-                    Ok(_) if plan.len() == 1 && !self.policy.headers.on_allow => {
-                        self.count(applied.limit, |tally| tally.allowed += 1);
-                        return Step::Answer(Verdict::Allow(Vec::new()));
-                    }
                     Ok((standing, taken)) => {
                         held.local.push(taken);
                         self.tell(applied, standing, &mut held.standings);
@@ -248,6 +254,20 @@ impl Gate {
         }
         let ask = self.question(&held.global);
         Step::Ask(self.wait(Waiting::Request(held)), ask)
+    }
+
+    /// The common request, one local limit: nothing is collected for it.
+    fn decide_one<G: Ground>(&mut self, ground: &mut G, applied: &Applied) -> Verdict {
+        let refused = match self.local.take(ground, applied) {
+            Ok(_) => {
+                self.count(applied.limit, |tally| tally.allowed += 1);
+                return Verdict::Allow(Vec::new());
+            }
+            Err(refused) => refused,
+        };
+        let mut refusals = Refusals::default();
+        self.refuse(applied, refused, &mut refusals);
+        refusals.denial.map_or_else(|| Verdict::Allow(Vec::new()), Verdict::Deny)
     }
 
     /// Decides a request by the reply for its global limits; its local ones are taken.

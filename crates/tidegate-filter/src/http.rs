@@ -32,12 +32,14 @@ pub(crate) fn on_request(stream: u32) -> u32 {
         let Some(plugin) = vm.plugin_of_request() else { return CONTINUE };
         let mut facts = plugin.reader.request();
         let step = plugin.gate.on_request(&mut plugin.ground, &mut facts);
-        let serial = plugin.serial;
+        let (serial, has_shadows) = (plugin.serial, plugin.gate.has_shadows());
         let action = match step {
             Step::Answer(verdict) => answer(vm, serial, stream, verdict),
             Step::Ask(ticket, ask) => hold(vm, serial, stream, ticket, &ask),
         };
-        send_shadows(vm, serial);
+        if has_shadows {
+            send_shadows(vm, serial);
+        }
         action
     })
 }

@@ -11,8 +11,8 @@ use crate::parts::{self, Profile};
 use crate::workspace::Workspace;
 use crate::{command, tools};
 
-/// Rounds unless told otherwise: enough for a median and its quartiles, in about a minute.
-pub(crate) const ROUNDS: u32 = 9;
+/// Rounds unless told otherwise: enough for medians to settle on a noisy machine, in two minutes.
+pub(crate) const ROUNDS: u32 = 60;
 
 /// Builds what is missing, then becomes the measuring program.
 ///
@@ -20,7 +20,7 @@ pub(crate) const ROUNDS: u32 = 9;
 ///
 /// If a part cannot be had; the program's own are its exit code.
 pub(crate) fn filter(workspace: &Workspace, rounds: u32) -> Result<()> {
-    needs_wrk()?;
+    needs_h2load()?;
     let tools = tools::find(workspace)?;
     let built = filter::build(workspace, Exceptions::Standard)?;
     let mut bench = parts::program(workspace, "bench-filter", Profile::Release)?;
@@ -29,13 +29,13 @@ pub(crate) fn filter(workspace: &Workspace, rounds: u32) -> Result<()> {
     Err(error).context("cannot start the measuring")
 }
 
-/// The load comes from wrk: a client in C takes less of the machine than one of ours would.
-fn needs_wrk() -> Result<()> {
-    if command::in_path("wrk").is_some() {
+/// The load comes from h2load: a client in C takes less of the machine than one of ours would.
+fn needs_h2load() -> Result<()> {
+    if command::in_path("h2load").is_some() {
         return Ok(());
     }
     if !command::can_install() {
-        bail!("no wrk here to make the load: install it (Debian: wrk)");
+        bail!("no h2load here to make the load: install it (Debian: nghttp2-client)");
     }
-    command::apt_install(&["wrk"])
+    command::apt_install(&["nghttp2-client"])
 }
