@@ -1,8 +1,11 @@
 //! What is measured: one listener of one Envoy each.
 
+use harness::Result;
 use harness::envoy::{HTTP, LISTENER, Policy};
 use serde_json::{Value, json};
+use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// Where the host service that keeps its truth in Redis is, as Envoy calls it.
 const HOST_ON_REDIS: &str = "tidegate_host_redis";
@@ -29,16 +32,33 @@ pub(crate) struct Cell {
 enum Stands {
     Nothing,
     Native,
+    /// A module that does the least that any could: it lies here.
+    Least(PathBuf),
     Tidegate(Value),
 }
+
+/// What no filter in a machine of its own can do without: being called for a request, and
+/// reading one header, for which Envoy calls back for memory.
+const LEAST: &str = r#"(module
+  (import "env" "proxy_get_header_map_value"
+    (func $header (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "x-key")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $header (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 64) (i32.const 68)))
+    (i32.const 0)))"#;
 
 /// Against this cell's rounds all others' are held.
 pub(crate) const BARE: usize = 0;
 /// What the filter's added cost is compared with.
 pub(crate) const NATIVE: usize = 1;
 
-/// All of them, the ones to compare with first.
-pub(crate) fn all() -> Vec<Cell> {
+/// All of them, the ones to compare with first; what they need besides lies in `folder`.
+pub(crate) fn all(folder: &Path) -> Result<Vec<Cell>> {
+    let least = folder.join("least.wasm");
+    fs::write(&least, wat::parse_str(LEAST)?)?;
     let native = Cell {
         name: "native",
         label: "Envoy's `local_ratelimit`, one descriptor on a header",
@@ -46,7 +66,7 @@ pub(crate) fn all() -> Vec<Cell> {
         degraded: None,
         stands: Stands::Native,
     };
-    vec![
+    Ok(vec![
         Cell {
             name: "bare",
             label: "no filter",
@@ -55,16 +75,26 @@ pub(crate) fn all() -> Vec<Cell> {
             stands: Stands::Nothing,
         },
         native,
+        Cell {
+            name: "least",
+            label: "the least wasm module that reads that header and decides nothing",
+            counter: None,
+            degraded: None,
+            stands: Stands::Least(least),
+        },
         tidegate("one", "Tidegate, one local limit on that header", json!([by_header("one")])),
         tidegate("ten", "Tidegate, 10 local limits of which 2 apply", two_of_ten("ten")),
         tidegate("memory", "Tidegate, one global exact limit, in memory", global("memory")),
         tidegate("redis", "Tidegate, one global exact limit, in Redis", global("redis")),
-    ]
+    ])
 }
 
 /// How many machines of the filter that makes.
 pub(crate) fn filters(cells: &[Cell]) -> u32 {
-    cells.iter().map(|cell| u32::from(matches!(cell.stands, Stands::Tidegate(_)))).sum()
+    cells
+        .iter()
+        .map(|cell| u32::from(matches!(cell.stands, Stands::Least(_) | Stands::Tidegate(_))))
+        .sum()
 }
 
 /// What an Envoy is planned with whose edits replace it anyway.
@@ -99,6 +129,12 @@ impl Cell {
             Stands::Nothing => json!([router]),
             Stands::Native => json!([native(self.name), router]),
             Stands::Tidegate(policy) => json!([self.filter(filter, policy), router]),
+            Stands::Least(module) => {
+                let mut filter = self.filter(filter, &json!({}));
+                let code = &mut filter["typed_config"]["config"]["vm_config"]["code"];
+                *code = json!({ "local": { "filename": module } });
+                json!([filter, router])
+            }
         };
         listener
     }

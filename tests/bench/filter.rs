@@ -4,11 +4,11 @@
 //! so that what differs between cells is what stands in front of the same router: nothing,
 //! Envoy's own `local_ratelimit`, or Tidegate under some policy.
 //!
-//! Other work on the machine comes and goes. So cells take turns, and each round's cell is
-//! held against the same round's bare cell: the median of these differences is what the
-//! filter adds. CPU time is the scheduler's, in nanoseconds, of all of Envoy's threads;
-//! requests are those that wrk saw answered, and all of them must have been let through.
-//! wrk keeps eight connections busy, so this is the cost under load, when callouts overlap.
+//! Other work on the machine comes and goes, and so does its clock rate. So cells take turns of
+//! a fraction of a second, and each round's cell is held against the same round's bare cell:
+//! the median of these differences is what the filter adds. CPU time is the scheduler's, in
+//! nanoseconds, of all of Envoy's threads; every request must have been let through. h2load
+//! keeps eight connections busy, so this is the cost under load, when callouts overlap.
 
 mod cells;
 mod table;
@@ -25,6 +25,9 @@ use table::Sample;
 
 /// The least rounds that a median and quartiles mean something for.
 const ROUNDS_MIN: usize = 3;
+
+/// Requests of one turn: about a tenth of a second of local decisions.
+const REQUESTS: u64 = 3_000;
 
 /// Requests decided without the host, whose cost is another: so few do not move a median.
 const ALONE_PERCENT_MAX: u64 = 3;
@@ -54,7 +57,8 @@ fn main() -> ExitCode {
 async fn measure(rounds: usize) -> Result<()> {
     let redis = Redis::start().await?;
     let (memory, on_redis) = (Host::on_memory().await?, Host::on_redis(&redis).await?);
-    let cells = cells::all();
+    let folder = tempfile::tempdir()?;
+    let cells = cells::all(folder.path())?;
     let plan = envoy(cells::stand_in()).host(memory.address()).filters(cells::filters(&cells));
     let envoy = plan.edit(cells::edit(cells.clone(), on_redis.address())).start().await?;
     let listeners = envoy.listeners()?;
@@ -72,7 +76,7 @@ async fn measure(rounds: usize) -> Result<()> {
             // Each round begins with another cell: no cell always follows the same one.
             let cell = (round + turn) % cells.len();
             let sample = load(&envoy, places[cell])?;
-            requests[cell] += sample.requests;
+            requests[cell] += REQUESTS;
             // The first load compiles, connects and fills tables: not what a request costs.
             if round > 0 {
                 samples[cell].push(sample);
@@ -86,23 +90,19 @@ async fn measure(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a listener busy for a second.
+/// Sends a listener its requests.
 fn load(envoy: &Envoy, place: SocketAddr) -> Result<Sample> {
     let before_ns = cpu_ns(envoy.id())?;
-    let output = Command::new("wrk")
-        .args(["--threads", "1", "--connections", "8", "--duration", "1s"])
+    let output = Command::new("h2load")
+        .args(["--h1", "--clients", "8", "--requests", &REQUESTS.to_string()])
         .args(["--header", "x-key: a"])
         .arg(format!("http://{place}/"))
         .output()
-        .context("wrk, which makes the load")?;
+        .context("h2load, which makes the load")?;
     let spent_ns = cpu_ns(envoy.id())?.saturating_sub(before_ns);
     let said = String::from_utf8_lossy(&output.stdout);
-    for wrong in ["Non-2xx", "Socket errors"] {
-        ensure!(output.status.success() && !said.contains(wrong), "wrk says:\n{said}");
-    }
-    let requests = said.lines().find_map(|line| line.split_once(" requests in "));
-    let requests: u64 = requests.context("wrk's count of requests")?.0.trim().parse()?;
-    Ok(Sample { us: spent_ns as f64 / 1e3 / requests as f64, requests })
+    ensure!(said.contains(&format!("status codes: {REQUESTS} 2xx")), "h2load says:\n{said}");
+    Ok(Sample { us: spent_ns as f64 / 1e3 / REQUESTS as f64 })
 }
 
 /// What all threads of a process have spent on a processor so far.

@@ -7,8 +7,6 @@ use crate::cells::{BARE, Cell, NATIVE};
 pub(crate) struct Sample {
     /// Microseconds of CPU time for each request.
     pub(crate) us: f64,
-    /// Requests answered.
-    pub(crate) requests: u64,
 }
 
 /// Prints a row for each cell. `samples` holds each cell's rounds, in the same order.
