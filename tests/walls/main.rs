@@ -60,6 +60,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "serde_json",
             "tempfile",
             "tokio",
+            "wat",
         ],
     ),
     ("xtask", &["anyhow", "lexopt", "serde_json", "sha2", "wasm-encoder", "wasmparser"]),
