@@ -26,7 +26,7 @@ mod local;
 mod share;
 mod stock;
 
-use crate::ask::{Ask, Item, Reply, Unreachable};
+use crate::ask::{Ask, Item, Reply, SHARE_WHOLE_PPM, Unreachable};
 use crate::facts::Facts;
 use crate::limit::{Quota, Refused, Standing};
 use crate::plan::{Applied, Planner};
@@ -451,7 +451,7 @@ impl Gate {
     fn share_ppm(&self, limit: LimitIndex) -> u32 {
         match self.shares_ppm.get(usize::from(limit.0)) {
             Some(&ppm) if ppm > 0 => ppm,
-            _ => share::WHOLE_PPM / self.policy.proxies_max.max(1),
+            _ => SHARE_WHOLE_PPM / self.policy.proxies_max.max(1),
         }
     }
 }

@@ -141,35 +141,27 @@ impl Local {
     fn settle_taken<G: Ground>(&mut self, ground: &mut G, taken: &Taken, left: u32) {
         let Taken { applied, chunk, .. } = taken;
         if chunk.granted > 0 {
-            let now = ground.now();
-            let old = Chunk { left, ..*chunk };
-            let _ = change(&self.table, ground, applied, now, |state| {
-                let _ = token_bucket::draw(&applied.quota, state, now, old, 0, 0);
-            });
+            // Should it never get through, it is forgotten with its epoch: the safe direction.
+            let _ = settle(&self.table, ground, applied, Chunk { left, ..*chunk });
         }
     }
 
     /// Returns what no request has wanted lately, so that other workers can have it.
     pub(super) fn on_tick<G: Ground>(&mut self, ground: &mut G) {
-        self.settle(ground, Entry::rests);
+        self.settle_stock(ground, Entry::rests);
     }
 
     /// Returns everything.
     pub(super) fn drain<G: Ground>(&mut self, ground: &mut G) {
-        self.settle(ground, |_| true);
+        self.settle_stock(ground, |_| true);
     }
 
-    fn settle<G: Ground>(&mut self, ground: &mut G, is_due: impl Fn(&mut Entry) -> bool) {
+    fn settle_stock<G: Ground>(&mut self, ground: &mut G, is_due: impl Fn(&mut Entry) -> bool) {
         for entry in self.stock.entries() {
             if !is_due(entry) || entry.chunk.granted == 0 {
                 continue;
             }
-            let (now, old) = (ground.now(), entry.chunk);
-            let applied = entry.as_applied();
-            let settled = change(&self.table, ground, &applied, now, |state| {
-                let _ = token_bucket::draw(&applied.quota, state, now, old, 0, 0);
-            });
-            if settled.is_some() {
+            if settle(&self.table, ground, &entry.as_applied(), entry.chunk).is_some() {
                 entry.empty();
             }
         }
@@ -180,6 +172,14 @@ const CONFLICTED: Refused = Refused::Wait {
     wait: CONFLICT_WAIT,
     standing: Standing { remaining: 0, reset: CONFLICT_WAIT },
 };
+
+/// Settles a chunk and takes nothing. `None` if it could not be stored.
+fn settle<G: Ground>(table: &Table, ground: &mut G, applied: &Applied, old: Chunk) -> Option<()> {
+    let now = ground.now();
+    change(table, ground, applied, now, |state| {
+        let _ = token_bucket::draw(&applied.quota, state, now, old, 0, 0);
+    })
+}
 
 /// Changes one key's shared state by compare-and-swap. `None` if it could not be stored;
 /// then nothing is changed.

@@ -9,17 +9,15 @@
 //! a share is never less than one request at a time, which can add at most one request
 //! for each proxy.
 
+use crate::ask::SHARE_WHOLE_PPM;
 use crate::key::Key;
 use crate::limit::{Algorithm, PERIOD_MAX, PERIOD_MIN, Quota};
 use crate::plan::Applied;
 use crate::time::Span;
 
-/// All of a limit, in parts per million.
-pub(super) const WHOLE_PPM: u32 = 1_000_000;
-
 /// The limit as this proxy enforces it alone, under a key of its own.
 pub(super) fn of(applied: &Applied, ppm: u32) -> Applied {
-    let ppm = ppm.clamp(1, WHOLE_PPM);
+    let ppm = ppm.clamp(1, SHARE_WHOLE_PPM);
     Applied { key: aside(applied.key), quota: part(&applied.quota, ppm), ..*applied }
 }
 
@@ -33,7 +31,7 @@ fn part(quota: &Quota, ppm: u32) -> Quota {
         Algorithm::TokenBucket => 1,
         Algorithm::SlidingWindow | Algorithm::SlidingCounter => 2,
     };
-    let scale = u64::from(WHOLE_PPM) * half;
+    let scale = u64::from(SHARE_WHOLE_PPM) * half;
     let share = |count: u32| u64::from(count) * u64::from(ppm) / scale;
     let burst = share(quota.burst()).max(1) as u32;
     let count = share(quota.count());
@@ -72,7 +70,7 @@ mod tests {
                 let whole = f64::from(count) / 60.0 * f64::from(ppm) / 1e6;
                 let bucket = shared(Algorithm::TokenBucket, count, 60, ppm);
                 assert!(per_second(&bucket) <= whole * 1.000_001, "{count} {ppm}: {bucket}");
-                let whole_burst = u64::from(count) * u64::from(ppm) / u64::from(WHOLE_PPM);
+                let whole_burst = u64::from(count) * u64::from(ppm) / u64::from(SHARE_WHOLE_PPM);
                 assert!(u64::from(bucket.burst()) <= whole_burst.max(1));
                 let window = shared(Algorithm::SlidingWindow, count, 60, ppm);
                 assert!(per_second(&window) <= whole * 0.500_001, "{count} {ppm}: {window}");
