@@ -2,9 +2,11 @@
 //!
 //! A document (YAML for people, JSON inside Envoy) becomes a [`Policy`] in two
 //! steps: [`text`] is the document as typed, [`resolve`] makes of it what is meant,
-//! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once.
+//! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once
+//! ([`reading`]).
 
 pub mod diagnostic;
+pub mod reading;
 pub mod resolve;
 pub mod spelling;
 pub mod text;

@@ -61,7 +61,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// Says what a node holds, in a few words.
-pub(super) fn found(node: &Node) -> String {
+pub fn found(node: &Node) -> String {
     match &node.value {
         Value::Null => "nothing".into(),
         Value::Bool(flag) => if *flag { "true" } else { "false" }.into(),
@@ -89,7 +89,7 @@ fn fraction(number: f64) -> String {
 }
 
 /// A document's text in quotes, escaped and cut.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for (at, char) in text.chars().enumerate() {
         if at == FOUND_CHARS_MAX {

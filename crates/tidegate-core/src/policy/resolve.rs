@@ -19,9 +19,9 @@
 mod key;
 mod limit;
 mod matcher;
-mod reading;
 
 use super::diagnostic::{Diagnostic, Severity};
+use super::reading::{self, Reader, Spot};
 use super::text::Document;
 use super::{
     APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
@@ -32,7 +32,6 @@ use crate::time::Span;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
-use reading::Spot;
 
 /// The version of the document's shape that is read here.
 const VERSION: i64 = 1;
@@ -82,7 +81,7 @@ pub struct Resolved {
 pub fn resolve(document: &Document) -> Resolved {
     let mut resolver = Resolver::default();
     let policy = resolver.policy(&Spot::root(document));
-    let refused = resolver.told(Severity::Error) > 0;
+    let refused = reading::told(&resolver.diagnostics, Severity::Error) > 0;
     Resolved { policy: policy.filter(|_| !refused), diagnostics: resolver.diagnostics }
 }
 
@@ -93,6 +92,12 @@ struct Resolver {
     wants: Vec<Want>,
     /// Under which key the proxy's JWT filter keeps verified claims.
     jwt_payload_key: Box<str>,
+}
+
+impl Reader for Resolver {
+    fn diagnostics(&mut self) -> &mut Vec<Diagnostic> {
+        &mut self.diagnostics
+    }
 }
 
 impl Resolver {

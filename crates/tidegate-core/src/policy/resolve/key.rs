@@ -6,9 +6,9 @@
 
 use super::Resolver;
 use super::matcher::{PATH_ELEMENTS_MAX, metadata_path};
-use super::reading::Spot;
 use crate::facts::Want;
 use crate::policy::diagnostic::found;
+use crate::policy::reading::{Reader, Spot};
 use crate::policy::text::Value;
 use crate::policy::{Cidr, KEY_PARTS_MAX, KeyPart, KeyValue, spelling};
 use alloc::boxed::Box;

@@ -13,10 +13,10 @@
 
 use super::Resolver;
 use super::key::covers;
-use super::reading::Spot;
 use crate::facts::Want;
 use crate::limit::{Algorithm, Impossible, PERIOD_MAX, PERIOD_MIN, Quota};
 use crate::policy::diagnostic::found;
+use crate::policy::reading::{Reader, Spot};
 use crate::policy::text::Value;
 use crate::policy::{
     Cost, KeyPart, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope, spelling,

@@ -12,9 +12,9 @@
 //! ```
 
 use super::Resolver;
-use super::reading::Spot;
 use crate::facts::Want;
 use crate::policy::diagnostic::found;
+use crate::policy::reading::{Reader, Spot};
 use crate::policy::text::Value;
 use crate::policy::{Matcher, PATTERNS_MAX, Pattern, Subject, TEXT_BYTES_MAX, spelling};
 use alloc::borrow::Cow;

@@ -1,10 +1,13 @@
-//! Where we are in the tree, and the reading of single values there.
+//! Where we are in a document's tree, and the reading of single values there.
+//!
+//! Whoever reads documents of one kind (policies, tests of policies) is a [`Reader`]. Each
+//! reading returns `None` after it has told an error, so that the caller can go on wherever
+//! going on can find more.
 
-use super::Resolver;
-use crate::policy::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
-use crate::policy::spelling::{self, NoNetwork};
-use crate::policy::text::{Document, Field, Mark, Node, Value};
-use crate::policy::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use super::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
+use super::spelling::{self, NoNetwork};
+use super::text::{Document, Field, Mark, Node, Value};
+use super::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::time::Span;
 use alloc::boxed::Box;
 use alloc::format;
@@ -19,8 +22,9 @@ const FIELDS_MAX: usize = 64;
 /// A value and the way to it. Ways are linked through the stack and written out only for
 /// a diagnostic.
 #[derive(Clone, Copy)]
-pub(super) struct Spot<'a> {
-    pub(super) node: &'a Node,
+pub struct Spot<'a> {
+    /// The value.
+    pub node: &'a Node,
     mark: Option<Mark>,
     above: Option<(&'a Spot<'a>, Step<'a>)>,
 }
@@ -32,21 +36,28 @@ enum Step<'a> {
 }
 
 impl<'a> Spot<'a> {
-    pub(super) fn root(document: &'a Document) -> Self {
+    /// A document's outermost value.
+    pub fn root(document: &'a Document) -> Self {
         Self { node: &document.root, mark: document.root.mark, above: None }
     }
 
     /// A field of the map that is here; of duplicates the first.
-    pub(super) fn field(&'a self, name: &str) -> Option<Self> {
+    pub fn field(&'a self, name: &str) -> Option<Self> {
         let Value::Map(fields) = &self.node.value else { return None };
         fields.iter().find(|field| *field.name == *name).map(|field| self.held_by(field))
     }
 
-    pub(super) fn text(&self) -> Option<&'a str> {
+    /// The text that is here, if it is one.
+    pub fn text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Where it stood, or what holds it, if the document's reader knew.
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark
     }
 
     fn held_by(&'a self, field: &'a Field) -> Self {
@@ -83,37 +94,42 @@ fn push_field(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
-/// Telling.
-impl Resolver {
+/// Whoever reads documents of one kind, and tells what is wrong with them.
+///
+/// All but [`Reader::diagnostics`] is given.
+pub trait Reader: Sized {
+    /// Where diagnostics are gathered.
+    fn diagnostics(&mut self) -> &mut Vec<Diagnostic>;
+
     /// An error about the value at `spot`.
-    pub(super) fn wrong(&mut self, spot: &Spot<'_>, wanted: fmt::Arguments<'_>) {
+    fn wrong(&mut self, spot: &Spot<'_>, wanted: fmt::Arguments<'_>) {
         self.wrong_found(spot, &found(spot.node), wanted, None);
     }
 
     /// An error, with words for what was found and perhaps a hint.
-    pub(super) fn wrong_found(
+    fn wrong_found(
         &mut self,
         spot: &Spot<'_>,
         found: &str,
         wanted: fmt::Arguments<'_>,
         hint: Option<String>,
     ) {
-        self.tell(Severity::Error, spot.path(), spot.mark, found, wanted, hint);
+        tell(self, Severity::Error, spot.path(), spot.mark, found, wanted, hint);
     }
 
     /// A warning.
-    pub(super) fn doubt(
+    fn doubt(
         &mut self,
         spot: &Spot<'_>,
         found: &str,
         wanted: fmt::Arguments<'_>,
         hint: Option<String>,
     ) {
-        self.tell(Severity::Warning, spot.path(), spot.mark, found, wanted, hint);
+        tell(self, Severity::Warning, spot.path(), spot.mark, found, wanted, hint);
     }
 
     /// An error about a field that the map at `spot` lacks.
-    pub(super) fn missing(
+    fn missing(
         &mut self,
         spot: &Spot<'_>,
         name: &str,
@@ -122,42 +138,17 @@ impl Resolver {
     ) {
         let mut path = spot.path();
         push_field(&mut path, name);
-        self.tell(Severity::Error, path, spot.mark, "nothing", wanted, hint);
+        tell(self, Severity::Error, path, spot.mark, "nothing", wanted, hint);
     }
 
-    /// How many of this severity were told.
-    pub(super) fn told(&self, severity: Severity) -> usize {
-        self.diagnostics.iter().filter(|told| told.severity == severity).count()
-    }
-
-    fn tell(
-        &mut self,
-        severity: Severity,
-        path: String,
-        mark: Option<Mark>,
-        found: &str,
-        wanted: fmt::Arguments<'_>,
-        hint: Option<String>,
-    ) {
-        // Each severity has a bound of its own, so warnings cannot hide an error.
-        if self.told(severity) < DIAGNOSTICS_MAX {
-            let (found, wanted) = (found.into(), alloc::fmt::format(wanted));
-            let hint = hint.as_deref().and_then(hinted);
-            self.diagnostics.push(Diagnostic { severity, path, mark, found, wanted, hint });
-        }
-    }
-}
-
-/// Reading maps and lists.
-impl Resolver {
     /// Checks that a map is here and that it has only `known` fields, each once. Unknown
     /// ones are told, and reading can go on.
-    pub(super) fn fields(&mut self, spot: &Spot<'_>, known: &[&str]) -> Option<()> {
+    fn fields(&mut self, spot: &Spot<'_>, known: &[&str]) -> Option<()> {
         let Value::Map(fields) = &spot.node.value else {
             self.wrong(spot, format_args!("a map of {}", known.join(", ")));
             return None;
         };
-        for field in self.distinct(spot, fields)? {
+        for field in distinct(self, spot, fields)? {
             if !known.contains(&&*field.name) {
                 let mut here = spot.held_by(field);
                 here.mark = field.mark;
@@ -172,7 +163,7 @@ impl Resolver {
 
     /// The fields of a map whose names are the document's own, by name: maps have no order,
     /// and what writes JSON or a protobuf in between may change it.
-    pub(super) fn entries<'s>(
+    fn entries<'s>(
         &mut self,
         spot: &'s Spot<'s>,
         wanted: &str,
@@ -182,40 +173,15 @@ impl Resolver {
             return None;
         };
         let mut entries: Vec<(&str, Spot<'_>)> = Vec::new();
-        for field in self.distinct(spot, fields)? {
+        for field in distinct(self, spot, fields)? {
             let later = entries.iter().position(|(name, _)| **name > *field.name);
             entries.insert(later.unwrap_or(entries.len()), (&field.name, spot.held_by(field)));
         }
         Some(entries)
     }
 
-    /// The fields of a map without those that repeat a name, which are told.
-    fn distinct<'s>(&mut self, spot: &Spot<'s>, fields: &'s [Field]) -> Option<Vec<&'s Field>> {
-        if fields.len() > FIELDS_MAX {
-            let found = format!("{} fields", fields.len());
-            self.wrong_found(spot, &found, format_args!("at most {FIELDS_MAX}"), None);
-            return None;
-        }
-        let mut distinct: Vec<&Field> = Vec::new();
-        for field in fields {
-            if distinct.iter().any(|other| other.name == field.name) {
-                let mut here = spot.held_by(field);
-                here.mark = field.mark;
-                self.wrong_found(&here, "the field a second time", format_args!("it once"), None);
-            } else {
-                distinct.push(field);
-            }
-        }
-        Some(distinct)
-    }
-
     /// The items of a list.
-    pub(super) fn items<'s>(
-        &mut self,
-        spot: &'s Spot<'s>,
-        most: usize,
-        what: &str,
-    ) -> Option<Vec<Spot<'s>>> {
+    fn items<'s>(&mut self, spot: &'s Spot<'s>, most: usize, what: &str) -> Option<Vec<Spot<'s>>> {
         let Value::List(nodes) = &spot.node.value else {
             self.wrong(spot, format_args!("a list of {what}"));
             return None;
@@ -229,7 +195,7 @@ impl Resolver {
     }
 
     /// The items of a list, or the one value that stands for a list of it.
-    pub(super) fn one_or_more<'s>(
+    fn one_or_more<'s>(
         &mut self,
         spot: &'s Spot<'s>,
         most: usize,
@@ -242,7 +208,7 @@ impl Resolver {
     }
 
     /// Reads each of the spots; all of them, so that every error is told.
-    pub(super) fn every<T>(
+    fn every<T>(
         &mut self,
         spots: &[Spot<'_>],
         mut read: impl FnMut(&mut Self, &Spot<'_>) -> Option<T>,
@@ -255,7 +221,7 @@ impl Resolver {
     }
 
     /// Reads a field that may be left out.
-    pub(super) fn optional<T>(
+    fn optional<T>(
         &mut self,
         spot: &Spot<'_>,
         name: &str,
@@ -269,7 +235,7 @@ impl Resolver {
     }
 
     /// Reads a field that may not be left out.
-    pub(super) fn required<T>(
+    fn required<T>(
         &mut self,
         spot: &Spot<'_>,
         name: &str,
@@ -284,11 +250,9 @@ impl Resolver {
             }
         }
     }
-}
 
-/// Reading single values.
-impl Resolver {
-    pub(super) fn flag(&mut self, spot: &Spot<'_>) -> Option<bool> {
+    /// `true` or `false`.
+    fn flag(&mut self, spot: &Spot<'_>) -> Option<bool> {
         if let Value::Bool(flag) = spot.node.value {
             return Some(flag);
         }
@@ -297,7 +261,7 @@ impl Resolver {
     }
 
     /// A whole number within bounds, both included.
-    pub(super) fn whole(&mut self, spot: &Spot<'_>, (least, most): (u32, u32)) -> Option<u32> {
+    fn whole(&mut self, spot: &Spot<'_>, (least, most): (u32, u32)) -> Option<u32> {
         if let Value::Whole(number) = spot.node.value
             && let Ok(number) = u32::try_from(number)
             && (least..=most).contains(&number)
@@ -309,7 +273,7 @@ impl Resolver {
     }
 
     /// One of several words.
-    pub(super) fn choice<T: Copy>(&mut self, spot: &Spot<'_>, of: &[(&str, T)]) -> Option<T> {
+    fn choice<T: Copy>(&mut self, spot: &Spot<'_>, of: &[(&str, T)]) -> Option<T> {
         let typed = spot.text().unwrap_or_default();
         if let Some((_, meant)) = of.iter().find(|(word, _)| *word == typed) {
             return Some(*meant);
@@ -323,7 +287,7 @@ impl Resolver {
 
     /// A text of at most [`TEXT_BYTES_MAX`] bytes without control characters, which no
     /// header, cookie or property path can hold.
-    pub(super) fn text<'s>(&mut self, spot: &Spot<'s>, wanted: &str) -> Option<&'s str> {
+    fn text<'s>(&mut self, spot: &Spot<'s>, wanted: &str) -> Option<&'s str> {
         let Some(text) = spot.text() else {
             let quote =
                 matches!(spot.node.value, Value::Bool(_) | Value::Whole(_) | Value::Fraction(_));
@@ -344,7 +308,7 @@ impl Resolver {
     }
 
     /// A text that is not empty: a cluster's name, an element of a property's path.
-    pub(super) fn element(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
+    fn element(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
         let text = self.text(spot, "a text")?;
         if text.is_empty() {
             self.wrong(spot, format_args!("a text that is not empty"));
@@ -354,7 +318,7 @@ impl Resolver {
     }
 
     /// The name of a limit or of the domain.
-    pub(super) fn name(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
+    fn name(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
         let text = self.text(spot, "a name")?;
         if spelling::is_name(text) {
             return Some(text.into());
@@ -369,13 +333,13 @@ impl Resolver {
     }
 
     /// A header's name, lower-cased.
-    pub(super) fn header_name(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
+    fn header_name(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
         let text = self.text(spot, "a header's name")?;
         self.header_named(text, spot)
     }
 
     /// The same for a name that is a map's field.
-    pub(super) fn header_named(&mut self, name: &str, spot: &Spot<'_>) -> Option<Box<str>> {
+    fn header_named(&mut self, name: &str, spot: &Spot<'_>) -> Option<Box<str>> {
         if spelling::is_token(name) && name.len() <= TEXT_BYTES_MAX {
             return Some(name.to_ascii_lowercase().into());
         }
@@ -390,7 +354,7 @@ impl Resolver {
     }
 
     /// A cookie's name.
-    pub(super) fn cookie_named(&mut self, name: &str, spot: &Spot<'_>) -> Option<Box<str>> {
+    fn cookie_named(&mut self, name: &str, spot: &Spot<'_>) -> Option<Box<str>> {
         if spelling::is_token(name) && name.len() <= TEXT_BYTES_MAX {
             return Some(name.into());
         }
@@ -398,7 +362,8 @@ impl Resolver {
         None
     }
 
-    pub(super) fn network(&mut self, spot: &Spot<'_>) -> Option<Cidr> {
+    /// A network.
+    fn network(&mut self, spot: &Spot<'_>) -> Option<Cidr> {
         const WANTED: &str = "a network such as 10.0.0.0/8 or 2001:db8::/32, or an address";
         let text = self.text(spot, WANTED)?;
         let hint = match spelling::network(text) {
@@ -411,11 +376,7 @@ impl Resolver {
     }
 
     /// A duration within bounds, both included.
-    pub(super) fn duration(
-        &mut self,
-        spot: &Spot<'_>,
-        (least, most): (Span, Span),
-    ) -> Option<Span> {
+    fn duration(&mut self, spot: &Spot<'_>, (least, most): (Span, Span)) -> Option<Span> {
         let typed = spot.text().unwrap_or_default();
         if let Some(span) = spelling::duration(typed)
             && (least..=most).contains(&span)
@@ -432,4 +393,51 @@ impl Resolver {
         self.wrong_found(spot, &found(spot.node), wanted, hint);
         None
     }
+}
+
+fn tell(
+    reader: &mut impl Reader,
+    severity: Severity,
+    path: String,
+    mark: Option<Mark>,
+    found: &str,
+    wanted: fmt::Arguments<'_>,
+    hint: Option<String>,
+) {
+    let diagnostics = reader.diagnostics();
+    // Each severity has a bound of its own, so warnings cannot hide an error.
+    if told(diagnostics, severity) < DIAGNOSTICS_MAX {
+        let (found, wanted) = (found.into(), alloc::fmt::format(wanted));
+        let hint = hint.as_deref().and_then(hinted);
+        diagnostics.push(Diagnostic { severity, path, mark, found, wanted, hint });
+    }
+}
+
+/// How many of this severity were told.
+pub fn told(diagnostics: &[Diagnostic], severity: Severity) -> usize {
+    diagnostics.iter().filter(|told| told.severity == severity).count()
+}
+
+/// The fields of a map without those that repeat a name, which are told.
+fn distinct<'s>(
+    reader: &mut impl Reader,
+    spot: &Spot<'s>,
+    fields: &'s [Field],
+) -> Option<Vec<&'s Field>> {
+    if fields.len() > FIELDS_MAX {
+        let found = format!("{} fields", fields.len());
+        reader.wrong_found(spot, &found, format_args!("at most {FIELDS_MAX}"), None);
+        return None;
+    }
+    let mut distinct: Vec<&Field> = Vec::new();
+    for field in fields {
+        if distinct.iter().any(|other| other.name == field.name) {
+            let mut here = spot.held_by(field);
+            here.mark = field.mark;
+            reader.wrong_found(&here, "the field a second time", format_args!("it once"), None);
+        } else {
+            distinct.push(field);
+        }
+    }
+    Some(distinct)
 }
