@@ -1,0 +1,125 @@
+//! What is known of one HTTP exchange or connection: what filters read and change, and the
+//! facts behind properties.
+
+use crate::maps::HeaderMap;
+pub use crate::properties::FilterState;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// One request and its response, as all filters of a chain share them.
+///
+/// A map is there from when its part arrived until its part was sent on. Which filter may
+/// see it when is the chain's and the machine's business.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct Exchange {
+    pub request_headers: Option<HeaderMap>,
+    pub request_trailers: Option<HeaderMap>,
+    pub response_headers: Option<HeaderMap>,
+    pub response_trailers: Option<HeaderMap>,
+    pub facts: Facts,
+    /// What filters keep with it.
+    pub filter_state: FilterState,
+}
+
+/// What the proxy knows and filters ask for by property.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Where it runs; the same for all of a listener's exchanges.
+    pub listener: Rc<ListenerFacts>,
+    /// Whose it is; the same for all exchanges of a connection.
+    pub connection: Rc<ConnectionFacts>,
+    /// `metadata.filter_metadata`: what other parts of the proxy noted of it, such as the claims
+    /// of a token that was verified.
+    pub metadata: BTreeMap<String, Noted>,
+    /// `request.protocol`, as `HTTP/1.1`.
+    pub protocol: &'static str,
+    /// `request.time`: nanoseconds since 1970.
+    pub start_wall_ns: u64,
+    /// When it began on the monotone clock.
+    pub start_ns: u64,
+    /// `request.duration`, known at the end.
+    pub duration_ns: Option<u64>,
+    /// Body bytes received so far; `request.size`.
+    pub request_body_bytes: u64,
+    /// Body bytes sent so far; `response.size`.
+    pub response_body_bytes: u64,
+    /// `response.code`, once there is a response.
+    pub response_code: Option<u16>,
+    /// `response.code_details`.
+    pub response_code_details: Option<String>,
+    /// `response.flags`, as Envoy numbers them.
+    pub response_flags: u64,
+    /// `response.grpc_status`.
+    pub grpc_status: Option<u32>,
+    /// `upstream.*`, once there is one.
+    pub upstream: Option<UpstreamFacts>,
+    /// `response.backend_latency`.
+    pub backend_latency_ns: Option<u64>,
+}
+
+/// A value among metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// A text.
+    Text(String),
+    /// Values by name.
+    Map(BTreeMap<String, Noted>),
+}
+
+/// What is the same for all exchanges of a listener.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerFacts {
+    /// `xds.cluster_name`: where requests go.
+    pub cluster_name: String,
+    /// `xds.route_name`.
+    pub route_name: String,
+    /// `xds.virtual_host_name`.
+    pub virtual_host_name: String,
+    /// `xds.filter_chain_name`.
+    pub filter_chain_name: String,
+    /// `xds.listener_direction`: 0 unspecified, 1 inbound, 2 outbound.
+    pub direction: u32,
+    /// `xds.node.id`.
+    pub node_id: String,
+    /// `xds.node.cluster`.
+    pub node_cluster: String,
+    /// `xds.node.metadata`, flat.
+    pub node_metadata: BTreeMap<String, String>,
+}
+
+/// What is the same for all exchanges of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionFacts {
+    /// `connection.id`.
+    pub id: u64,
+    /// The client, as trusted hops tell it; `source.address`.
+    pub source: Option<SocketAddr>,
+    /// Where it connected to; `destination.address`.
+    pub destination: Option<SocketAddr>,
+    /// If it is encrypted.
+    pub tls: Option<TlsFacts>,
+}
+
+/// An encrypted connection.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFacts {
+    /// `connection.tls_version`, as `TLSv1.3`.
+    pub version: String,
+    /// `connection.requested_server_name`.
+    pub server_name: String,
+    /// `connection.mtls`: whether the client showed a certificate.
+    pub is_mutual: bool,
+    /// `connection.subject_peer_certificate`.
+    pub subject_peer: Option<String>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamFacts {
+    /// `upstream.address`.
+    pub address: Option<SocketAddr>,
+    /// `upstream.local_address`.
+    pub local_address: Option<SocketAddr>,
+}
