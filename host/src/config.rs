@@ -7,6 +7,7 @@
 //! `host/tidegate.yaml` shows every setting with its default.
 
 mod environment;
+pub(crate) mod kinds;
 mod problem;
 mod read;
 mod text;
@@ -20,7 +21,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tidegate_redis::{Credentials, Password, Settings};
-use tree::Node;
+pub(crate) use tree::Node;
 
 /// Everything that can be set, as meant.
 #[derive(Clone, Debug)]
@@ -100,6 +101,24 @@ pub fn load(
         .and_then(|text| resolve(text, &tree, &mut warnings))
         .map_err(|p| file.map_or_else(|| p.clone(), |path| p.clone().in_file(path)))?;
     Ok(Loaded { config, warnings })
+}
+
+/// Reads a file of settings as a `T`, filling in variables from `environment`: for
+/// configurations beside the service's own. The tree goes with it, for messages about what
+/// was typed where.
+///
+/// # Errors
+///
+/// The first setting that is wrong, as a message to print.
+pub(crate) fn read_as<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(T, Node), Problem> {
+    let read = |yaml: String| {
+        let tree = Node::parse(&yaml, environment)?;
+        Ok((read::read(&tree)?, tree))
+    };
+    read(read_file(path)?).map_err(|problem: Problem| problem.in_file(path))
 }
 
 fn read_file(path: &Path) -> Result<String, Problem> {

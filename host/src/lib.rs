@@ -7,13 +7,19 @@
 //!
 //! - [`config`]: what the operator set
 //! - [`policy_file`]: policies as files; [`check`]: what one means, in plain words
+//! - [`test`]: policies tried on a virtual clock
+//! - [`shipped`]: the filter, and where it is
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
 //! - [`service`]: listeners, asks, metrics, health, shutdown
+//! - [`proxy`]: a reverse proxy that runs the filter itself, and any other proxy-wasm filter
 
 pub mod check;
 pub mod config;
 pub mod logs;
 pub mod policy_file;
+pub mod proxy;
 pub mod secret;
 pub mod service;
+pub mod shipped;
+pub mod test;

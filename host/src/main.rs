@@ -1,7 +1,8 @@
 //! Arguments → configuration → run; exit codes.
 //!
-//! 0: ended as it was told to · 64: wrong usage · 78: wrong configuration · 1: anything else,
-//! a policy that cannot be used among it.
+//! 0: ended as it was told to · 64: wrong usage, files of cases that cannot be run among it ·
+//! 78: wrong configuration · 1: anything else, a case that failed or a policy that cannot be
+//! used among it.
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -29,17 +30,56 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Stand before an origin, and run proxy-wasm filters on every request
+    Proxy(Box<tidegate::proxy::Arguments>),
     /// Tell what a policy file means, or what is wrong with it
     Check {
         /// The policy: YAML, or JSON if its name ends in .json
         file: PathBuf,
     },
+    /// Try policies on a virtual clock, against the shipped filter
+    #[command(after_help = CASES)]
+    Test(TestArguments),
+}
+
+/// What files of cases look like, for the help.
+const CASES: &str = "\
+A file of cases, shop.test.yaml:
+  policy: shop.yaml                       # beside it, or a policy right here
+  cases:
+    - name: a burst passes, and then one request in 600 ms
+      request: GET /api/items
+      steps:
+        - { times: 21, expect: { allowed: 20, limited: 1, limit: per-client } }
+        - { at: 600ms, expect: allowed }
+
+Exit: 0 all passed, 1 a case failed, 64 a file cannot be run";
+
+#[derive(clap::Args)]
+struct TestArguments {
+    /// Files of cases, and folders to search for *.test.yaml
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Run only cases whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Name the cases and run none
+    #[arg(long)]
+    list: bool,
+    /// Write a report in JUnit's format, too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Try another filter than the shipped one
+    #[arg(long, value_name = "FILE")]
+    filter_file: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { command: Command::Serve { config } }) => serve(config),
+        Ok(Arguments { command: Command::Proxy(arguments) }) => proxy(&arguments),
         Ok(Arguments { command: Command::Check { file } }) => check(&file),
+        Ok(Arguments { command: Command::Test(arguments) }) => test(arguments),
         Err(asked) if !asked.use_stderr() => {
             print!("{asked}");
             ExitCode::SUCCESS
@@ -83,11 +123,34 @@ fn serve(file: Option<PathBuf>) -> ExitCode {
     }
 }
 
+fn proxy(arguments: &tidegate::proxy::Arguments) -> ExitCode {
+    use tidegate::proxy::Failure;
+    let Err(failure) = tidegate::proxy::run(arguments) else { return ExitCode::SUCCESS };
+    eprintln!("tidegate: {failure}");
+    match failure {
+        Failure::Usage(_) => ExitCode::from(EXIT_USAGE),
+        Failure::Settings(_) => ExitCode::from(EXIT_CONFIG),
+        Failure::Other(_) => ExitCode::FAILURE,
+    }
+}
+
 fn check(file: &Path) -> ExitCode {
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
     match tidegate::check::run(file, &mut out, &mut err) {
         Ok(true) => ExitCode::SUCCESS,
         // A reader that went away (`| head`) has seen what it wanted, but not all.
         Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn test(arguments: TestArguments) -> ExitCode {
+    let TestArguments { paths, only, list, junit, filter_file } = arguments;
+    let cache = tidegate::shipped::cache();
+    let options = tidegate::test::Options { paths, only, list, junit, filter_file, cache };
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    match tidegate::test::run(&options, &mut out, &mut err) {
+        Ok(tidegate::test::Ended::Passed) => ExitCode::SUCCESS,
+        Ok(tidegate::test::Ended::Unusable) => ExitCode::from(EXIT_USAGE),
+        Ok(tidegate::test::Ended::Failed) | Err(_) => ExitCode::FAILURE,
     }
 }

@@ -10,6 +10,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use tidegate_core::policy::Policy;
+use tidegate_core::policy::resolve::{Resolved, resolve};
 use tidegate_core::policy::text::{
     DEPTH_MAX, DOCUMENT_BYTES_MAX, Document, Field, Mark, NODES_MAX, Node, Value,
 };
@@ -96,6 +98,62 @@ pub fn from_yaml(text: &str) -> Result<Document, Unreadable> {
     }
     let start = Some(Mark { line: 1, column: 1 });
     Ok(Document { root: root.unwrap_or(Node { value: Value::Null, mark: start }) })
+}
+
+/// A policy file, looked over.
+pub struct Judged {
+    /// What is wrong or odd, a line for each, in the order of the file: it will be mended so.
+    pub lines: Vec<String>,
+    /// The document and what it means, unless it is refused.
+    pub usable: Option<(Document, Policy)>,
+}
+
+/// Reads a policy file and says whether it can be used, and all there is to say against it.
+pub fn judge(file: &Path) -> Judged {
+    judged(&file.display(), read(file))
+}
+
+/// As [`judge`], of a policy as JSON that is no file; `name` is what lines call it.
+pub fn judge_json(name: &str, text: &str) -> Judged {
+    judged(&name, from_json(text))
+}
+
+fn judged(name: &dyn fmt::Display, document: Result<Document, Unreadable>) -> Judged {
+    let line = |mark: Option<Mark>, what: &dyn fmt::Display| {
+        format!("{name}:{}{what}", if mark.is_some() { "" } else { " " })
+    };
+    let document = match document {
+        Ok(document) => document,
+        Err(unreadable) => {
+            return Judged { lines: vec![line(unreadable.mark, &unreadable)], usable: None };
+        }
+    };
+    let Resolved { policy, mut diagnostics } = resolve(&document);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.mark);
+    let lines = diagnostics.iter().map(|diagnostic| line(diagnostic.mark, diagnostic)).collect();
+    Judged { lines, usable: policy.map(|policy| (document, policy)) }
+}
+
+/// A document as JSON, which is what the filter reads: what a control plane makes of the
+/// same file for Envoy.
+pub fn to_json(document: &Document) -> String {
+    json(&document.root).to_string()
+}
+
+/// Of fields that stand twice the last stays; a policy with such was refused before.
+fn json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Whole(value) => (*value).into(),
+        Value::Fraction(value) => (*value).into(),
+        Value::Text(text) => text.as_ref().into(),
+        Value::List(items) => items.iter().map(json).collect(),
+        Value::Map(fields) => {
+            let field = |field: &Field| (field.name.to_string(), json(&field.node));
+            serde_json::Value::Object(fields.iter().map(field).collect())
+        }
+    }
 }
 
 struct Reader<'a> {

@@ -4,6 +4,8 @@
 //! - [`routes`]: which request is for whom
 //! - [`asks`]: one ask, from bytes to bytes
 //! - [`store`]: who keeps the truth
+//! - [`embedded`]: the same answers for filters in this very process
+//! - [`clock`]: the time by which they are counted
 //! - [`shares`]: who asks how much
 //! - [`health`]: whether to send requests here
 //! - [`metrics`]: what is counted
@@ -13,14 +15,17 @@
 //! until the drain timeout or a second signal. The operator's door closes last.
 
 mod asks;
+mod clock;
 mod door;
+pub(crate) mod embedded;
 mod health;
 mod metrics;
 mod routes;
 mod shares;
 mod store;
 
-use crate::config::{Config, Http};
+use crate::config::{Config, Http, Provider};
+use clock::Clock;
 use door::{Door, Use};
 use metrics::Metrics;
 use shares::Shares;
@@ -43,6 +48,7 @@ pub struct Failure {
 /// What every connection shares.
 struct Site {
     store: Arc<Store>,
+    clock: Clock,
     shares: Mutex<Shares>,
     metrics: Metrics,
     bounds: Http,
@@ -76,7 +82,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         asks.push(Door::unix(path)?);
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
-    let site = Arc::new(Site::new(&config));
+    let site = Arc::new(Site::new(&config.provider, &config.http, Clock::of_this_machine()));
     tracing::info!(store = site.store.name(), version = env!("CARGO_PKG_VERSION"), "serving");
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
@@ -102,14 +108,15 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_DRAIN_MAX: Duration = Duration::from_millis(200);
 
 impl Site {
-    fn new(config: &Config) -> Self {
-        let store = Arc::new(Store::new(&config.provider));
+    fn new(provider: &Provider, bounds: &Http, clock: Clock) -> Self {
+        let store = Arc::new(Store::new(provider));
         Self {
             metrics: Metrics::new(&store),
             store,
+            clock,
             shares: Mutex::new(Shares::new()),
-            in_flight: Semaphore::new(config.http.in_flight_max),
-            bounds: config.http.clone(),
+            in_flight: Semaphore::new(bounds.in_flight_max),
+            bounds: bounds.clone(),
             stopping: AtomicBool::new(false),
         }
     }

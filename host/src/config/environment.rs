@@ -86,7 +86,11 @@ pub(super) fn apply(
         let origin = Origin::Environment(name);
         let text = |part: &str| Node {
             origin,
-            value: Value::Text(Text { typed: part.to_owned(), meant: part.to_owned() }),
+            value: Value::Text(Text {
+                typed: part.to_owned(),
+                meant: part.to_owned(),
+                is_plain: true,
+            }),
         };
         let node = match path {
             "redis.addresses" => Node {

@@ -26,11 +26,11 @@ enum What {
 }
 
 impl Problem {
-    pub(super) fn new(what: String) -> Self {
+    pub(crate) fn new(what: String) -> Self {
         Self::of_kind(What::Said(what))
     }
 
-    pub(super) fn wanted(wanted: String) -> Self {
+    pub(crate) fn wanted(wanted: String) -> Self {
         Self::of_kind(What::Wanted(wanted))
     }
 
@@ -66,7 +66,7 @@ impl Problem {
     }
 
     /// It was the setting at `path`, wherever that was typed.
-    pub(super) fn located(mut self, tree: &Node, path: &str) -> Self {
+    pub(crate) fn located(mut self, tree: &Node, path: &str) -> Self {
         self.0.path = path.to_owned();
         match tree.at(path) {
             Some(node) => self.at(node.origin),
@@ -74,13 +74,13 @@ impl Problem {
         }
     }
 
-    pub(super) fn hint(mut self, hint: String) -> Self {
+    pub(crate) fn hint(mut self, hint: String) -> Self {
         self.0.hint = Some(hint);
         self
     }
 
     /// It was in this file, unless a variable of the environment was to blame.
-    pub(super) fn in_file(mut self, path: &Path) -> Self {
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
         if !matches!(self.0.origin, Some(Origin::Environment(_))) {
             self.0.file = Some(path.display().to_string());
         }

@@ -1,7 +1,7 @@
 //! From the tree of text to typed settings: the field that a text is for says what it means.
 
 use super::Problem;
-use super::tree::{Node, Value};
+use super::tree::{Node, Text, Value};
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
     Unexpected, Visitor,
@@ -35,6 +35,10 @@ impl de::Error for Problem {
         Self::new(format!("there is no setting {name:?} here")).hint(nearest(name, known))
     }
 
+    fn missing_field(name: &'static str) -> Self {
+        Self::new(format!("has no {name:?}"))
+    }
+
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
         Self::wanted(format!("one of {}", known.join(", ")))
     }
@@ -55,7 +59,43 @@ fn nearest(name: &str, known: &[&str]) -> String {
         )
 }
 
+/// What a scalar is to who takes any kind.
+enum Kind {
+    Bool(bool),
+    Whole(i64),
+    Fraction(f64),
+    Text,
+}
+
+impl Text {
+    /// By JSON's rules, so that `010`, `0x1f` and `no` stay the texts that they are.
+    fn kind(&self) -> Kind {
+        if !self.is_plain {
+            return Kind::Text;
+        }
+        match serde_json::from_str(&self.meant) {
+            Ok(serde_json::Value::Bool(value)) => Kind::Bool(value),
+            Ok(serde_json::Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+                (Some(value), _) => Kind::Whole(value),
+                (None, Some(value)) => Kind::Fraction(value),
+                (None, None) => Kind::Text,
+            },
+            _ => Kind::Text,
+        }
+    }
+}
+
 impl Node {
+    fn as_it_stands<'de, V: Visitor<'de>>(&'de self, visitor: V) -> Result<V::Value, Problem> {
+        match &self.value {
+            Value::Null => visitor.visit_unit(),
+            Value::Text(text) => visitor.visit_str(&text.meant),
+            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
+            Value::Map(fields) => visitor.visit_map(Fields { fields: fields.iter(), next: None }),
+        }
+        .map_err(|p: Problem| p.of(self))
+    }
+
     fn text<T: FromStr>(&self, wanted: &str) -> Result<T, Problem> {
         match &self.value {
             Value::Text(text) => text.meant.parse().map_err(|_| Problem::found(self, wanted)),
@@ -73,17 +113,35 @@ macro_rules! whole_numbers {
     )*};
 }
 
+macro_rules! as_they_stand {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+            self.as_it_stands(visitor)
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for &'de Node {
     type Error = Problem;
 
+    /// For who takes whatever stands there: only here a text without quotes is looked at for
+    /// being a number, or true or false.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match &self.value {
-            Value::Null => visitor.visit_unit(),
-            Value::Text(text) => visitor.visit_str(&text.meant),
-            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
-            Value::Map(fields) => visitor.visit_map(Fields { fields: fields.iter(), next: None }),
+        let Value::Text(text) = &self.value else { return self.as_it_stands(visitor) };
+        match text.kind() {
+            Kind::Bool(value) => visitor.visit_bool(value),
+            Kind::Whole(value) => visitor.visit_i64(value),
+            Kind::Fraction(value) => visitor.visit_f64(value),
+            Kind::Text => visitor.visit_str(&text.meant),
         }
-        .map_err(|p| p.of(self))
+        .map_err(|p: Problem| p.of(self))
+    }
+
+    as_they_stand! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u128 deserialize_f32 deserialize_f64 deserialize_char deserialize_str
+        deserialize_string deserialize_bytes deserialize_byte_buf deserialize_unit
+        deserialize_seq deserialize_map deserialize_identifier deserialize_ignored_any
     }
 
     whole_numbers! {
@@ -113,7 +171,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         match self.value {
             // A section with nothing in it is a section of defaults.
             Value::Null => visitor.visit_map(Fields { fields: [].iter(), next: None }),
-            Value::Map(_) => self.deserialize_any(visitor),
+            Value::Map(_) => self.as_it_stands(visitor),
             _ => Err(Problem::found(self, "a map of settings")),
         }
     }
@@ -140,9 +198,29 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_newtype_struct(self)
     }
 
-    serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map identifier ignored_any
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        self.as_it_stands(visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        self.as_it_stands(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        self.as_it_stands(visitor)
     }
 }
 

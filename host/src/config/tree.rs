@@ -11,11 +11,13 @@ use super::Problem;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::fmt;
 
-/// The longest file read. A configuration has some dozens of lines.
+/// The longest file read. A configuration has some dozens of lines; one with filters' own
+/// configurations in it may have some hundred.
 pub(super) const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// The deepest nesting read: the configuration itself has three levels.
-const DEPTH_MAX: usize = 8;
+/// The deepest nesting read: settings have five levels, and a filter's own configuration
+/// among them as many as a policy may have.
+const DEPTH_MAX: usize = 40;
 
 /// How much of a value a message quotes.
 const QUOTED_CHARS_MAX: usize = 60;
@@ -31,13 +33,13 @@ pub(crate) enum Origin {
 
 /// A value and where it was typed.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub(super) origin: Origin,
     pub(super) value: Value,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Text(Text),
     List(Vec<Node>),
@@ -46,9 +48,11 @@ pub(super) enum Value {
 
 /// A scalar: as typed, and as meant once variables are filled in.
 #[derive(Clone)]
-pub(super) struct Text {
+pub(crate) struct Text {
     pub(super) typed: String,
     pub(super) meant: String,
+    /// Without quotes: then it may be meant as a number, or as true or false.
+    pub(super) is_plain: bool,
 }
 
 impl fmt::Debug for Text {
@@ -100,10 +104,12 @@ impl Node {
         }
     }
 
-    /// The value at a dotted path, if one was typed.
+    /// The value at a dotted path such as `a.b[2].c`, if one was typed.
     pub(super) fn at(&self, path: &str) -> Option<&Self> {
-        path.split('.').try_fold(self, |node, name| match &node.value {
+        let names = path.split(['.', '[']).filter(|name| !name.is_empty());
+        names.into_iter().try_fold(self, |node, name| match &node.value {
             Value::Map(fields) => fields.iter().find(|(key, _)| key == name).map(|(_, node)| node),
+            Value::List(items) => items.get(name.strip_suffix(']')?.parse::<usize>().ok()?),
             _ => None,
         })
     }
@@ -198,7 +204,8 @@ impl<'a> Reader<'a> {
             return Ok(Value::Null);
         }
         let meant = fill_in(typed, self.lookup).map_err(|problem| problem.at(origin))?;
-        Ok(Value::Text(Text { typed: typed.to_owned(), meant }))
+        let is_plain = style == ScalarStyle::Plain;
+        Ok(Value::Text(Text { typed: typed.to_owned(), meant, is_plain }))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Problem> {
@@ -335,6 +342,13 @@ mod tests {
         assert_eq!(tree.at("redis.db").unwrap().origin, Origin::Environment("E"));
         assert!(tree.at("http.request_timeout").is_some());
         assert!(tree.at("redis.url").is_none());
+    }
+
+    #[test]
+    fn paths_lead_into_lists() {
+        let tree = Node::parse("a:\n- b: 1\n- b: 2\n", &lookup).unwrap();
+        assert_eq!(tree.at("a[1].b").unwrap().origin, Origin::File { line: 3, column: 6 });
+        assert!(tree.at("a[2].b").is_none() && tree.at("a.b").is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Site;
 use super::routes::{Reply, id_text, text};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use std::sync::PoisonError;
@@ -20,6 +20,11 @@ const PROXY: &str = "x-tidegate-proxy";
 
 /// The longest name of a proxy that is told from others.
 const PROXY_BYTES_MAX: usize = 64;
+
+/// A request's body: from a connection, or from a filter in this very process.
+pub(super) trait Asked: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> {}
+
+impl<B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>> Asked for B {}
 
 /// How an ask ended: a reply, or the reason that there is none.
 pub(super) enum Outcome {
@@ -38,7 +43,7 @@ pub(super) enum Outcome {
     NoStore(tidegate_redis::Error),
 }
 
-pub(super) async fn answer(site: &Site, request: Request<Incoming>) -> Reply {
+pub(super) async fn answer<B: Asked>(site: &Site, request: Request<B>) -> Reply {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let proxy = head.headers.get(PROXY).map_or(&b""[..], |name| name.as_bytes());
@@ -62,7 +67,7 @@ pub(super) async fn answer(site: &Site, request: Request<Incoming>) -> Reply {
     reply
 }
 
-async fn outcome(site: &Site, body: Incoming, proxy: &[u8]) -> Outcome {
+async fn outcome<B: Asked>(site: &Site, body: B, proxy: &[u8]) -> Outcome {
     let Ok(_in_flight) = site.in_flight.try_acquire() else { return Outcome::Busy };
     let body = match read(site, body).await {
         Ok(body) => body,
@@ -74,7 +79,7 @@ async fn outcome(site: &Site, body: Incoming, proxy: &[u8]) -> Outcome {
     };
     // Demand is what was asked for, whether or not it can be answered.
     let shares = shares(site, &ask, proxy);
-    match site.store.answer(ask).await {
+    match site.store.answer(site.clock.elapsed(), ask).await {
         Ok(mut reply) => {
             for (answer, share) in reply.answers.iter_mut().zip(shares) {
                 answer.share_ppm = share;
@@ -85,7 +90,7 @@ async fn outcome(site: &Site, body: Incoming, proxy: &[u8]) -> Outcome {
     }
 }
 
-async fn read(site: &Site, body: Incoming) -> Result<Bytes, Outcome> {
+async fn read<B: Asked>(site: &Site, body: B) -> Result<Bytes, Outcome> {
     if body.size_hint().lower() > ASK_BYTES_MAX as u64 {
         return Err(Outcome::TooLarge);
     }
@@ -99,7 +104,7 @@ async fn read(site: &Site, body: Incoming) -> Result<Bytes, Outcome> {
 
 fn shares(site: &Site, ask: &Ask, proxy: &[u8]) -> Vec<u32> {
     let mut shares = site.shares.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = Instant::now();
+    let now = site.clock.now();
     ask.items.iter().map(|item| shares.record(item.limit, proxy, item.cost, now)).collect()
 }
 

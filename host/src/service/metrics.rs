@@ -124,18 +124,23 @@ impl Metrics {
 
     /// The page for Prometheus.
     pub(super) fn page(&self, site: &Site) -> Reply {
-        self.in_flight.set(i64::try_from(site.in_flight()).unwrap_or(i64::MAX));
-        let up = self.store_up.get_or_create(&StoreLabel { store: site.store.name() }).clone();
-        up.set(i64::from(site.store.trouble().is_none()));
         let mut page = String::new();
-        let encoded = prometheus_client::encoding::text::encode(&mut page, &self.registry);
+        let written = self.write(site, &mut page);
         let mut reply = Response::new(Full::from(page));
-        if encoded.is_err() {
+        if written.is_err() {
             *reply.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         }
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         reply
+    }
+
+    /// What the page says.
+    pub(super) fn write(&self, site: &Site, page: &mut String) -> fmt::Result {
+        self.in_flight.set(i64::try_from(site.in_flight()).unwrap_or(i64::MAX));
+        let up = self.store_up.get_or_create(&StoreLabel { store: site.store.name() }).clone();
+        up.set(i64::from(site.store.trouble().is_none()));
+        prometheus_client::encoding::text::encode(page, &self.registry)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Which request is for whom. Every reply says that it is ours.
 
+use super::asks::Asked;
 use super::door::Use;
 use super::{Site, asks, health};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -18,9 +18,9 @@ const IDS: [HeaderName; 2] =
 /// The longest id taken over. A UUID has 36 characters, a traceparent 55.
 const ID_BYTES_MAX: usize = 128;
 
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Full<Bytes>>;
 
-pub(super) async fn answer(site: &Site, used_for: Use, request: Request<Incoming>) -> Reply {
+pub(super) async fn answer<B: Asked>(site: &Site, used_for: Use, request: Request<B>) -> Reply {
     let ids = IDS.map(|name| id(request.headers(), &name));
     let method = request.method().clone();
     let mut reply = match (used_for, request.uri().path(), &method) {

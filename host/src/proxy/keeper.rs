@@ -1,0 +1,323 @@
+//! Start, reload and end: what the process's first thread does.
+//!
+//! A reload is all or nothing. A new plan is made beside the old one; then every lane prepares
+//! it, which starts its filters; and only if all could do that do all run it. Whatever is
+//! wrong is logged, and the old plan goes on. Shared data, queues, metrics and the store
+//! belong to the process, so limits keep their counts.
+
+use super::access_log::{AccessLog, Writer};
+use super::arguments::Arguments;
+use super::files::Files;
+use super::lane::{Lane, Order};
+use super::listener::{self, Socket};
+use super::plan::{Made, Maker, Plan};
+use super::settings::{Settings, Source};
+use super::shared::Shared;
+use super::{Failure, admin};
+use crate::service::embedded::Embedded;
+use proxy_wasm_host::engine::Engine;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a lane's thread may take of stack: filters run on it.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Looks after the process from its start to its end.
+struct Keeper {
+    source: Source,
+    settings: Settings,
+    maker: Maker,
+    files: Files,
+    shared: Arc<Shared>,
+    lanes: Vec<mpsc::UnboundedSender<Order>>,
+    /// A word of each lane that has ended.
+    ended: mpsc::UnboundedReceiver<String>,
+}
+
+/// SIGTERM from whoever manages processes, SIGINT from a person, SIGHUP to read settings anew.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let source = arguments.source().map_err(Failure::Usage)?;
+    let settings = source.read(&environment).map_err(Failure::Settings)?;
+    crate::logs::start(settings.log_level, settings.log_format);
+    let engine = Engine::new(arguments.cache()).map_err(|error| other(error.to_string()))?;
+    let mut files = Files::default();
+    watch_source(&source, &mut files);
+    let mut maker = Maker::new(engine.clone(), arguments.filter_file());
+    let made = maker.make(settings.clone(), &mut files).map_err(Failure::Other)?;
+    let (log, writer) = AccessLog::start(&settings.access_log).map_err(Failure::Other)?;
+    let embedded = Embedded::in_memory(settings.memory_keys_max);
+    let shared = Arc::new(Shared::new(engine, embedded, log, nothing(&settings)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| other(format!("cannot start: {error}")))?;
+    runtime.block_on(keep(source, settings, maker, files, &shared, made, writer))
+}
+
+/// A plan in which nothing is served.
+fn nothing(settings: &Settings) -> Plan {
+    Plan {
+        settings: Settings { listeners: Vec::new(), ..settings.clone() },
+        routes: Vec::new(),
+        peers: BTreeMap::new(),
+        embedded: BTreeSet::new(),
+    }
+}
+
+async fn keep(
+    source: Source,
+    settings: Settings,
+    maker: Maker,
+    files: Files,
+    shared: &Arc<Shared>,
+    made: Made,
+    writer: Writer,
+) -> Result<(), Failure> {
+    // First of all: from here on a signal drains instead of killing.
+    let mut signals = Signals::new().map_err(|error| other(format!("no signals: {error}")))?;
+    let (sockets, door) = open(&settings).await.map_err(Failure::Other)?;
+    let (lanes, ended) = start_lanes(shared).map_err(Failure::Other)?;
+    let mut keeper =
+        Keeper { source, settings, maker, files, shared: Arc::clone(shared), lanes, ended };
+    keeper.take(made).await.map_err(Failure::Other)?;
+    keeper.serve(sockets);
+    if let Some(door) = door {
+        tokio::spawn(admin::serve(door, Arc::clone(shared)));
+    }
+    tracing::info!(
+        workers = keeper.settings.workers,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    let served = keeper.attend(&mut signals).await;
+    let drained = keeper.drain(&mut signals).await;
+    shared.access_log.end(writer);
+    served.and(drained)
+}
+
+/// Opens all doors; nobody is let in yet.
+async fn open(settings: &Settings) -> Result<(Vec<Vec<Socket>>, Option<TcpListener>), String> {
+    let mut sockets = Vec::with_capacity(settings.listeners.len());
+    for listener in &settings.listeners {
+        let cannot = |error| format!("cannot listen on {}: {error}", listener.address);
+        let opened = listener::sockets(listener.address, settings.workers).map_err(cannot)?;
+        if let Some(address) = opened.first().and_then(|socket| socket.address().ok()) {
+            let protocol = listener.protocol.name();
+            let is_tls = listener.tls.is_some();
+            tracing::info!(door = protocol, tls = is_tls, %address, "listening");
+        }
+        sockets.push(opened);
+    }
+    let Some(address) = settings.admin else { return Ok((sockets, None)) };
+    let cannot = |error| format!("cannot listen on {address}: {error}");
+    let door = TcpListener::bind(address).await.map_err(cannot)?;
+    let address = door.local_addr().map_err(cannot)?;
+    tracing::info!(door = "admin", %address, "listening");
+    Ok((sockets, Some(door)))
+}
+
+type Lanes = (Vec<mpsc::UnboundedSender<Order>>, mpsc::UnboundedReceiver<String>);
+
+fn start_lanes(shared: &Arc<Shared>) -> Result<Lanes, String> {
+    let (told, ended) = mpsc::unbounded_channel();
+    let mut lanes = Vec::with_capacity(shared.lanes.len());
+    for (number, counts) in shared.lanes.iter().enumerate() {
+        let (to, orders) = mpsc::unbounded_channel();
+        let (shared, counts, told) = (Arc::clone(shared), Arc::clone(counts), told.clone());
+        let name = format!("lane-{number}");
+        let lane = std::thread::Builder::new().name(name.clone()).stack_size(STACK_BYTES).spawn(
+            move || {
+                let last = Last { told, name };
+                if let Err(error) = Lane::run(shared, counts, orders) {
+                    tracing::error!(lane = last.name, %error, "cannot start");
+                }
+            },
+        );
+        lane.map_err(|error| format!("cannot start a thread: {error}"))?;
+        lanes.push(to);
+    }
+    Ok((lanes, ended))
+}
+
+/// Tells that a lane has ended, however that came.
+struct Last {
+    told: mpsc::UnboundedSender<String>,
+    name: String,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let _ = self.told.send(std::mem::take(&mut self.name));
+    }
+}
+
+impl Keeper {
+    /// Lets clients in.
+    fn serve(&self, sockets: Vec<Vec<Socket>>) {
+        let mut of_lane: Vec<Vec<Socket>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        for of_listener in sockets {
+            for (lane, socket) in of_lane.iter_mut().zip(of_listener) {
+                lane.push(socket);
+            }
+        }
+        for (lane, sockets) in self.lanes.iter().zip(of_lane) {
+            let _ = lane.send(Order::Serve(sockets));
+        }
+    }
+
+    /// Reloads when it is time to, until told to stop.
+    async fn attend(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.hangup.recv() => self.reload(true).await,
+                _ = look.tick() => if self.files.has_changed() {
+                    self.reload(false).await;
+                },
+                lane = self.ended.recv() => {
+                    return Err(other(format!("{} ended", lane.unwrap_or_default())));
+                }
+            }
+        }
+    }
+
+    /// Reads everything anew and runs it, or says why not.
+    async fn reload(&mut self, is_told: bool) {
+        let mut files = Files::default();
+        watch_source(&self.source, &mut files);
+        match self.try_reload(&mut files, is_told).await {
+            Ok(()) => {
+                self.files = files;
+                self.shared.reloads_taken.fetch_add(1, Ordering::Relaxed);
+                tracing::info!("reloaded");
+            }
+            Err(why) => {
+                self.files.add(files);
+                self.shared.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("not reloaded, the last good configuration stays: {why}");
+            }
+        }
+    }
+
+    async fn try_reload(&mut self, files: &mut Files, is_told: bool) -> Result<(), String> {
+        let settings = self.source.read(&environment).map_err(|problem| problem.to_string())?;
+        self.may_become(&settings)?;
+        let made = self.maker.make(settings.clone(), files)?;
+        self.take(made).await?;
+        // After a SIGHUP also at the same place: the file may have been moved away.
+        if is_told || settings.access_log != self.settings.access_log {
+            self.shared.access_log.reopen(&settings.access_log)?;
+        }
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// What was opened and started once stays as it is.
+    fn may_become(&self, next: &Settings) -> Result<(), String> {
+        let doors = |settings: &Settings| {
+            let door = |listener: &super::settings::Listener| (listener.address, listener.protocol);
+            settings.listeners.iter().map(door).collect::<Vec<_>>()
+        };
+        if doors(next) != doors(&self.settings) {
+            return Err("listeners: addresses and protocols change with a restart only".to_owned());
+        }
+        if next.workers != self.settings.workers {
+            return Err("workers: their number changes with a restart only".to_owned());
+        }
+        let at_start = |settings: &Settings| {
+            let Settings { admin, memory_keys_max, log_level, log_format, .. } = settings;
+            (*admin, *memory_keys_max, *log_level, *log_format)
+        };
+        if at_start(next) != at_start(&self.settings) {
+            tracing::warn!("admin, memory, log_level and log_format change with a restart only");
+        }
+        Ok(())
+    }
+
+    /// Has all lanes run a plan, or none.
+    async fn take(&mut self, made: Made) -> Result<(), String> {
+        for warning in &made.warnings {
+            tracing::warn!("{warning}");
+        }
+        let plan = Arc::new(made.plan);
+        let told = self.lanes.iter().map(|lane| {
+            let (told, prepared) = oneshot::channel();
+            let _ = lane.send(Order::Prepare(Arc::clone(&plan), told));
+            prepared
+        });
+        let told: Vec<_> = told.collect();
+        let mut result = Ok(());
+        for prepared in told {
+            let prepared = prepared.await.unwrap_or_else(|_| Err("a lane has ended".to_owned()));
+            result = result.and(prepared);
+        }
+        for lane in &self.lanes {
+            let _ = lane.send(if result.is_ok() { Order::Commit } else { Order::Abandon });
+        }
+        result
+    }
+
+    /// Lets nobody in any more, and waits for those who are here.
+    async fn drain(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        self.shared.stop();
+        tracing::info!("draining");
+        for lane in &self.lanes {
+            let _ = lane.send(Order::Drain);
+        }
+        let ended = &mut self.ended;
+        // Each lane's thread has a sender of this, and takes it along.
+        let all_ended = async { while ended.recv().await.is_some() {} };
+        tokio::select! {
+            () = all_ended => tracing::info!("drained"),
+            () = tokio::time::sleep(self.settings.timeouts.drain) => {
+                tracing::warn!("drain timeout: ending anyway");
+            }
+            _ = signals.terminate.recv() => tracing::warn!("told twice: ending at once"),
+            _ = signals.interrupt.recv() => tracing::warn!("told twice: ending at once"),
+        }
+        Ok(())
+    }
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// The settings file is watched as well. Whether it can be read is told by who reads it.
+fn watch_source(source: &Source, files: &mut Files) {
+    if let Source::File(path) = source {
+        let _ = files.read(path);
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn other(what: String) -> Failure {
+    Failure::Other(what)
+}

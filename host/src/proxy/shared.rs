@@ -1,0 +1,78 @@
+//! What all threads of the proxy share.
+
+use super::access_log::AccessLog;
+use super::metrics::LaneCounts;
+use super::plan::Plan;
+use crate::service::embedded::Embedded;
+use proxy_wasm_host::engine::Engine;
+use proxy_wasm_host::worker::Process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// One for the process.
+pub(super) struct Shared {
+    pub(super) engine: Engine,
+    pub(super) process: Arc<Process>,
+    /// Who answers policies' asks, unless a host does.
+    pub(super) embedded: Embedded,
+    pub(super) access_log: AccessLog,
+    /// One for each lane, written by that alone.
+    pub(super) lanes: Vec<Arc<LaneCounts>>,
+    /// What lanes run before their first plan.
+    pub(super) empty_plan: Arc<Plan>,
+    pub(super) reloads_taken: AtomicU64,
+    pub(super) reloads_refused: AtomicU64,
+    is_stopping: AtomicBool,
+    connections: AtomicU64,
+    start: Instant,
+}
+
+impl Shared {
+    pub(super) fn new(
+        engine: Engine,
+        embedded: Embedded,
+        access_log: AccessLog,
+        empty_plan: Plan,
+    ) -> Self {
+        let lanes = (0..empty_plan.settings.workers).map(|_| Arc::default()).collect();
+        Self {
+            engine,
+            process: Process::new(),
+            embedded,
+            access_log,
+            lanes,
+            empty_plan: Arc::new(empty_plan),
+            reloads_taken: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            start: Instant::now(),
+        }
+    }
+
+    /// From now on probes are told to send requests elsewhere.
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.embedded.stop();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// A number for a connection, never given twice.
+    pub(super) fn connection_id(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Nanoseconds since this process began.
+    pub(super) fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment that [`Shared::monotonic_ns`] calls so.
+    pub(super) fn instant(&self, monotonic_ns: u64) -> Instant {
+        self.start + Duration::from_nanos(monotonic_ns)
+    }
+}

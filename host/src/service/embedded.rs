@@ -1,0 +1,60 @@
+//! The service without a door: it answers filters that run in this very process.
+//!
+//! What is asked goes the same way as through a listener, mark and metrics included; only
+//! the connection is missing.
+
+use super::Site;
+use super::clock::Clock;
+use super::door::Use;
+use super::routes::{self, Reply};
+use crate::config::{Http, Provider};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One store for all threads of a process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Embedded(Arc<Site>);
+
+/// Nothing here waits for a network: more asks at once than this are a runaway.
+const BOUNDS: Http = Http {
+    connections_max: 0,
+    in_flight_max: 100_000,
+    streams_max: 0,
+    request_timeout: Duration::from_secs(1),
+};
+
+impl Embedded {
+    /// A store in memory, of at most `keys_max` keys.
+    pub(crate) fn in_memory(keys_max: u32) -> Self {
+        Self::by(Clock::of_this_machine(), keys_max)
+    }
+
+    /// The same, on a clock that counts nanoseconds as `nanos` says.
+    pub(crate) fn on_clock(nanos: Arc<AtomicU64>, keys_max: u32) -> Self {
+        Self::by(Clock::given(nanos), keys_max)
+    }
+
+    fn by(clock: Clock, keys_max: u32) -> Self {
+        Self(Arc::new(Site::new(&Provider::Memory { keys_max }, &BOUNDS, clock)))
+    }
+
+    /// Answers a request as the door for asks does.
+    pub(crate) async fn answer(&self, request: Request<Full<Bytes>>) -> Reply {
+        routes::answer(&self.0, Use::Asks, request).await
+    }
+
+    /// From now on `/readyz` says that this process is about to end.
+    pub(crate) fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Its counters, as OpenMetrics text with an end mark.
+    pub(crate) fn write_metrics(&self, page: &mut String) {
+        // Writing into a `String` does not fail.
+        let _ = self.0.metrics.write(&self.0, page);
+    }
+}
