@@ -13,21 +13,19 @@
 mod cells;
 mod table;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cells::Cell;
 use harness::envoy::{Envoy, envoy};
 use harness::host::Host;
+use harness::load;
 use harness::redis::Redis;
 use harness::{Result, perform, wait};
 use std::net::SocketAddr;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use table::Sample;
 
 /// The least rounds that a median and quartiles mean something for.
 const ROUNDS_MIN: usize = 3;
-
-/// Requests of one turn: about a tenth of a second of local decisions.
-const REQUESTS: u64 = 3_000;
 
 /// Requests decided without the host, whose cost is another: so few do not move a median.
 const ALONE_PERCENT_MAX: u64 = 3;
@@ -75,8 +73,8 @@ async fn measure(rounds: usize) -> Result<()> {
         for turn in 0..cells.len() {
             // Each round begins with another cell: no cell always follows the same one.
             let cell = (round + turn) % cells.len();
-            let sample = load(&envoy, places[cell])?;
-            requests[cell] += REQUESTS;
+            let sample = Sample { us: load::turn(envoy.id(), places[cell])?.cpu_us };
+            requests[cell] += load::REQUESTS;
             // The first load compiles, connects and fills tables: not what a request costs.
             if round > 0 {
                 samples[cell].push(sample);
@@ -88,36 +86,6 @@ async fn measure(rounds: usize) -> Result<()> {
     }
     table::print(&cells, &samples);
     Ok(())
-}
-
-/// Sends a listener its requests.
-fn load(envoy: &Envoy, place: SocketAddr) -> Result<Sample> {
-    let before_ns = cpu_ns(envoy.id())?;
-    let output = Command::new("h2load")
-        .args(["--h1", "--clients", "8", "--requests", &REQUESTS.to_string()])
-        .args(["--header", "x-key: a"])
-        .arg(format!("http://{place}/"))
-        .output()
-        .context("h2load, which makes the load")?;
-    let spent_ns = cpu_ns(envoy.id())?.saturating_sub(before_ns);
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(said.contains(&format!("status codes: {REQUESTS} 2xx")), "h2load says:\n{said}");
-    Ok(Sample { us: spent_ns as f64 / 1e3 / REQUESTS as f64 })
-}
-
-/// What all threads of a process have spent on a processor so far.
-fn cpu_ns(process: u32) -> Result<u64> {
-    let mut sum_ns = 0;
-    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
-        // On the processor, waiting for it, and how often: in nanoseconds.
-        let account = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        let spent = account.split_whitespace().next().context("a schedstat")?;
-        sum_ns += spent.parse::<u64>()?;
-    }
-    if sum_ns == 0 {
-        bail!("this kernel keeps no schedstat: no CPU time to be had");
-    }
-    Ok(sum_ns)
 }
 
 /// A limit that let everything through because it did not work would be cheap.

@@ -14,8 +14,7 @@ const HUGE_BYTES: usize = 60 << 10;
 async fn start(policy: Policy, workers: u32) -> Result<(Envoy, Origin)> {
     let origin = Origin::start().await?;
     let plan = envoy(policy).workers(workers).origin(origin.address());
-    let plan = plan.http(|http| http["max_request_headers_kb"] = json!(96));
-    Ok((plan.start().await?, origin))
+    Ok((plan.headers_kib(96).start().await?, origin))
 }
 
 fn by_header(name: &str) -> Policy {

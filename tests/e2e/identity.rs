@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 async fn start(policy: Policy, trusted_hops: u32) -> Result<(Envoy, Origin)> {
     let origin = Origin::start().await?;
     let plan = envoy(policy).origin(origin.address());
-    let plan = plan.http(move |http| http["xff_num_trusted_hops"] = json!(trusted_hops));
-    Ok((plan.start().await?, origin))
+    Ok((plan.trusted_hops(trusted_hops).start().await?, origin))
 }
 
 fn per_client() -> Policy {

@@ -1,4 +1,5 @@
-//! A real Envoy with the filter in it, running `envoy/envoy.yaml`.
+//! A real Envoy with the filter in it, running `envoy/envoy.yaml`; or, with
+//! `TIDEGATE_HOME=bundled`, `tidegate proxy` in its place.
 //!
 //! The harness changes in that file only what belongs to a machine: ports, paths and
 //! addresses; and what a test is about: the policy, and what it edits by name.
@@ -6,9 +7,10 @@
 //! When an Envoy ends, it is looked over: a filter whose machine was ever made anew, that
 //! panicked, or for which Envoy had to answer, fails the test, whatever else it promised.
 
+use crate::bundled::Bundled;
 use crate::client::{Answer, Call, Client};
 use crate::process::Process;
-use crate::stage::leave_wrong;
+use crate::stage::{NotHere, leave_wrong};
 use crate::{Result, parts, ports, wait, yaml};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
@@ -42,7 +44,19 @@ pub struct Plan {
     filters: u32,
     updatable: bool,
     faulty: bool,
+    trusted_hops: u32,
+    headers_kib: u32,
     edits: Vec<Edit>,
+    home: Home,
+}
+
+/// What the filter runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Envoy, with V8.
+    Envoy,
+    /// `tidegate proxy`, with wasmtime.
+    Bundled,
 }
 
 type Edit = Box<dyn Fn(&mut Value)>;
@@ -64,8 +78,13 @@ pub struct Envoy {
     address: SocketAddr,
     admin: SocketAddr,
     machines: u64,
-    process: Process,
-    folder: TempDir,
+    runs: Runs,
+}
+
+/// What it really is.
+enum Runs {
+    Envoy { process: Process, folder: TempDir },
+    Bundled(Bundled),
 }
 
 /// What Envoy said to a new configuration.
@@ -88,7 +107,18 @@ pub fn envoy(policy: Policy) -> Plan {
         filters: 1,
         updatable: false,
         faulty: false,
+        trusted_hops: 0,
+        headers_kib: 60,
         edits: Vec::new(),
+        home: Home::asked_for(),
+    }
+}
+
+impl Home {
+    /// As `TIDEGATE_HOME` has it; Envoy if it is not set.
+    fn asked_for() -> Self {
+        let asked = std::env::var_os("TIDEGATE_HOME");
+        if asked.is_some_and(|it| it == "bundled") { Self::Bundled } else { Self::Envoy }
     }
 }
 
@@ -139,6 +169,24 @@ impl Plan {
         Self { updatable: true, ..self }
     }
 
+    /// Sets how many proxies stand before this one whose word on the client's address counts.
+    #[must_use]
+    pub fn trusted_hops(self, trusted_hops: u32) -> Self {
+        Self { trusted_hops, ..self }
+    }
+
+    /// Sets how many KiB of fields a request may have.
+    #[must_use]
+    pub fn headers_kib(self, headers_kib: u32) -> Self {
+        Self { headers_kib, ..self }
+    }
+
+    /// Runs it in Envoy, whatever home was asked for: for what is Envoy's alone to show.
+    #[must_use]
+    pub fn in_envoy(self) -> Self {
+        Self { home: Home::Envoy, ..self }
+    }
+
     /// Changes the HTTP connection manager's configuration.
     #[must_use]
     pub fn http(self, edit: impl Fn(&mut Value) + 'static) -> Self {
@@ -160,8 +208,22 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`parts::Missing`], or if it does not come up; Envoy's own words included.
+    /// [`parts::Missing`], [`NotHere`], or if it does not come up; its own words included.
     pub async fn start(self) -> Result<Envoy> {
+        match self.home {
+            Home::Envoy => self.start_envoy().await,
+            Home::Bundled => self.start_bundled().await,
+        }
+    }
+
+    async fn start_bundled(self) -> Result<Envoy> {
+        let proxy = Bundled::start(&self.settings()?).await?;
+        let address = *proxy.listeners().first().context("a listener")?;
+        let admin = proxy.admin();
+        Ok(Envoy { plan: self, address, admin, machines: 0, runs: Runs::Bundled(proxy) })
+    }
+
+    async fn start_envoy(self) -> Result<Envoy> {
         let program = parts::envoy()?;
         let folder = tempfile::tempdir()?;
         let file = self.write(folder.path())?;
@@ -179,7 +241,13 @@ impl Plan {
         let mut process = Process::start("envoy", &mut command, folder.path())?;
         let admin = come_up(&mut process, folder.path()).await?;
         let address = listeners(admin)?.into_values().next().context("a listener")?;
-        let mut envoy = Envoy { plan: self, address, admin, machines: 0, process, folder };
+        let mut envoy = Envoy {
+            plan: self,
+            address,
+            admin,
+            machines: 0,
+            runs: Runs::Envoy { process, folder },
+        };
         envoy.settle().await?;
         Ok(envoy)
     }
@@ -215,6 +283,30 @@ impl Plan {
         Ok(file)
     }
 
+    /// The same for `tidegate proxy`.
+    fn settings(&self) -> Result<Value> {
+        if !self.edits.is_empty() {
+            bail!(NotHere("it changes Envoy's own configuration"));
+        }
+        let mut filter = json!({ "name": "tidegate", "configuration": self.policy.plain() });
+        let host = json!({ "url": format!("http://{}", self.host), "http2": true });
+        let mut clusters = json!({});
+        if let Some(path) = &self.filter {
+            // Not known to be Tidegate's: nobody looks into its policy for whom it asks.
+            filter["wasm"] = json!(path);
+            clusters["tidegate_host"] = host.clone();
+        }
+        Ok(json!({
+            "listeners": [{ "trusted_hops": self.trusted_hops, "filters": [filter] }],
+            "upstream": format!("http://{}", self.origin),
+            "host": host,
+            "clusters": clusters,
+            "bounds": { "headers_kib": self.headers_kib },
+            "access_log": { "format": "json" },
+            "workers": self.workers,
+        }))
+    }
+
     /// `envoy.yaml` with this machine's ports and paths, and this test's policy.
     fn config(&self) -> Result<Value> {
         let documents = yaml::read(&parts::root().join("envoy/envoy.yaml"))?;
@@ -236,6 +328,9 @@ impl Plan {
         let filter = place(&mut config, &format!("{LISTENER}{HTTP}{FILTER}"))?;
         place(filter, "/vm_config/code/local")?["filename"] = json!(wasm);
         filter["configuration"] = self.policy.any();
+        let http = place(&mut config, &format!("{LISTENER}{HTTP}"))?;
+        http["xff_num_trusted_hops"] = json!(self.trusted_hops);
+        http["max_request_headers_kb"] = json!(self.headers_kib);
         self.edits.iter().for_each(|edit| edit(&mut config));
         Ok(config)
     }
@@ -252,6 +347,14 @@ impl Policy {
         let at = format!("{LISTENER}{HTTP}{FILTER}/configuration/value");
         let policy = documents.first().and_then(|config| config.pointer(&at));
         Ok(Self::Struct(policy.context("a policy in envoy.yaml")?.clone()))
+    }
+
+    /// As it stands.
+    fn plain(&self) -> Value {
+        match self {
+            Self::Struct(policy) | Self::Json(policy) => policy.clone(),
+            Self::Text(text) => json!(text),
+        }
     }
 
     fn any(&self) -> Value {
@@ -288,7 +391,10 @@ impl Envoy {
 
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.process.id()
+        match &self.runs {
+            Runs::Envoy { process, .. } => process.id(),
+            Runs::Bundled(proxy) => proxy.id(),
+        }
     }
 
     /// Sends one request on a new HTTP/1.1 connection.
@@ -359,6 +465,14 @@ impl Envoy {
     ///
     /// If the admin page does not answer.
     pub fn workers_used(&self) -> Result<usize> {
+        if let Runs::Bundled(_) = &self.runs {
+            let page = self.admin("/metrics")?;
+            let used = |line: &&str| {
+                line.starts_with("tidegate_proxy_worker_connections_total{")
+                    && !line.ends_with(" 0")
+            };
+            return Ok(page.lines().filter(used).count());
+        }
         let used = |(name, value): &(String, u64)| {
             name.starts_with("listener.")
                 && name.contains(".worker_")
@@ -378,12 +492,30 @@ impl Envoy {
         stats(self.admin)
     }
 
+    /// The names of the filters' own counters and gauges.
+    ///
+    /// # Errors
+    ///
+    /// If the admin page does not answer.
+    pub fn filters_stats(&self) -> Result<Vec<String>> {
+        let page = match &self.runs {
+            Runs::Envoy { .. } => self.admin("/stats")?,
+            Runs::Bundled(_) => self.admin("/metrics")?,
+        };
+        let names = page.lines().filter_map(|line| line.split([':', ' ', '{']).next());
+        Ok(names.filter(|name| name.starts_with("wasmcustom")).map(str::to_owned).collect())
+    }
+
     /// One counter or gauge; zero if it is not there.
     ///
     /// # Errors
     ///
     /// If the admin page does not answer.
     pub fn stat(&self, name: &str) -> Result<u64> {
+        if let Runs::Bundled(_) = &self.runs {
+            let name = bundled_name(name).context(NotHere("it looks at a counter of Envoy's"))?;
+            return counted(&self.admin("/metrics")?, &name);
+        }
         Ok(self.stats()?.get(name).copied().unwrap_or_default())
     }
 
@@ -393,6 +525,9 @@ impl Envoy {
     ///
     /// If it does not answer 200.
     pub fn admin(&self, page: &str) -> Result<String> {
+        if matches!(self.runs, Runs::Bundled(_)) && page.starts_with("/stats") {
+            bail!(NotHere("it looks at a page of Envoy's"));
+        }
         admin(self.admin, page)
     }
 
@@ -407,8 +542,11 @@ impl Envoy {
 
     /// The access log's entries so far.
     pub fn accesses(&self) -> Vec<Value> {
-        let parsed = self.process.out();
-        parsed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let written = match &self.runs {
+            Runs::Envoy { process, .. } => process.out(),
+            Runs::Bundled(proxy) => proxy.out(),
+        };
+        written.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Waits for the access log's entry of a request by its path.
@@ -425,7 +563,10 @@ impl Envoy {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        self.process.log()
+        match &self.runs {
+            Runs::Envoy { process, .. } => process.log(),
+            Runs::Bundled(proxy) => proxy.log(),
+        }
     }
 
     /// Puts another policy in force, as an operator would: the configuration file is
@@ -437,10 +578,14 @@ impl Envoy {
     pub async fn update(&mut self, policy: Policy) -> Result<Update> {
         ensure!(self.plan.updatable, "plan this Envoy as updatable() first");
         self.plan.policy = policy;
+        let folder = match &self.runs {
+            Runs::Envoy { folder, .. } => folder,
+            Runs::Bundled(proxy) => return self.update_bundled(proxy).await,
+        };
         let before = self.stats()?;
         let config = self.plan.config()?;
         let listener = config.pointer(LISTENER).context("a listener")?;
-        rename_into(&self.folder.path().join("listeners.json"), &resources(listener))?;
+        rename_into(&folder.path().join("listeners.json"), &resources(listener))?;
         let grown = |stats: &BTreeMap<String, u64>, name: &str| stats.get(name) > before.get(name);
         let outcome = wait::until("Envoy to take up or refuse a configuration", async || {
             let stats = self.stats().ok()?;
@@ -454,6 +599,24 @@ impl Envoy {
         let outcome = outcome.await?;
         self.settle().await?;
         Ok(outcome)
+    }
+
+    async fn update_bundled(&self, proxy: &Bundled) -> Result<Update> {
+        let count = |outcome: &str| {
+            let name = format!("tidegate_proxy_reloads_total{{outcome=\"{outcome}\"}}");
+            counted(&self.admin("/metrics").ok()?, &name).ok()
+        };
+        let before = (count("taken"), count("refused"));
+        if !proxy.rewrite(&self.plan.settings()?)? {
+            return Ok(Update::Accepted);
+        }
+        wait::until("the proxy to take up or refuse a configuration", async || {
+            if count("refused") > before.1 {
+                return Some(Update::Refused);
+            }
+            (count("taken") > before.0).then_some(Update::Accepted)
+        })
+        .await
     }
 
     /// Waits until every worker's machine is up, and notes how many there ever were.
@@ -475,9 +638,14 @@ impl Envoy {
 
     /// What went wrong inside, if anything did.
     fn look_over(&mut self) -> Result<()> {
-        if let Some(status) = self.process.ended()? {
+        let process = match &mut self.runs {
+            Runs::Bundled(proxy) => return look_over_bundled(proxy, self.plan.faulty),
+            Runs::Envoy { process, .. } => process,
+        };
+        if let Some(status) = process.ended()? {
             bail!("Envoy ended by itself: {status}");
         }
+        let (log, accesses) = (process.log(), process.out());
         let stats = self.stats()?;
         for (name, value) in &stats {
             ensure!(!name.contains("vm_reload") || *value == 0, "{name} is {value}");
@@ -488,7 +656,6 @@ impl Envoy {
             "{created:?} machines of the filter were made, not {}",
             self.machines
         );
-        let (log, accesses) = (self.process.log(), self.process.out());
         // Refusing a policy is critical to Envoy, and what some tests are about.
         let is_evil = |line: &&str| {
             let critical = line.contains("[critical]")
@@ -504,6 +671,42 @@ impl Envoy {
     }
 }
 
+/// As [`Envoy::look_over`].
+fn look_over_bundled(proxy: &mut Bundled, is_faulty: bool) -> Result<()> {
+    if let Some(status) = proxy.ended()? {
+        bail!("the proxy ended by itself: {status}");
+    }
+    let restarts = "tidegate_proxy_machine_restarts_total";
+    let restarts = counted(&admin(proxy.admin(), "/metrics")?, restarts)?;
+    ensure!(restarts == 0, "{restarts} machines were started anew");
+    let log = proxy.log();
+    let is_evil = |line: &&str| {
+        line.contains("panicked")
+            || line.contains("trap")
+            || (!is_faulty && line.contains("a bug was caught at"))
+    };
+    if let Some(line) = log.lines().find(is_evil) {
+        bail!("the proxy's log says: {line}");
+    }
+    ensure!(!proxy.out().contains("wasm_fail"), "the proxy answered for a failed filter");
+    Ok(())
+}
+
+/// What the bundled proxy calls a counter of Envoy's.
+fn bundled_name(envoys: &str) -> Option<String> {
+    match envoys {
+        "http.ingress.downstream_rq_active" => Some("tidegate_proxy_exchanges".to_owned()),
+        "cluster.tidegate_host.upstream_rq_active" => Some("tidegate_proxy_callouts".to_owned()),
+        _ => envoys.starts_with("wasmcustom.").then(|| envoys.replace(['.', '-'], "_")),
+    }
+}
+
+/// A number of a page of metrics; zero if it is not there.
+fn counted(page: &str, name: &str) -> Result<u64> {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.map_or(Ok(0), str::parse)?)
+}
+
 impl Drop for Envoy {
     fn drop(&mut self) {
         if let Err(wrong) = self.look_over() {
@@ -512,8 +715,13 @@ impl Drop for Envoy {
     }
 }
 
-/// Waits until Envoy says that it is live; its admin page's address.
-async fn come_up(process: &mut Process, folder: &Path) -> Result<SocketAddr> {
+/// Waits until an Envoy that was told to write its admin page's address into `folder/admin`
+/// says that it is live; that address.
+///
+/// # Errors
+///
+/// If it does not come up; its own words included.
+pub async fn come_up(process: &mut Process, folder: &Path) -> Result<SocketAddr> {
     let written = folder.join("admin");
     let state = wait::until("Envoy to be live", async || {
         if !matches!(process.ended(), Ok(None)) {
@@ -530,7 +738,11 @@ async fn come_up(process: &mut Process, folder: &Path) -> Result<SocketAddr> {
 }
 
 /// The addresses that the listeners got, by name.
-fn listeners(at: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
+///
+/// # Errors
+///
+/// If the admin page does not answer.
+pub fn listeners(at: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
     let page: Value = serde_json::from_str(&admin(at, "/listeners?format=json")?)?;
     let listeners = page["listener_statuses"].as_array();
     let listeners = listeners.with_context(|| format!("listeners in {page}"))?;

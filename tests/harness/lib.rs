@@ -8,9 +8,11 @@
 //! A test is one [`stage`]. What it needs and this machine lacks (Envoy, the filter,
 //! Redis) makes it skip aloud, or fail if `TIDEGATE_REQUIRE_REAL=1`.
 
+pub mod bundled;
 pub mod client;
 pub mod envoy;
 pub mod host;
+pub mod load;
 pub mod origin;
 pub mod parts;
 pub mod ports;
@@ -20,7 +22,7 @@ mod stage;
 pub mod wait;
 pub mod yaml;
 
-pub use stage::{perform, stage, stage_for_workers};
+pub use stage::{NotHere, perform, stage, stage_for_workers};
 
 /// Errors here are told, never handled.
 pub type Result<T> = anyhow::Result<T>;

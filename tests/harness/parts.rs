@@ -89,6 +89,22 @@ pub fn filter_faults() -> Result<PathBuf> {
     })
 }
 
+/// A filter of the conformance tests, by its name: in the folder `TIDEGATE_GUESTS`, else what
+/// `cargo xtask` built.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn guest(name: &str) -> Result<PathBuf> {
+    let hint = "`cargo xtask build guests` builds it, or set TIDEGATE_GUESTS";
+    let file = format!("{name}.wasm");
+    let beside = env::var_os("TIDEGATE_GUESTS").map(PathBuf::from);
+    let folders = [target().join("guests"), root().join("target/guests")];
+    let mut places = beside.into_iter().chain(folders).map(|folder| folder.join(&file));
+    let found = places.find(|path| path.is_file());
+    Ok(found.ok_or(Missing { part: "a filter of the tests", hint })?)
+}
+
 /// Redis's server: `TIDEGATE_REDIS_SERVER`, else the one on `PATH`.
 ///
 /// # Errors

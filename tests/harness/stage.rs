@@ -3,7 +3,20 @@
 use crate::{Result, parts::Missing};
 use anyhow::anyhow;
 use std::cell::RefCell;
+use std::fmt;
 use std::future::Future;
+
+/// What a test shows is one home's alone, and this is the other: why. It passes, aloud.
+#[derive(Clone, Copy, Debug)]
+pub struct NotHere(pub &'static str);
+
+impl fmt::Display for NotHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not in this home: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotHere {}
 
 thread_local! {
     /// What the stage's processes left when they ended: their logs, and what they did wrong.
@@ -21,10 +34,14 @@ struct Left {
 /// # Errors
 ///
 /// As [`perform`], except for a [`Missing`] part, which is printed and passes unless
-/// `TIDEGATE_REQUIRE_REAL=1`.
+/// `TIDEGATE_REQUIRE_REAL=1`, and for what is [`NotHere`], which is printed and passes.
 pub fn stage(play: impl Future<Output = Result<()>>) -> Result<()> {
     match perform(play) {
         Err(error) if error.is::<Missing>() && !required() => {
+            eprintln!("SKIPPED: {error:#}");
+            Ok(())
+        }
+        Err(error) if error.is::<NotHere>() => {
             eprintln!("SKIPPED: {error:#}");
             Ok(())
         }
@@ -65,9 +82,9 @@ where
     F: Future<Output = Result<()>>,
 {
     for workers in [1, 4] {
-        let named = |error: anyhow::Error| match error.downcast::<Missing>() {
-            Ok(missing) => missing.into(),
-            Err(error) => error.context(format!("with {workers} workers")),
+        let named = |error: anyhow::Error| match error {
+            skip if skip.is::<Missing>() || skip.is::<NotHere>() => skip,
+            error => error.context(format!("with {workers} workers")),
         };
         stage(async { play(workers).await.map_err(named) })?;
     }

@@ -1,29 +1,56 @@
 //! `cargo xtask bench`: what a request costs, measured here and now.
 //!
-//! The measuring is `tests/bench/filter.rs`; here it gets what it needs.
+//! The measuring is in `tests/bench/`; here it gets what it needs.
 
 use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result, bail};
 
-use crate::filter::{self, Exceptions};
+use crate::filter;
 use crate::parts::{self, Profile};
+use crate::wasm::Exceptions;
 use crate::workspace::Workspace;
 use crate::{command, tools};
 
 /// Rounds unless told otherwise: enough for medians to settle on a noisy machine, in two minutes.
 pub(crate) const ROUNDS: u32 = 60;
 
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum What {
+    /// What a request costs in Envoy, with the filter and without.
+    Filter,
+    /// What a request costs in the bundled proxy, beside Envoy.
+    Host,
+}
+
+impl What {
+    /// As it is called on the command line.
+    pub(crate) const NAMES: [&'static str; 2] = ["filter", "host"];
+
+    /// The one of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        if name == "host" { Self::Host } else { Self::Filter }
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Filter => "bench-filter",
+            Self::Host => "bench-host",
+        }
+    }
+}
+
 /// Builds what is missing, then becomes the measuring program.
 ///
 /// # Errors
 ///
 /// If a part cannot be had; the program's own are its exit code.
-pub(crate) fn filter(workspace: &Workspace, rounds: u32) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
     needs_h2load()?;
     let tools = tools::find(workspace)?;
     let built = filter::build(workspace, Exceptions::Standard)?;
-    let mut bench = parts::program(workspace, "bench-filter", Profile::Release)?;
+    let mut bench = parts::program(workspace, what.program(), Profile::Release)?;
     bench.args(["--rounds", &rounds.to_string()]);
     let error = parts::hand_over(&mut bench, &tools, &built).exec();
     Err(error).context("cannot start the measuring")

@@ -6,9 +6,10 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result};
 
-use crate::filter::{self, Exceptions};
+use crate::filter;
 use crate::parts::{self, Profile};
 use crate::tools;
+use crate::wasm::Exceptions;
 use crate::workspace::Workspace;
 
 /// Builds what is missing, then becomes the demo. With `keep` it stays up until Ctrl-C.

@@ -9,12 +9,14 @@ mod bench;
 mod command;
 mod demo;
 mod filter;
+mod guests;
 mod linker;
 mod module;
 mod parts;
 mod test;
 mod toolchain;
 mod tools;
+mod wasm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -23,8 +25,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
-use crate::filter::Exceptions;
 use crate::test::Step;
+use crate::wasm::Exceptions;
 use crate::workspace::Workspace;
 
 const USAGE: &str = "\
@@ -38,17 +40,24 @@ usage: cargo xtask <command>
       Builds target/filter/tidegate.wasm, and tidegate-standing.wasm, which can also write the
       standing into responses. --legacy-eh: with the exception opcodes that older Envoys know.
 
+  build guests
+      Builds into target/guests/ the filters that the conformance tests run.
+
   tools
       Finds or fetches what the tests run against, Envoy and Redis, and prints where they are.
       TIDEGATE_ENVOY and TIDEGATE_REDIS_SERVER name programs of your own.
 
   test [--only STEP,...] [-- ARGUMENTS]
-      Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests, demo.
+      Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests,
+      bundled, demo.
       ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
 
   bench filter [--rounds N]
       Measures what the filter costs a request, beside Envoy's own local_ratelimit; N rounds of
-      all cells in turn, 9 by default.
+      all cells in turn.
+
+  bench host [--rounds N]
+      Measures what `tidegate proxy` costs, beside Envoy with the same filter.
 ";
 
 /// What the command line asked for.
@@ -56,8 +65,9 @@ usage: cargo xtask <command>
 enum Task {
     Help,
     Demo { keep: bool },
-    BenchFilter { rounds: u32 },
+    Bench { what: bench::What, rounds: u32 },
     BuildFilter(Exceptions),
+    BuildGuests,
     Tools,
     Test { steps: Vec<Step>, arguments: Vec<OsString> },
 }
@@ -90,9 +100,12 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => print!("{USAGE}"),
         Task::Demo { keep } => demo::run(&Workspace::find()?, keep)?,
-        Task::BenchFilter { rounds } => bench::filter(&Workspace::find()?, rounds)?,
+        Task::Bench { what, rounds } => bench::run(&Workspace::find()?, what, rounds)?,
         Task::BuildFilter(exceptions) => {
             print!("{}", filter::build(&Workspace::find()?, exceptions)?);
+        }
+        Task::BuildGuests => {
+            println!("{}", guests::build(&toolchain::find()?, &Workspace::find()?)?.display());
         }
         Task::Tools => {
             let tools = tools::find(&Workspace::find()?)?;
@@ -133,26 +146,34 @@ fn demo_task(args: &mut lexopt::Parser) -> Result<Task> {
 }
 
 fn bench_task(args: &mut lexopt::Parser) -> Result<Task> {
-    expect_filter("bench", args)?;
+    let what = bench::What::named(expect("bench", &bench::What::NAMES, args)?);
     match args.next()? {
-        None => Ok(Task::BenchFilter { rounds: bench::ROUNDS }),
-        Some(Long("rounds")) => Ok(Task::BenchFilter { rounds: args.value()?.parse()? }),
+        None => Ok(Task::Bench { what, rounds: bench::ROUNDS }),
+        Some(Long("rounds")) => Ok(Task::Bench { what, rounds: args.value()?.parse()? }),
         Some(other) => Err(other.unexpected().into()),
     }
 }
 
-/// The one word that `build` and `bench` know.
-fn expect_filter(command: &str, args: &mut lexopt::Parser) -> Result<()> {
+/// The next word, which must be one of `known`.
+fn expect(
+    command: &str,
+    known: &[&'static str],
+    args: &mut lexopt::Parser,
+) -> Result<&'static str> {
     match args.next()? {
-        Some(Value(what)) if what == "filter" => Ok(()),
-        Some(Value(what)) => bail!("`{command}` knows `filter`, not `{}`", what.display()),
+        Some(Value(what)) => match known.iter().find(|known| what == **known) {
+            Some(known) => Ok(known),
+            None => bail!("`{command}` knows {}, not `{}`", known.join(" and "), what.display()),
+        },
         Some(other) => Err(other.unexpected().into()),
-        None => bail!("`{command}` wants a name: `{command} filter`"),
+        None => bail!("`{command}` wants a name: `{command} {}`", known.join("` or `")),
     }
 }
 
 fn build_task(args: &mut lexopt::Parser) -> Result<Task> {
-    expect_filter("build", args)?;
+    if expect("build", &["filter", "guests"], args)? == "guests" {
+        return Ok(Task::BuildGuests);
+    }
     match args.next()? {
         None => Ok(Task::BuildFilter(Exceptions::Standard)),
         Some(Long("legacy-eh")) => Ok(Task::BuildFilter(Exceptions::Legacy)),
@@ -202,14 +223,18 @@ mod tests {
             parsed(&["build", "filter", "--legacy-eh"]),
             Ok(Task::BuildFilter(Exceptions::Legacy))
         );
+        assert_eq!(parsed(&["build", "guests"]), Ok(Task::BuildGuests));
         assert_eq!(parsed(&["tools"]), Ok(Task::Tools));
         assert_eq!(parsed(&["demo"]), Ok(Task::Demo { keep: false }));
         assert_eq!(parsed(&["demo", "--keep"]), Ok(Task::Demo { keep: true }));
         let rounds = bench::ROUNDS;
-        assert_eq!(parsed(&["bench", "filter"]), Ok(Task::BenchFilter { rounds }));
+        assert_eq!(
+            parsed(&["bench", "filter"]),
+            Ok(Task::Bench { what: bench::What::Filter, rounds })
+        );
         assert_eq!(
             parsed(&["bench", "filter", "--rounds", "3"]),
-            Ok(Task::BenchFilter { rounds: 3 })
+            Ok(Task::Bench { what: bench::What::Filter, rounds: 3 })
         );
         let all = Task::Test { steps: Step::ALL.to_vec(), arguments: Vec::new() };
         assert_eq!(parsed(&["test"]), Ok(all));
@@ -229,8 +254,9 @@ mod tests {
             (&["build", "host"], "host"),
             (&["build", "filter", "--legacy"], "--legacy"),
             (&["build", "filter", "--legacy-eh", "twice"], "twice"),
+            (&["build", "guests", "--legacy-eh"], "--legacy-eh"),
             (&["demo", "--kept"], "--kept"),
-            (&["bench", "host"], "host"),
+            (&["bench", "hosts"], "hosts"),
             (&["bench", "filter", "--rounds", "many"], "many"),
             (&["test", "tests"], "tests"),
             (&["test", "--only", "fmt,lint"], "lint"),

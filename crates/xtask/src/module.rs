@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use wasm_encoder::{ExportKind, ExportSection, Module, RawSection};
 use wasmparser::{ExternalKind, Operator, Parser, Payload};
 
-use crate::filter::Exceptions;
+use crate::wasm::Exceptions;
 
 /// What becomes of an exported name.
 #[derive(Debug, PartialEq)]

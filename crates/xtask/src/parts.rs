@@ -33,23 +33,34 @@ pub(crate) fn hand_over<'a>(
         .env("TIDEGATE_REQUIRE_REAL", "1")
 }
 
+/// Builds the host service; its program.
+pub(crate) fn host(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
+    build(workspace, &["tidegate"], profile)?;
+    Ok(folder(&workspace.target, profile).join("tidegate"))
+}
+
 /// Builds the program `name` of `tidegate-tests`, and the host service for it; a command that
 /// runs it with that host.
 pub(crate) fn program(workspace: &Workspace, name: &str, profile: Profile) -> Result<Command> {
-    let mut build = Command::new(cargo());
-    build.current_dir(&workspace.root);
-    // All packages, as the tests are built: dependencies then have the same features, and are
-    // not compiled anew.
-    build.args(["build", "--workspace", "--exclude=tidegate-filter", "--bin=tidegate", "--bin"]);
-    build.arg(name).arg("--target-dir").arg(&workspace.target);
-    if profile == Profile::Release {
-        build.arg("--release");
-    }
-    command::run(&mut build)?;
+    build(workspace, &["tidegate", name], profile)?;
     let folder = folder(&workspace.target, profile);
     let mut program = Command::new(folder.join(name));
     program.current_dir(&workspace.root).env("TIDEGATE_HOST", folder.join("tidegate"));
     Ok(program)
+}
+
+fn build(workspace: &Workspace, programs: &[&str], profile: Profile) -> Result<()> {
+    let mut build = Command::new(cargo());
+    build.current_dir(&workspace.root);
+    // All packages, as the tests are built: dependencies then have the same features, and are
+    // not compiled anew.
+    build.args(["build", "--workspace", "--exclude=tidegate-filter"]);
+    build.args(programs.iter().map(|program| format!("--bin={program}")));
+    build.arg("--target-dir").arg(&workspace.target);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
+    command::run(&mut build)
 }
 
 fn folder(target: &Path, profile: Profile) -> PathBuf {

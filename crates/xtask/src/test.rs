@@ -5,15 +5,17 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::filter::{self, Built, Exceptions};
+use crate::filter::{self, Built};
+use crate::guests;
 use crate::parts::Profile;
 use crate::toolchain::{self, Toolchain};
+use crate::wasm::Exceptions;
 use crate::workspace::{Workspace, cargo};
 use crate::{command, parts, tools};
 
@@ -32,18 +34,21 @@ pub(crate) enum Step {
     Reproducible,
     /// All tests, against a real Envoy and a real Redis.
     Tests,
+    /// What is promised of the filter in Envoy holds in `tidegate proxy` too.
+    Bundled,
     /// What a newcomer is shown is what is to be seen.
     Demo,
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Fmt,
         Self::Clippy,
         Self::Deny,
         Self::Filter,
         Self::Reproducible,
         Self::Tests,
+        Self::Bundled,
         Self::Demo,
     ];
 
@@ -66,6 +71,7 @@ impl Step {
             Self::Filter => "filter",
             Self::Reproducible => "reproducible",
             Self::Tests => "tests",
+            Self::Bundled => "bundled",
             Self::Demo => "demo",
         }
     }
@@ -120,6 +126,7 @@ impl Bench<'_> {
             Step::Filter => eprint!("{}", self.built()?),
             Step::Reproducible => self.reproducible()?,
             Step::Tests => self.tests(arguments)?,
+            Step::Bundled => self.bundled()?,
             Step::Demo => self.demo()?,
         }
         Ok("ok")
@@ -202,11 +209,31 @@ impl Bench<'_> {
             // Of the filter only the wasm counts: its hostcalls do not link natively.
             command.args(["--workspace", "--exclude=tidegate-filter"]);
         }
+        let faulty = self.faulty()?;
+        let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
+        command.env("TIDEGATE_GUESTS", guests::build(toolchain, self.workspace)?);
+        let host = parts::host(self.workspace, Profile::Dev)?;
+        command.args(arguments).env("TIDEGATE_FILTER_FAULTS", faulty).env("TIDEGATE_HOST", host);
+        command::run(parts::hand_over(&mut command, &tools, self.built()?))
+    }
+
+    fn bundled(&mut self) -> Result<()> {
+        let tools = tools::find(self.workspace)?;
+        let faulty = self.faulty()?;
+        let host = parts::host(self.workspace, Profile::Dev)?;
+        let mut command = self.cargo();
+        // All packages, so that their dependencies have the features that they were built with.
+        command.args(["test", "--workspace", "--exclude=tidegate-filter", "--test=e2e"]);
+        command.env("TIDEGATE_FILTER_FAULTS", faulty).env("TIDEGATE_HOST", host);
+        command.env("TIDEGATE_HOME", "bundled");
+        command::run(parts::hand_over(&mut command, &tools, self.built()?))
+    }
+
+    /// Builds the filter that panics where a request asks for it.
+    fn faulty(&mut self) -> Result<PathBuf> {
         self.built()?;
         let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
-        let faulty = filter::build_faulty(toolchain, self.workspace)?;
-        command.args(arguments).env("TIDEGATE_FILTER_FAULTS", &faulty.path);
-        command::run(parts::hand_over(&mut command, &tools, self.built()?))
+        Ok(filter::build_faulty(toolchain, self.workspace)?.path)
     }
 
     fn demo(&mut self) -> Result<()> {
