@@ -116,7 +116,7 @@ fn an_allocator_may_only_call_so_much() {
 }
 
 #[test]
-fn headers_are_changed_in_place() {
+fn headers_are_changed_at_once() {
     let calls: &[(&str, &[i64])] = &[
         (ADD, &with([&[0], &X_NONE, &NEW])),
         (REPLACE, &with([&[0], &X_KEY, &NEW])),
@@ -129,8 +129,9 @@ fn headers_are_changed_in_place() {
     let (stage, _filter, stream) = begin(&Guest::new().on(HEADERS, calls));
     stream.vm.on_request_headers(stream.id, true).unwrap();
     assert_eq!(stage.world.said(), "A A A C C A C");
+    // What was replaced stands at the end.
     let wanted: HeaderMap =
-        [(":method", "GET"), ("x-key", "new"), ("x-none", "new")].into_iter().collect();
+        [(":method", "GET"), ("x-none", "new"), ("x-key", "new")].into_iter().collect();
     assert_eq!(stream.exchange.borrow().request_headers, Some(wanted));
 }
 
