@@ -92,8 +92,15 @@ const NOT_YET: [&str; 13] = [
     "traps",
 ];
 
+/// Files whose transcripts differ from run to run, even in Envoy: what reaches the origin late
+/// is told of the next case.
+const UNSTEADY: [&str; 1] = ["network"];
+
 /// Plays one file of cases in Envoy.
 async fn envoy_does_what_is_recorded(name: &str) -> Result<()> {
+    if UNSTEADY.contains(&name) {
+        bail!(NotHere("its cases still run into each other"));
+    }
     let found = play_all(Kind::Envoy, name).await?;
     if std::env::var_os("TIDEGATE_BLESS").is_some() {
         return Ok(std::fs::write(path(name, "envoy"), found)?);
