@@ -163,10 +163,12 @@ impl Outside for Calls {
         let (worker, counts) = (self.worker(), Arc::clone(&self.counts));
         let (under_way, embedded) = (self.begin(), self.shared.embedded.clone());
         tokio::task::spawn_local(async move {
+            let held = counts.callout();
             let answer = match under_way {
                 Some(_) => http::call(&callee, &embedded, call).await,
                 None => Err(HttpResponse::unreachable("reset reason: overflow")),
             };
+            drop(held);
             counts.callout_ended(answer.is_ok());
             if let Some(worker) = worker.upgrade() {
                 worker.on_http_response(token, answer.unwrap_or_else(|failed| failed));
