@@ -149,7 +149,7 @@ fn kits(options: &Options, files: &[CaseFile]) -> Result<BTreeMap<Build, Kit>, S
         // Its timers keep the service's bounds, which no case comes near.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        kits.insert(build, Kit { engine: engine.clone(), module, runtime });
+        kits.insert(build, Kit { module, runtime });
     }
     Ok(kits)
 }

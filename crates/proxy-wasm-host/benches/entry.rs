@@ -9,7 +9,7 @@ use proxy_wasm_host::engine::Engine;
 use proxy_wasm_host::exchange::Facts;
 use proxy_wasm_host::http::{BUFFER_BYTES, HttpStream};
 use proxy_wasm_host::maps::HeaderMap;
-use proxy_wasm_host::outside::{CallToken, GrpcOpen, HttpCall, Level, Outside, UnknownCluster};
+use proxy_wasm_host::outside::{Level, Outside};
 use proxy_wasm_host::plugin::PluginConfig;
 use proxy_wasm_host::worker::{Filter, Process, Worker};
 use std::hint::black_box;
@@ -68,7 +68,7 @@ fn filters(bencher: Bencher<'_, '_>, count: usize) {
 fn filters_that_read(count: usize) -> (Rc<Worker>, Vec<Filter>) {
     let engine = Engine::new(None).expect("an engine");
     let module = engine.load(&wat::parse_str(GUEST).expect("wasm")).expect("a filter");
-    let worker = Worker::new(&engine, &Process::new(), Rc::new(Still), Arc::new(|| {}));
+    let worker = Worker::new(&Process::new(), Rc::new(Still), Arc::new(|| {}));
     let config = PluginConfig::default();
     let filters = (0..count).map(|_| worker.start(&module, &config).expect("a start")).collect();
     (worker, filters)
@@ -97,18 +97,4 @@ impl Outside for Still {
     fn log(&self, _: &str, _: Level, message: &str) {
         eprintln!("{message}");
     }
-
-    fn http_call(&self, _: CallToken, _: HttpCall) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_open(&self, _: CallToken, _: GrpcOpen) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_send(&self, _: CallToken, _: bytes::Bytes, _: bool) {}
-
-    fn grpc_close(&self, _: CallToken) {}
-
-    fn grpc_cancel(&self, _: CallToken) {}
 }

@@ -6,7 +6,7 @@
 use proxy_wasm_host::engine::Engine;
 use proxy_wasm_host::exchange::Facts;
 use proxy_wasm_host::http::{BUFFER_BYTES, HttpEvent, HttpStream};
-use proxy_wasm_host::outside::{CallToken, GrpcOpen, HttpCall, Level, Outside, UnknownCluster};
+use proxy_wasm_host::outside::{Level, Outside};
 use proxy_wasm_host::plugin::PluginConfig;
 use proxy_wasm_host::worker::{Process, Worker};
 use std::fs::File;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Once a thread: a worker, which calls the function when it has something to do in
     // `run_due`, and its filters.
     let outside = Rc::new(Surroundings { start: Instant::now() });
-    let worker = Worker::new(&engine, &process, outside, Arc::new(|| {}));
+    let worker = Worker::new(&process, outside, Arc::new(|| {}));
     let config = PluginConfig { name: "example".into(), ..PluginConfig::default() };
     let filter = worker.start(&module, &config)?;
 
@@ -84,18 +84,4 @@ impl Outside for Surroundings {
     fn log(&self, plugin: &str, level: Level, message: &str) {
         eprintln!("{level:?} {plugin}: {message}");
     }
-
-    fn http_call(&self, _: CallToken, _: HttpCall) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_open(&self, _: CallToken, _: GrpcOpen) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_send(&self, _: CallToken, _: bytes::Bytes, _: bool) {}
-
-    fn grpc_close(&self, _: CallToken) {}
-
-    fn grpc_cancel(&self, _: CallToken) {}
 }

@@ -8,7 +8,8 @@ use crate::maps::HeaderMap;
 use bytes::Bytes;
 
 /// What one worker's filters see of the world. Calls must return at once and must not call
-/// back into the worker: what they start is answered later.
+/// back into the worker: what they start is answered later. Left as they are, the methods for
+/// calls make a world without clusters.
 pub trait Outside {
     /// Nanoseconds since 1970-01-01 UTC.
     fn wall_ns(&self) -> u64;
@@ -31,7 +32,10 @@ pub trait Outside {
     /// # Errors
     ///
     /// If there is no such cluster: then nothing is started and nothing answered.
-    fn http_call(&self, token: CallToken, call: HttpCall) -> Result<(), UnknownCluster>;
+    fn http_call(&self, token: CallToken, call: HttpCall) -> Result<(), UnknownCluster> {
+        let _ = (token, call);
+        Err(UnknownCluster)
+    }
 
     /// Starts a gRPC call or stream; its events go to
     /// [`Worker::on_grpc`](crate::worker::Worker::on_grpc), the last is [`GrpcEvent::Close`]
@@ -40,16 +44,25 @@ pub trait Outside {
     /// # Errors
     ///
     /// If there is no such cluster: then nothing is started and nothing answered.
-    fn grpc_open(&self, token: CallToken, call: GrpcOpen) -> Result<(), UnknownCluster>;
+    fn grpc_open(&self, token: CallToken, call: GrpcOpen) -> Result<(), UnknownCluster> {
+        let _ = (token, call);
+        Err(UnknownCluster)
+    }
 
     /// Sends a message on a stream, perhaps the last from this side.
-    fn grpc_send(&self, token: CallToken, message: Bytes, is_last: bool);
+    fn grpc_send(&self, token: CallToken, message: Bytes, is_last: bool) {
+        let _ = (token, message, is_last);
+    }
 
     /// Ends this side of a stream, without another message. Its events still come.
-    fn grpc_close(&self, token: CallToken);
+    fn grpc_close(&self, token: CallToken) {
+        let _ = token;
+    }
 
     /// Ends a call or stream at once; no more of its events are wanted.
-    fn grpc_cancel(&self, token: CallToken);
+    fn grpc_cancel(&self, token: CallToken) {
+        let _ = token;
+    }
 }
 
 /// How much a log line matters, as the ABI numbers it.

@@ -244,7 +244,7 @@ impl Stage {
 
     pub(crate) fn of(process: &Arc<Process>) -> Self {
         let world = Rc::new(World::default());
-        let worker = Worker::new(engine(), process, world.clone(), Arc::new(|| {}));
+        let worker = Worker::new(process, world.clone(), Arc::new(|| {}));
         Self { world, worker }
     }
 

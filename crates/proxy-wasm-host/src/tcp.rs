@@ -5,9 +5,9 @@
 //! filters let the new connection pass.
 
 use crate::exchange::{Exchange, Facts};
-use crate::vm::{Buffers, Callback, ContextId, Effect, Owner, StreamContext, StreamKind, Vm};
+use crate::vm::{Buffers, Callback, ContextId, Effect, Owner, StreamContext, StreamKind, Vm, join};
 use crate::worker::{Entrance, Filter};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -342,7 +342,7 @@ impl State {
         let lane = seat.lane(way);
         lane.is_end |= is_end;
         lane.is_held = false;
-        join(&mut lane.data, &data);
+        join(&mut lane.data, data);
         self.show(way, place);
     }
 
@@ -458,15 +458,4 @@ fn offer(buffers: &RefCell<Buffers>, way: Way, data: Option<(Bytes, bool)>) -> O
         *end = *is_end;
     }
     std::mem::replace(buffer, data.map(|(data, _)| data))
-}
-
-fn join(to: &mut Bytes, more: &Bytes) {
-    if to.is_empty() {
-        *to = more.clone();
-    } else if !more.is_empty() {
-        let mut joined =
-            std::mem::take(to).try_into_mut().unwrap_or_else(|it| BytesMut::from(&*it));
-        joined.extend_from_slice(more);
-        *to = joined.freeze();
-    }
 }

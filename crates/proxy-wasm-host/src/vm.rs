@@ -21,7 +21,7 @@ use crate::maps::HeaderMap;
 use crate::outside::{Level, Outside};
 use crate::plugin::PluginConfig;
 use crate::worker::Process;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use entries::Entries;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -134,6 +134,18 @@ pub(crate) struct Buffers {
     pub(crate) response: Option<Bytes>,
     pub(crate) is_request_end: bool,
     pub(crate) is_response_end: bool,
+}
+
+/// Appends without copying what is there, if nobody else holds it.
+pub(crate) fn join(to: &mut Bytes, more: Bytes) {
+    if to.is_empty() {
+        *to = more;
+    } else if !more.is_empty() {
+        let mut joined =
+            std::mem::take(to).try_into_mut().unwrap_or_else(|it| BytesMut::from(&*it));
+        joined.extend_from_slice(&more);
+        *to = joined.freeze();
+    }
 }
 
 /// Callbacks that need not be there; the chain skips a filter without them.

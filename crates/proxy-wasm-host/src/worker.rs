@@ -3,7 +3,7 @@
 mod filter;
 mod process;
 
-use crate::engine::{Engine, Module};
+use crate::engine::Module;
 use crate::outside::{CallToken, GrpcEvent, HttpResponse, Outside};
 use crate::plugin::PluginConfig;
 use crate::vm::state::Place;
@@ -47,7 +47,6 @@ impl Worker {
     /// is something for [`Worker::run_due`] to do.
     #[must_use]
     pub fn new(
-        _engine: &Engine,
         process: &Arc<Process>,
         outside: Rc<dyn Outside>,
         wake: Arc<dyn Fn() + Send + Sync>,

@@ -57,11 +57,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::new(arguments.cache()).map_err(|error| other(error.to_string()))?;
     let mut files = Files::default();
     watch_source(&source, &mut files);
-    let mut maker = Maker::new(engine.clone(), arguments.filter_file());
+    let mut maker = Maker::new(engine, arguments.filter_file());
     let made = maker.make(settings.clone(), &mut files).map_err(Failure::Other)?;
     let (log, writer) = AccessLog::start(&settings.access_log).map_err(Failure::Other)?;
     let embedded = Embedded::in_memory(settings.memory_keys_max);
-    let shared = Arc::new(Shared::new(engine, embedded, log, nothing(&settings)));
+    let shared = Arc::new(Shared::new(embedded, log, nothing(&settings)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -114,7 +114,7 @@ impl Lane {
             let due = Arc::clone(&due);
             Arc::new(move || due.notify_one())
         };
-        let worker = Worker::new(&shared.engine, &shared.process, calls.clone(), wake);
+        let worker = Worker::new(&shared.process, calls.clone(), wake);
         calls.answer_to(&worker);
         tokio::task::spawn_local(tick(Rc::clone(&worker), due, Arc::clone(&shared)));
         let running = Running {

@@ -4,7 +4,6 @@ use super::access_log::AccessLog;
 use super::metrics::LaneCounts;
 use super::plan::Plan;
 use crate::service::embedded::Embedded;
-use proxy_wasm_host::engine::Engine;
 use proxy_wasm_host::worker::Process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 
 /// One for the process.
 pub(super) struct Shared {
-    pub(super) engine: Engine,
     pub(super) process: Arc<Process>,
     /// Who answers policies' asks, unless a host does.
     pub(super) embedded: Embedded,
@@ -29,15 +27,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        engine: Engine,
-        embedded: Embedded,
-        access_log: AccessLog,
-        empty_plan: Plan,
-    ) -> Self {
+    pub(super) fn new(embedded: Embedded, access_log: AccessLog, empty_plan: Plan) -> Self {
         let lanes = (0..empty_plan.settings.workers).map(|_| Arc::default()).collect();
         Self {
-            engine,
             process: Process::new(),
             embedded,
             access_log,

@@ -10,7 +10,7 @@ use super::exchange::{self, Seen};
 use super::judge::{self, Line};
 use super::store::Store;
 use super::world::World;
-use proxy_wasm_host::engine::{Engine, Module};
+use proxy_wasm_host::engine::Module;
 use proxy_wasm_host::plugin::{Limits, PluginConfig};
 use proxy_wasm_host::worker::{Filter, Process, StartError, Worker};
 use std::collections::BTreeMap;
@@ -29,7 +29,6 @@ const TICKS_MAX: usize = 16_384;
 
 /// What every case needs, made once.
 pub(super) struct Kit {
-    pub(super) engine: Engine,
     pub(super) module: Module,
     /// The service is written for one.
     pub(super) runtime: Runtime,
@@ -241,7 +240,7 @@ impl Proxy {
         let cluster = file.policy.host.as_ref().map(|host| host.cluster.clone());
         let world = Rc::new(World::new(clock, seed, cluster));
         let process = Process::new();
-        let worker = Worker::new(&kit.engine, &process, world.clone(), Arc::new(|| {}));
+        let worker = Worker::new(&process, world.clone(), Arc::new(|| {}));
         let config = PluginConfig {
             name: "tidegate".to_owned(),
             vm_id: "tidegate".to_owned(),

@@ -2,8 +2,7 @@
 //! nobody to call but the store.
 
 use super::clock::Clock;
-use bytes::Bytes;
-use proxy_wasm_host::outside::{CallToken, GrpcOpen, HttpCall, Level, Outside, UnknownCluster};
+use proxy_wasm_host::outside::{CallToken, HttpCall, Level, Outside, UnknownCluster};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -77,14 +76,4 @@ impl Outside for World {
         calls.push_back((token, call));
         Ok(())
     }
-
-    fn grpc_open(&self, _: CallToken, _: GrpcOpen) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_send(&self, _: CallToken, _: Bytes, _: bool) {}
-
-    fn grpc_close(&self, _: CallToken) {}
-
-    fn grpc_cancel(&self, _: CallToken) {}
 }

@@ -128,7 +128,6 @@ fn what_was_compiled_once_is_kept_and_used() {
     let module = engine.load(&code).unwrap();
     let stage = Stage::new();
     let worker = crate::worker::Worker::new(
-        &engine,
         &crate::worker::Process::new(),
         stage.world.clone(),
         Arc::new(|| {}),

@@ -17,10 +17,10 @@ use super::reply;
 use crate::exchange::{Exchange, Facts};
 use crate::maps::HeaderMap;
 use crate::vm::{
-    Buffers, Callback, ContextId, Effect, LocalReply, Owner, StreamContext, StreamKind, Vm,
+    Buffers, Callback, ContextId, Effect, LocalReply, Owner, StreamContext, StreamKind, Vm, join,
 };
 use crate::worker::{Entrance, Filter};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -933,16 +933,4 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 
 fn number<N: std::str::FromStr>(headers: &HeaderMap, name: &[u8]) -> Option<N> {
     std::str::from_utf8(headers.get(name)?).ok()?.parse().ok()
-}
-
-/// Appends without copying what is there, if nobody else holds it.
-fn join(to: &mut Bytes, more: Bytes) {
-    if to.is_empty() {
-        *to = more;
-    } else if !more.is_empty() {
-        let mut joined =
-            std::mem::take(to).try_into_mut().unwrap_or_else(|it| BytesMut::from(&*it));
-        joined.extend_from_slice(&more);
-        *to = joined.freeze();
-    }
 }

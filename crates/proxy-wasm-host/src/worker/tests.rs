@@ -240,7 +240,7 @@ fn a_queue_tells_its_last_listener_on_whatever_thread() {
         counted.fetch_add(1, Ordering::Relaxed);
     });
     let world = listener.world.clone();
-    let worker = Worker::new(crate::scene::engine(), &process, world, wake);
+    let worker = Worker::new(&process, world, wake);
     let _filter = worker.start(&guest.load().unwrap(), &config()).unwrap();
     assert_eq!(listener.world.said(), "A");
 

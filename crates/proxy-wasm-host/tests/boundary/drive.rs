@@ -25,7 +25,6 @@ const ROUNDS: usize = 8;
 
 /// Compiled once.
 pub(crate) struct Arena {
-    engine: Engine,
     module: Module,
 }
 
@@ -44,14 +43,14 @@ impl Arena {
         let engine = Engine::new(None).expect("an engine");
         let code = wat::parse_str(guest::text()).expect("a module");
         let module = engine.load(&code).expect("a filter");
-        Self { engine, module }
+        Self { module }
     }
 
     /// Runs a program; panics only if the host is wrong.
     pub(crate) fn play(&self, bytes: &[u8]) {
         let world = Rc::new(World::default());
         let outside: Rc<dyn Outside> = world.clone();
-        let worker = Worker::new(&self.engine, &Process::new(), outside, Arc::new(|| {}));
+        let worker = Worker::new(&Process::new(), outside, Arc::new(|| {}));
         let failure = match bytes.first() {
             Some(first) if first % 3 == 0 => FailurePolicy::Open,
             Some(first) if first % 3 == 1 => FailurePolicy::Reload { pause: Duration::ZERO },
@@ -163,12 +162,6 @@ impl Outside for World {
         self.grpc.borrow_mut().push((token, call.message.is_none()));
         Ok(())
     }
-
-    fn grpc_send(&self, _: CallToken, _: Bytes, _: bool) {}
-
-    fn grpc_close(&self, _: CallToken) {}
-
-    fn grpc_cancel(&self, _: CallToken) {}
 }
 
 fn headers(first: &'static str) -> HeaderMap {

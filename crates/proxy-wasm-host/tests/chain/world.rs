@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proxy_wasm_host::engine::{Engine, Module};
 use proxy_wasm_host::exchange::Facts;
 use proxy_wasm_host::http::{BUFFER_BYTES, HttpStream};
-use proxy_wasm_host::outside::{CallToken, GrpcOpen, HttpCall, Level, Outside, UnknownCluster};
+use proxy_wasm_host::outside::{Level, Outside};
 use proxy_wasm_host::plugin::PluginConfig;
 use proxy_wasm_host::worker::{Filter, Process, Worker};
 use std::cell::{Cell, RefCell};
@@ -49,16 +49,15 @@ impl World {
 
     /// A chain of guests with these configurations, each in a machine of its own.
     pub(crate) fn chain(self, configurations: &[[u8; 6]]) -> Stage {
-        static PARTS: OnceLock<(Engine, Module)> = OnceLock::new();
-        let (engine, module) = PARTS.get_or_init(|| {
+        static MODULE: OnceLock<Module> = OnceLock::new();
+        let module = MODULE.get_or_init(|| {
             let engine = Engine::new(None).expect("an engine");
-            let module = engine.load(&wat::parse_str(guest::text()).expect("wasm"));
-            (engine, module.expect("a filter"))
+            engine.load(&wat::parse_str(guest::text()).expect("wasm")).expect("a filter")
         });
         let (buffer_bytes, headers_alone) = (self.buffer_bytes, self.headers_alone);
         let world = Rc::new(self);
         let outside: Rc<dyn Outside> = world.clone();
-        let worker = Worker::new(engine, &Process::new(), outside, Arc::new(|| {}));
+        let worker = Worker::new(&Process::new(), outside, Arc::new(|| {}));
         let filters: Vec<_> = configurations
             .iter()
             .enumerate()
@@ -86,7 +85,7 @@ impl World {
         let engine = Engine::new(None).expect("an engine");
         let module = engine.load(&wat::parse_str(text).expect("wasm")).expect("a filter");
         let outside: Rc<dyn Outside> = self.clone();
-        let worker = Worker::new(&engine, &Process::new(), outside, Arc::new(|| {}));
+        let worker = Worker::new(&Process::new(), outside, Arc::new(|| {}));
         let start = |config| worker.start(&module, config).expect("a filter that starts");
         let filters = configs.iter().map(start).collect();
         (worker, filters)
@@ -145,18 +144,4 @@ impl Outside for World {
     fn log(&self, plugin: &str, _: Level, message: &str) {
         self.said.borrow_mut().push(format!("{plugin}:{message}"));
     }
-
-    fn http_call(&self, _: CallToken, _: HttpCall) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_open(&self, _: CallToken, _: GrpcOpen) -> Result<(), UnknownCluster> {
-        Err(UnknownCluster)
-    }
-
-    fn grpc_send(&self, _: CallToken, _: Bytes, _: bool) {}
-
-    fn grpc_close(&self, _: CallToken) {}
-
-    fn grpc_cancel(&self, _: CallToken) {}
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::shipped::Build;
 use crate::test::case::StoreChange;
 use crate::test::read;
+use proxy_wasm_host::engine::Engine;
 use std::sync::OnceLock;
 
 const FILE: &str = "
@@ -40,7 +41,7 @@ enum Deed {
     Store(StoreChange),
 }
 
-static COMPILED: OnceLock<(Engine, Module)> = OnceLock::new();
+static COMPILED: OnceLock<Module> = OnceLock::new();
 
 fn kit() -> Option<Kit> {
     let code = match Build::Standing.find(None).and_then(|source| source.code()) {
@@ -52,15 +53,9 @@ fn kit() -> Option<Kit> {
             return None;
         }
     };
-    let (engine, module) = COMPILED
-        .get_or_init(|| {
-            let engine = Engine::new(None).unwrap();
-            let module = engine.load(&code).unwrap();
-            (engine, module)
-        })
-        .clone();
+    let module = COMPILED.get_or_init(|| Engine::new(None).unwrap().load(&code).unwrap()).clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    Some(Kit { engine, module, runtime })
+    Some(Kit { module, runtime })
 }
 
 fn file(text: &str) -> CaseFile {
