@@ -19,37 +19,16 @@ use harness::envoy::{Envoy, envoy};
 use harness::host::Host;
 use harness::load;
 use harness::redis::Redis;
-use harness::{Result, perform, wait};
+use harness::{Result, wait};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use table::Sample;
 
-/// The least rounds that a median and quartiles mean something for.
-const ROUNDS_MIN: usize = 3;
-
 /// Requests decided without the host, whose cost is another: so few do not move a median.
 const ALONE_PERCENT_MAX: u64 = 3;
 
-/// `EX_USAGE` of sysexits.h.
-const BAD_USAGE: u8 = 64;
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let rounds = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--rounds", rounds] => rounds.parse().ok().filter(|rounds| *rounds >= ROUNDS_MIN),
-        _ => None,
-    };
-    let Some(rounds) = rounds else {
-        eprintln!("usage: bench-filter --rounds N, at least {ROUNDS_MIN}");
-        return BAD_USAGE.into();
-    };
-    match perform(measure(rounds)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench-filter: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    load::main("bench-filter", measure)
 }
 
 async fn measure(rounds: usize) -> Result<()> {

@@ -12,16 +12,13 @@ use anyhow::{Context, ensure};
 use harness::bundled::{self, Bundled};
 use harness::envoy::{HTTP, LISTENER, Plan, Policy, envoy};
 use harness::load::{self, Turn};
-use harness::{Result, parts, perform, ports};
+use harness::{Result, parts, ports};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
-
-/// The least rounds that a median means something for.
-const ROUNDS_MIN: usize = 3;
 
 /// Starts of the proxy that are timed.
 const STARTS: usize = 20;
@@ -31,9 +28,6 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How many workers more the memory is divided by.
 const MORE_WORKERS: u64 = 8;
-
-/// `EX_USAGE` of sysexits.h.
-const BAD_USAGE: u8 = 64;
 
 /// What is measured: listeners in this order, in both proxies.
 const CELLS: [Cell; 4] = [
@@ -50,22 +44,7 @@ struct Cell {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let rounds = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--rounds", rounds] => rounds.parse().ok().filter(|rounds| *rounds >= ROUNDS_MIN),
-        _ => None,
-    };
-    let Some(rounds) = rounds else {
-        eprintln!("usage: bench-host --rounds N, at least {ROUNDS_MIN}");
-        return BAD_USAGE.into();
-    };
-    match perform(measure(rounds)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench-host: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    load::main("bench-host", measure)
 }
 
 async fn measure(rounds: usize) -> Result<()> {

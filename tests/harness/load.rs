@@ -1,12 +1,18 @@
 //! Load on a proxy, and what it costs.
 
-use crate::Result;
+use crate::{Result, perform};
 use anyhow::{Context, bail, ensure};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// Requests of one turn: about a tenth of a second of local decisions.
 pub const REQUESTS: u64 = 3_000;
+
+/// The least rounds that a median and quartiles mean something for.
+const ROUNDS_MIN: usize = 3;
+
+/// `EX_USAGE` of sysexits.h.
+const BAD_USAGE: u8 = 64;
 
 /// What one turn came to.
 #[derive(Clone, Copy)]
@@ -15,6 +21,26 @@ pub struct Turn {
     pub cpu_us: f64,
     /// Requests a second.
     pub rate: f64,
+}
+
+/// A measuring program: reads `--rounds N` from its command line, and measures so many.
+pub fn main(program: &str, measure: impl AsyncFnOnce(usize) -> Result<()>) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--rounds", rounds] => rounds.parse().ok().filter(|rounds| *rounds >= ROUNDS_MIN),
+        _ => None,
+    };
+    let Some(rounds) = rounds else {
+        eprintln!("usage: {program} --rounds N, at least {ROUNDS_MIN}");
+        return BAD_USAGE.into();
+    };
+    match perform(measure(rounds)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Sends [`REQUESTS`] on eight connections, all of which must be answered 200.
