@@ -10,6 +10,9 @@ use crate::filter::Built;
 use crate::tools::Tools;
 use crate::workspace::{Workspace, cargo};
 
+/// All packages that build natively. Of the filter only the wasm counts: its hostcalls do not link natively.
+pub(crate) const EVERYTHING: [&str; 2] = ["--workspace", "--exclude=tidegate-filter"];
+
 /// How something of ours is compiled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Profile {
@@ -54,7 +57,7 @@ fn build(workspace: &Workspace, programs: &[&str], profile: Profile) -> Result<(
     build.current_dir(&workspace.root);
     // All packages, as the tests are built: dependencies then have the same features, and are
     // not compiled anew.
-    build.args(["build", "--workspace", "--exclude=tidegate-filter"]);
+    build.arg("build").args(EVERYTHING);
     build.args(programs.iter().map(|program| format!("--bin={program}")));
     build.arg("--target-dir").arg(&workspace.target);
     if profile == Profile::Release {

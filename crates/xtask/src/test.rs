@@ -202,30 +202,32 @@ impl Bench<'_> {
     }
 
     fn tests(&mut self, arguments: &[OsString]) -> Result<()> {
-        let tools = tools::find(self.workspace)?;
         let mut command = self.cargo();
         command.arg("test");
         if !picks_packages(arguments) {
-            // Of the filter only the wasm counts: its hostcalls do not link natively.
-            command.args(["--workspace", "--exclude=tidegate-filter"]);
+            command.args(parts::EVERYTHING);
         }
-        let faulty = self.faulty()?;
+        self.built()?;
         let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
         command.env("TIDEGATE_GUESTS", guests::build(toolchain, self.workspace)?);
-        let host = parts::host(self.workspace, Profile::Dev)?;
-        command.args(arguments).env("TIDEGATE_FILTER_FAULTS", faulty).env("TIDEGATE_HOST", host);
-        command::run(parts::hand_over(&mut command, &tools, self.built()?))
+        command.args(arguments);
+        self.run_with_parts(command)
     }
 
     fn bundled(&mut self) -> Result<()> {
+        let mut command = self.cargo();
+        // All packages, so that their dependencies have the features that they were built with.
+        command.arg("test").args(parts::EVERYTHING).arg("--test=e2e");
+        command.env("TIDEGATE_HOME", "bundled");
+        self.run_with_parts(command)
+    }
+
+    /// Runs tests with all the real parts.
+    fn run_with_parts(&mut self, mut command: Command) -> Result<()> {
         let tools = tools::find(self.workspace)?;
         let faulty = self.faulty()?;
         let host = parts::host(self.workspace, Profile::Dev)?;
-        let mut command = self.cargo();
-        // All packages, so that their dependencies have the features that they were built with.
-        command.args(["test", "--workspace", "--exclude=tidegate-filter", "--test=e2e"]);
         command.env("TIDEGATE_FILTER_FAULTS", faulty).env("TIDEGATE_HOST", host);
-        command.env("TIDEGATE_HOME", "bundled");
         command::run(parts::hand_over(&mut command, &tools, self.built()?))
     }
 
