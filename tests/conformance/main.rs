@@ -92,15 +92,8 @@ const NOT_YET: [&str; 13] = [
     "traps",
 ];
 
-/// Files whose transcripts differ from run to run, even in Envoy: what reaches the origin late
-/// is told of the next case.
-const UNSTEADY: [&str; 1] = ["network"];
-
 /// Plays one file of cases in Envoy.
 async fn envoy_does_what_is_recorded(name: &str) -> Result<()> {
-    if UNSTEADY.contains(&name) {
-        bail!(NotHere("its cases still run into each other"));
-    }
     let found = play_all(Kind::Envoy, name).await?;
     if std::env::var_os("TIDEGATE_BLESS").is_some() {
         return Ok(std::fs::write(path(name, "envoy"), found)?);
@@ -162,6 +155,7 @@ async fn play(kind: Kind, script: &Script) -> Result<String> {
         let got = got.with_context(|| {
             format!("case {} in {kind:?}; its log:\n{}", case.name, home.log(&case.name).join("\n"))
         })?;
+        origin.settle().await?;
         let mut log = home.log(&case.name);
         let says = |line: &str| case.client.iter().any(|it| it == line);
         if says("with roots") {

@@ -9,8 +9,9 @@ use crate::home::Home;
 use crate::origin::{Record, Seen};
 use crate::script::Case;
 use anyhow::{Context, bail};
-use harness::Result;
+use harness::{Result, wait};
 use hyper::header::HeaderMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,15 +20,28 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// What makes the origin end its side.
 const QUIT: &[u8] = b"quit";
 
-/// Sends back what comes, on every connection.
-pub(crate) async fn serve(listener: TcpListener, record: Record) {
+/// Sends back what comes, on every connection; `open` is a clone for each, and one more.
+pub(crate) async fn serve(listener: TcpListener, record: Record, open: Arc<()>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let record = Arc::clone(&record);
+        let (record, open) = (Arc::clone(&record), Arc::clone(&open));
         tokio::spawn(async move {
             // A proxy that hangs up has its reasons; the log tells.
             let _ = echo(stream, record).await;
+            drop(open);
         });
     }
+}
+
+/// Waits until an origin has done with all connections that were made so far: what reaches
+/// it late shall be told of this case, not of the next.
+pub(crate) async fn settle(origin: SocketAddr, open: &Arc<()>) -> Result<()> {
+    // Connections are accepted in their order: when this one was, all before it were.
+    let mut last = TcpStream::connect(origin).await?;
+    last.shutdown().await?;
+    last.read_to_end(&mut Vec::new()).await?;
+    // The origin's own, and the server's.
+    let is_idle = async || (Arc::strong_count(open) <= 2).then_some(());
+    wait::until("the origin to have done with a case", is_idle).await
 }
 
 async fn echo(mut stream: TcpStream, record: Record) -> std::io::Result<()> {

@@ -33,6 +33,8 @@ use tokio::task::JoinHandle;
 pub(crate) struct Origin {
     address: SocketAddr,
     record: Record,
+    /// Shared by all connections of plain bytes; none, if the origin speaks HTTP.
+    open: Option<Arc<()>>,
     serving: JoinHandle<()>,
 }
 
@@ -59,17 +61,27 @@ impl Origin {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let record = Record::default();
-        let serving = if is_plain {
-            tokio::spawn(network::serve(listener, Arc::clone(&record)))
-        } else {
-            tokio::spawn(serve(listener, Arc::clone(&record)))
+        let open = is_plain.then(Arc::default);
+        let serving = match &open {
+            Some(open) => {
+                tokio::spawn(network::serve(listener, Arc::clone(&record), Arc::clone(open)))
+            }
+            None => tokio::spawn(serve(listener, Arc::clone(&record))),
         };
-        Ok(Self { address, record, serving })
+        Ok(Self { address, record, open, serving })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until it has done with all connections of plain bytes.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        match &self.open {
+            Some(open) => network::settle(self.address, open).await,
+            None => Ok(()),
+        }
     }
 
     /// The requests that reached it since this was last asked.
