@@ -628,9 +628,7 @@ impl Envoy {
         let expected = u64::from(self.plan.filters * (self.plan.workers + 2));
         self.machines = wait::until("a machine for each worker", async || {
             let stats = self.stats().ok()?;
-            let active = stats.get("wasm.envoy.wasm.runtime.v8.active")?;
-            let created = stats.get("wasm.envoy.wasm.runtime.v8.created")?;
-            (*active >= expected).then_some(*created)
+            (machines(&stats, "active") >= expected).then_some(machines(&stats, "created"))
         })
         .await?;
         Ok(())
@@ -650,10 +648,10 @@ impl Envoy {
         for (name, value) in &stats {
             ensure!(!name.contains("vm_reload") || *value == 0, "{name} is {value}");
         }
-        let created = stats.get("wasm.envoy.wasm.runtime.v8.created").copied();
+        let created = machines(&stats, "created");
         ensure!(
-            created == Some(self.machines),
-            "{created:?} machines of the filter were made, not {}",
+            created == self.machines,
+            "{created} machines of the filter were made, not {}",
             self.machines
         );
         // Refusing a policy is critical to Envoy, and what some tests are about.
@@ -669,6 +667,11 @@ impl Envoy {
         ensure!(!accesses.contains("wasm_fail"), "Envoy answered for a failed filter");
         Ok(())
     }
+}
+
+/// How many machines there are, or were; an Envoy without filters does not count them.
+fn machines(stats: &BTreeMap<String, u64>, which: &str) -> u64 {
+    stats.get(&format!("wasm.envoy.wasm.runtime.v8.{which}")).copied().unwrap_or(0)
 }
 
 /// As [`Envoy::look_over`].
