@@ -109,9 +109,9 @@ pub struct HttpCall {
 
 /// What came of an [`HttpCall`].
 ///
-/// As in Envoy, one that failed is answered all the same: a refused or broken connection
-/// with status 503, one that took too long with 504 (see
-/// [`HttpResponse::unreachable`] and [`HttpResponse::timeout`]).
+/// As in Envoy, one that failed is answered all the same: a refused connection with status
+/// 503, one that took too long with 504, one that broke off within the answer with nothing
+/// (see [`HttpResponse::unreachable`], [`HttpResponse::timeout`], [`HttpResponse::broken`]).
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
     /// With `:status`.
@@ -164,6 +164,12 @@ impl HttpResponse {
     #[must_use]
     pub fn timeout() -> Self {
         Self::synthetic("504", Bytes::from_static(b"upstream request timeout"))
+    }
+
+    /// What a filter gets for a call whose answer broke off: not even a status.
+    #[must_use]
+    pub fn broken() -> Self {
+        Self { headers: HeaderMap::new(), body: Bytes::new(), trailers: HeaderMap::new() }
     }
 
     fn synthetic(status: &'static str, body: Bytes) -> Self {

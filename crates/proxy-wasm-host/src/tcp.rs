@@ -8,7 +8,7 @@ use crate::exchange::{Exchange, Facts};
 use crate::vm::{Buffers, Callback, ContextId, Effect, Owner, StreamContext, StreamKind, Vm, join};
 use crate::worker::{Entrance, Filter};
 use bytes::Bytes;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -63,14 +63,17 @@ impl TcpStream {
         self.chain.run(|state| state.on_data(Way::Down, data, is_end));
     }
 
-    /// The client's side is closed.
+    /// The client's side is closed. Of upstream's side filters hear at its end, with the last
+    /// of its bytes, as in Envoy.
     pub fn on_downstream_close(&self, by: Peer) {
         self.chain.run(|state| state.tell(|vm, id| vm.on_downstream_close(id, by)));
     }
 
-    /// The upstream side is closed.
-    pub fn on_upstream_close(&self, by: Peer) {
-        self.chain.run(|state| state.tell(|vm, id| vm.on_upstream_close(id, by)));
+    /// What is known of it: for facts that come late. Do not keep it over a call of another
+    /// method.
+    #[must_use]
+    pub fn exchange(&self) -> RefMut<'_, Exchange> {
+        self.chain.exchange.borrow_mut()
     }
 
     /// The next thing to do; pending until a filter lets go.
@@ -118,6 +121,7 @@ enum Way {
 }
 
 struct Chain {
+    exchange: Rc<RefCell<Exchange>>,
     state: RefCell<State>,
     inbox: RefCell<VecDeque<(usize, Effect)>>,
     is_busy: Cell<bool>,
@@ -151,7 +155,8 @@ struct Seat {
 struct Lane {
     data: Bytes,
     is_end: bool,
-    /// Whether the filter was shown all this, and holds it.
+    /// Whether the filter was shown all there is, and holds it: then it is in its buffers,
+    /// where it can still see it.
     is_held: bool,
     /// Whether the end went on.
     is_over: bool,
@@ -163,6 +168,7 @@ impl Chain {
     fn new(filters: &[Filter], facts: Facts) -> Rc<Self> {
         let exchange = Rc::new(RefCell::new(Exchange { facts, ..Exchange::default() }));
         Rc::new_cyclic(|owner| Self {
+            exchange: Rc::clone(&exchange),
             state: RefCell::new(State {
                 owner: Weak::clone(owner),
                 exchange,
@@ -196,7 +202,7 @@ impl Chain {
 
     fn waiting(&self, way: Way) -> usize {
         let Ok(mut state) = self.state.try_borrow_mut() else { return 0 };
-        state.seats.iter_mut().map(|seat| seat.lane(way).data.len()).sum()
+        state.seats.iter_mut().map(|seat| seat.waiting(way)).sum()
     }
 }
 
@@ -237,6 +243,26 @@ impl Seat {
         match way {
             Way::Up => &mut self.up,
             Way::Down => &mut self.down,
+        }
+    }
+
+    /// Bytes in front of the filter, shown to it or not.
+    fn waiting(&mut self, way: Way) -> usize {
+        let buffers = self.buffers.borrow();
+        let held = match way {
+            Way::Up => &buffers.request,
+            Way::Down => &buffers.response,
+        };
+        let held = held.as_ref().map_or(0, Bytes::len);
+        drop(buffers);
+        self.lane(way).data.len() + held
+    }
+
+    /// Takes back what the filter holds, as it left it.
+    fn reclaim(&mut self, way: Way) {
+        if std::mem::take(&mut self.lane(way).is_held) {
+            let held = offer(&self.buffers, way, None).unwrap_or_default();
+            self.lane(way).data = held;
         }
     }
 
@@ -339,9 +365,9 @@ impl State {
             }
             return;
         };
+        seat.reclaim(way);
         let lane = seat.lane(way);
         lane.is_end |= is_end;
-        lane.is_held = false;
         join(&mut lane.data, data);
         self.show(way, place);
     }
@@ -366,13 +392,28 @@ impl State {
             Way::Up => vm.on_downstream_data(id, is_end),
             Way::Down => vm.on_upstream_data(id, is_end),
         });
-        let data = offer(&buffers, way, None).unwrap_or_default();
+        if way == Way::Down && is_end {
+            let told = |vm: &Vm, id| vm.on_upstream_close(id, Peer::Unknown).map(|()| CONTINUE);
+            self.call(place, Callback::UpstreamData, told);
+        }
+        if self.is_ending() {
+            return self.close();
+        }
         if answer == CONTINUE {
+            let data = offer(&buffers, way, None).unwrap_or_default();
             self.pass(way, place, data, is_end);
         } else if let Some(seat) = self.seats.get_mut(place) {
-            let lane = seat.lane(way);
-            (lane.data, lane.is_held) = (data, true);
+            seat.lane(way).is_held = true;
         }
+    }
+
+    /// Whether a filter asked for the end: then nothing more goes anywhere.
+    fn is_ending(&self) -> bool {
+        let ends = |effect: &Effect| {
+            matches!(effect, Effect::CloseDownstream | Effect::CloseUpstream | Effect::Failed)
+        };
+        let owner = self.owner.upgrade();
+        owner.is_some_and(|owner| owner.inbox.borrow().iter().any(|(_, effect)| ends(effect)))
     }
 
     fn pass(&mut self, way: Way, place: usize, data: Bytes, is_end: bool) {
@@ -392,13 +433,14 @@ impl State {
     fn resume(&mut self, way: Way, place: usize) {
         let holds_connection = way == Way::Up && self.holds_connection(place);
         let Some(seat) = self.seats.get_mut(place) else { return };
-        let lane = seat.lane(way);
-        if !std::mem::take(&mut lane.is_held) {
+        if !seat.lane(way).is_held {
             if holds_connection {
                 self.greet();
             }
             return;
         }
+        seat.reclaim(way);
+        let lane = seat.lane(way);
         let (data, is_end) = (std::mem::take(&mut lane.data), lane.is_end);
         self.pass(way, place, data, is_end);
     }

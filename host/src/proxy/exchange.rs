@@ -234,10 +234,12 @@ impl Exchange {
         let head = back::request(headers, cluster.is_http2(), cluster.is_tls(), is_end);
         let head = match head {
             Ok(head) => head,
-            Err(back::NoRequest(name)) => {
-                let body = format!("missing or malformed required header: {name}");
-                let details = format!("filter_removed_required_request_headers{{{name}}}");
-                return self.reply(503, body.into(), &details);
+            Err(back::NoRequest::Nowhere) => {
+                return self.reply(404, Bytes::new(), "route_not_found");
+            }
+            Err(back::NoRequest::Malformed(why)) => {
+                let details = format!("filter_removed_required_request_headers{{{why}}}");
+                return self.reply(503, why.into(), &details);
             }
         };
         let body = if is_end || self.upgrade.is_some() {

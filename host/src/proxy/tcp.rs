@@ -4,7 +4,7 @@ use super::lane::{Lane, Route, Target};
 use super::side::Side;
 use super::upstream::{Cluster, Failure};
 use bytes::Bytes;
-use proxy_wasm_host::exchange::{ConnectionFacts, Facts};
+use proxy_wasm_host::exchange::{ConnectionFacts, Facts, UpstreamFacts};
 use proxy_wasm_host::tcp::{Peer, TcpEvent, TcpStream};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -44,14 +44,11 @@ pub(super) async fn serve<S: Stream>(
         upstream: Up::Idle,
         buffer_bytes: settings.bounds.buffer_bytes,
         is_closing: false,
+        closed_by: Peer::Local,
         idle: settings.timeouts.stream_idle.map(Idle::new),
     };
     poll_fn(|cx| relay.poll(cx)).await;
-    let by = |has_ended| if has_ended { Peer::Remote } else { Peer::Local };
-    if let Up::Open(upstream) = &relay.upstream {
-        relay.filters.on_upstream_close(by(upstream.has_ended()));
-    }
-    relay.filters.on_downstream_close(by(relay.client.has_ended()));
+    relay.filters.on_downstream_close(relay.closed_by);
 }
 
 struct Relay<S> {
@@ -62,10 +59,12 @@ struct Relay<S> {
     buffer_bytes: usize,
     /// Ends when what is unsent is sent.
     is_closing: bool,
+    /// Who closes the client's connection: the client, if it is the last to end its side.
+    closed_by: Peer,
     idle: Option<Idle>,
 }
 
-type Dial = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, Failure>>>>;
+type Dial = Pin<Box<dyn Future<Output = Result<(Box<dyn Stream>, UpstreamFacts), Failure>>>>;
 
 enum Up {
     Idle,
@@ -139,12 +138,17 @@ impl<S: Stream> Relay<S> {
         }
     }
 
+    const fn has_upstream_ended(&self) -> bool {
+        matches!(&self.upstream, Up::Open(upstream) if upstream.has_ended())
+    }
+
     fn dial(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let Up::Dialing(dial, waiting) = &mut self.upstream else { return Ok(false) };
         let Poll::Ready(dialled) = dial.as_mut().poll(cx) else { return Ok(false) };
         let waiting = std::mem::take(waiting);
         match dialled {
-            Ok(stream) => {
+            Ok((stream, facts)) => {
+                self.filters.exchange().facts.upstream = Some(facts);
                 let mut upstream = Side::new(stream);
                 for (data, is_end) in waiting {
                     upstream.push(data, is_end);
@@ -165,6 +169,9 @@ impl<S: Stream> Relay<S> {
         };
         let is_wanted = has_room && self.filters.waiting_from_downstream() < self.buffer_bytes;
         if is_wanted && let Poll::Ready(data) = self.client.poll_read(cx) {
+            if self.client.has_ended() && self.has_upstream_ended() {
+                self.closed_by = Peer::Remote;
+            }
             self.filters.on_downstream_data(data?, self.client.has_ended());
             has_moved = true;
         }

@@ -136,7 +136,7 @@ impl Cluster {
     /// # Errors
     ///
     /// [`Failure`], if there is none in time.
-    pub(super) async fn dial(self: Rc<Self>) -> Result<Box<dyn Stream>, Failure> {
+    pub(super) async fn dial(self: Rc<Self>) -> Result<(Box<dyn Stream>, UpstreamFacts), Failure> {
         self.within(dial::bytes(&self.peer)).await
     }
 

@@ -76,7 +76,7 @@ fn filter(filter: &Filter) -> Result<Value> {
         config["on_failure"] = json!(policy);
     }
     if option("failure") == "reload" {
-        config["reload_pause"] = json!("10ms");
+        config["reload_pause"] = json!("1ms");
     }
     if option("on_headers") == "stop" {
         config["allow_on_headers_stop_iteration"] = json!(true);

@@ -45,8 +45,11 @@ impl Vm {
         let counts = (count(headers.len()), count(body.len()), count(trailers.len()));
         // As in Envoy, there is no map of trailers that were not sent.
         let trailers = (!trailers.is_empty()).then_some(trailers);
-        let maps = [None, None, Some(headers), trailers];
-        let answer = Answer { root, maps, http_body: Some(body), ..Answer::default() };
+        // Nor is there anything of an answer that broke off.
+        let http_body = (!headers.is_empty()).then_some(body);
+        let headers = (!headers.is_empty()).then_some(headers);
+        let maps = [None, None, headers, trailers];
+        let answer = Answer { root, maps, http_body, ..Answer::default() };
         let _ = self.run(root, "proxy_on_http_call_response", |Running { store, entries }| {
             let Some(entry) = &entries.found.on_http_call_response else { return Ok(()) };
             store.data_mut().answer = Some(answer);

@@ -94,7 +94,6 @@ impl Arena {
         stream.on_upstream_data(Bytes::from_static(b"world"), true);
         world.go_on(&worker);
         stream.on_downstream_close(Peer::Remote);
-        stream.on_upstream_close(Peer::Local);
         while stream.next_event().is_some() {}
         drop(stream);
         drop(filters);

@@ -53,7 +53,7 @@ async fn ask(cluster: &Rc<Cluster>, call: HttpCall) -> Result<HttpResponse, Http
     let answer = Rc::clone(cluster).send(head.map(|()| body)).await;
     let answer = answer.map_err(|failure| unreachable(&failure))?;
     let (head, body) = answer.response.into_parts();
-    let (body, trailers) = whole(body).await.ok_or_else(|| unreachable(&Failure::Terminated))?;
+    let (body, trailers) = whole(body).await.ok_or_else(HttpResponse::broken)?;
     answer.lease.give_back();
     Ok(HttpResponse { headers: headers::response(&head), body, trailers })
 }

@@ -1,7 +1,8 @@
 //! From what filters made of headers back to the wire.
 //!
-//! A filter may write anything: what is no header is left out, and what would break the
-//! message's frame (`transfer-encoding`, a length without a body) is taken away.
+//! A filter may write anything. What it left of a request that is none any more is refused, as
+//! in Envoy; of a response, fields that are none are left out. What would break the message's
+//! frame (`transfer-encoding`, a length without a body) is taken away.
 
 use super::{KEEP_ALIVE, PROXY_CONNECTION, WireHeaders};
 use bytes::Bytes;
@@ -13,9 +14,14 @@ use proxy_wasm_host::maps::HeaderMap;
 const SERVER: HeaderValue = HeaderValue::from_static("tidegate");
 const TRAILER_FIELDS_NOT: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
-/// A pseudo header that a filter took away, or made something that it cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct NoRequest(pub(in crate::proxy) &'static str);
+/// Why what a filter left is no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum NoRequest {
+    /// Without a path nobody knows where it leads.
+    Nowhere,
+    /// What is missing or cannot be sent, in Envoy's words.
+    Malformed(String),
+}
 
 /// Makes a request's head. `is_end`: there is no body.
 pub(in crate::proxy) fn request(
@@ -24,10 +30,12 @@ pub(in crate::proxy) fn request(
     is_tls: bool,
     is_end: bool,
 ) -> Result<Request<()>, NoRequest> {
-    let get = |name: &'static str| fields.get(name.as_bytes()).ok_or(NoRequest(name));
-    let method = Method::from_bytes(get(":method")?).map_err(|_| NoRequest(":method"))?;
-    let path = PathAndQuery::from_maybe_shared(get(":path")?.clone());
-    let path = path.map_err(|_| NoRequest(":path"))?;
+    let invalid = |name: &str| NoRequest::Malformed(format!("invalid header value for: {name}"));
+    let missing = |name: &str| NoRequest::Malformed(format!("missing required header: {name}"));
+    let get = |name: &str| fields.get(name.as_bytes()).ok_or_else(|| missing(name));
+    let path = fields.get(b":path").ok_or(NoRequest::Nowhere)?;
+    let method = Method::from_bytes(get(":method")?).map_err(|_| invalid(":method"))?;
+    let path = PathAndQuery::from_maybe_shared(path.clone()).map_err(|_| invalid(":path"))?;
     let authority = get(":authority")?;
     let mut request = Request::new(());
     *request.method_mut() = method;
@@ -37,21 +45,24 @@ pub(in crate::proxy) fn request(
     uri.path_and_query = Some(path);
     if is_http2 {
         let authority = Authority::from_maybe_shared(authority.clone());
-        uri.authority = Some(authority.map_err(|_| NoRequest(":authority"))?);
+        uri.authority = Some(authority.map_err(|_| invalid(":authority"))?);
         uri.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
     } else {
         let host = HeaderValue::from_maybe_shared(authority.clone());
-        headers.insert(header::HOST, host.map_err(|_| NoRequest(":authority"))?);
+        headers.insert(header::HOST, host.map_err(|_| invalid(":authority"))?);
     }
     let is_upgrade = !is_http2 && fields.get(b"upgrade").is_some();
-    copy(fields, headers, |name| {
+    let unfit = copy(fields, headers, |name| {
         (is_upgrade && (*name == header::CONNECTION || *name == header::UPGRADE))
             || !(is_hop(name) || *name == header::HOST)
     });
+    if let Some(unfit) = unfit {
+        return Err(unfit.into());
+    }
     if is_end && headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0") {
         headers.remove(header::CONTENT_LENGTH);
     }
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| NoRequest(":path"))?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| invalid(":path"))?;
     *request.version_mut() = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     Ok(request)
 }
@@ -70,7 +81,7 @@ pub(in crate::proxy) fn response(
     let headers = response.headers_mut();
     headers.reserve(fields.len() + 1);
     let is_upgrade = status == StatusCode::SWITCHING_PROTOCOLS;
-    copy(fields, headers, |name| {
+    let _ = copy(fields, headers, |name| {
         (is_upgrade && (*name == header::CONNECTION || *name == header::UPGRADE)) || !is_hop(name)
     });
     headers.entry(header::SERVER).or_insert(SERVER);
@@ -84,19 +95,48 @@ pub(in crate::proxy) fn response(
 /// Makes trailers.
 pub(in crate::proxy) fn trailers(fields: &HeaderMap) -> WireHeaders {
     let mut trailers = WireHeaders::with_capacity(fields.len());
-    copy(fields, &mut trailers, |name| !is_hop(name) && !TRAILER_FIELDS_NOT.contains(name));
+    let _ = copy(fields, &mut trailers, |name| !is_hop(name) && !TRAILER_FIELDS_NOT.contains(name));
     trailers
 }
 
-fn copy(from: &HeaderMap, to: &mut WireHeaders, is_wanted: impl Fn(&HeaderName) -> bool) {
-    for (name, value) in from.iter() {
-        // Pseudo headers among them, which `HeaderName` refuses for their colon.
-        let Ok(name) = HeaderName::from_bytes(name) else { continue };
-        if let (true, Some(value)) = (is_wanted(&name), value_of(value)) {
-            // At the bound of `HeaderMap` (32,768 fields) the rest is left out.
-            let _ = to.try_append(name, value);
-        }
+/// A field that cannot be sent, by its name.
+enum Unfit<'a> {
+    Name(&'a [u8]),
+    Value(&'a [u8]),
+}
+
+impl From<Unfit<'_>> for NoRequest {
+    fn from(unfit: Unfit<'_>) -> Self {
+        Self::Malformed(match unfit {
+            Unfit::Name(name) => format!("invalid header name: {}", name.escape_ascii()),
+            Unfit::Value(name) => format!("invalid header value for: {}", name.escape_ascii()),
+        })
     }
+}
+
+/// Copies all fields but pseudo headers and those that cannot be sent; the first of these.
+fn copy<'a>(
+    from: &'a HeaderMap,
+    to: &mut WireHeaders,
+    is_wanted: impl Fn(&HeaderName) -> bool,
+) -> Option<Unfit<'a>> {
+    let mut unfit = None;
+    for (field, value) in from.iter().filter(|(field, _)| !field.starts_with(b":")) {
+        let Ok(name) = HeaderName::from_bytes(field) else {
+            unfit.get_or_insert(Unfit::Name(field));
+            continue;
+        };
+        if !is_wanted(&name) {
+            continue;
+        }
+        let Some(value) = value_of(value) else {
+            unfit.get_or_insert(Unfit::Value(field));
+            continue;
+        };
+        // At the bound of `HeaderMap` (32,768 fields) the rest is left out.
+        let _ = to.try_append(name, value);
+    }
+    unfit
 }
 
 fn value_of(value: &Bytes) -> Option<HeaderValue> {

@@ -72,12 +72,14 @@ pub(super) async fn http2(peer: &Peer) -> Result<Http2, Failure> {
     Ok(Http2 { sender, facts })
 }
 
-pub(super) async fn bytes(peer: &Peer) -> Result<Box<dyn Stream>, Failure> {
-    Ok(match plain(peer).await?.0 {
+pub(super) async fn bytes(peer: &Peer) -> Result<(Box<dyn Stream>, UpstreamFacts), Failure> {
+    let (stream, facts) = plain(peer).await?;
+    let stream: Box<dyn Stream> = match stream {
         Plain::Unix(stream) => Box::new(stream),
         Plain::Tcp(stream) if peer.tls.is_some() => Box::new(encrypted(peer, stream).await?),
         Plain::Tcp(stream) => Box::new(stream),
-    })
+    };
+    Ok((stream, facts))
 }
 
 /// A connection without TLS yet.
