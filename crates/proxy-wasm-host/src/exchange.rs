@@ -81,12 +81,6 @@ pub struct ListenerFacts {
     pub filter_chain_name: String,
     /// `xds.listener_direction`: 0 unspecified, 1 inbound, 2 outbound.
     pub direction: u32,
-    /// `xds.node.id`.
-    pub node_id: String,
-    /// `xds.node.cluster`.
-    pub node_cluster: String,
-    /// `xds.node.metadata`, flat.
-    pub node_metadata: BTreeMap<String, String>,
 }
 
 /// What is the same for all exchanges of a connection.
@@ -122,4 +116,6 @@ pub struct UpstreamFacts {
     pub address: Option<SocketAddr>,
     /// `upstream.local_address`.
     pub local_address: Option<SocketAddr>,
+    /// `upstream.cx_pool_ready_duration`: how long it took to get a connection for this exchange.
+    pub ready_ns: Option<u64>,
 }

@@ -28,6 +28,19 @@ pub struct PluginConfig {
     pub allow_on_headers_stop_iteration: bool,
     /// What its machine may use.
     pub limits: Limits,
+    /// The proxy that it runs in.
+    pub node: Node,
+}
+
+/// What a proxy says of itself: `xds.node`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `xds.node.id`.
+    pub id: String,
+    /// `xds.node.cluster`.
+    pub cluster: String,
+    /// `xds.node.metadata`, flat.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// What becomes of requests when a filter's machine trapped, or ran out of time or memory.

@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Envoy's flags for `response.flags`.
 const FLAG_TIMEOUT: u64 = 0x4;
@@ -84,6 +84,8 @@ enum Up {
         body: Incoming,
         is_http2: bool,
         lease: Lease,
+        /// When it was asked.
+        since: Instant,
     },
     /// Nothing is wanted of it, or nothing more comes.
     Over,
@@ -274,7 +276,7 @@ impl Exchange {
                 let since = *since;
                 let Poll::Ready(answer) = answer.as_mut().poll(cx) else { return false };
                 match answer {
-                    Ok(answer) => self.answered(answer, since.elapsed()),
+                    Ok(answer) => self.answered(answer, since),
                     Err(failure) => self.failed(&failure),
                 }
                 true
@@ -292,15 +294,10 @@ impl Exchange {
         }
     }
 
-    fn answered(&mut self, answer: Answer, took: Duration) {
+    fn answered(&mut self, answer: Answer, since: Instant) {
         let Answer { mut response, facts, lease } = answer;
         self.clock.response_began();
-        {
-            let mut exchange = self.stream.exchange();
-            exchange.facts.upstream = Some(facts);
-            let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            exchange.facts.backend_latency_ns = Some(took);
-        }
+        self.stream.exchange().facts.upstream = Some(facts);
         let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if is_upgrade {
             if self.upgrade.is_none() {
@@ -313,7 +310,7 @@ impl Exchange {
         // Whatever an origin sends behind an answer to HEAD is nobody's.
         let is_end = (body.is_end_stream() || self.is_head) && !is_upgrade;
         let headers = headers::response(&head);
-        self.upstream = Up::Answers { body, is_http2, lease };
+        self.upstream = Up::Answers { body, is_http2, lease, since };
         if is_end {
             self.upstream_ended();
         } else if is_upgrade {
@@ -359,10 +356,12 @@ impl Exchange {
 
     /// The whole response has come. Its connection is another's, if the request is all sent.
     fn upstream_ended(&mut self) {
-        if let Up::Answers { lease, .. } = std::mem::replace(&mut self.upstream, Up::Over)
-            && self.is_request_sent
-        {
-            lease.give_back();
+        if let Up::Answers { lease, since, .. } = std::mem::replace(&mut self.upstream, Up::Over) {
+            let took = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.stream.exchange().facts.backend_latency_ns = Some(took);
+            if self.is_request_sent {
+                lease.give_back();
+            }
         }
     }
 

@@ -221,8 +221,6 @@ impl Lane {
                     route_name: "default".to_owned(),
                     virtual_host_name: "default".to_owned(),
                     filter_chain_name: listener.address.to_string(),
-                    node_id: "tidegate".to_owned(),
-                    node_cluster: "tidegate".to_owned(),
                     ..ListenerFacts::default()
                 }),
                 tls: route.tls.clone(),

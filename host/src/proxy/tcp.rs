@@ -164,7 +164,8 @@ impl<S: Stream> Relay<S> {
         let mut has_moved = false;
         let has_room = match &self.upstream {
             Up::Open(upstream) => upstream.has_room(),
-            Up::Dialing(_, waiting) => waiting.is_empty(),
+            // As in Envoy, filters see no data before there is somebody to send it to.
+            Up::Dialing(..) => false,
             Up::Idle => true,
         };
         let is_wanted = has_room && self.filters.waiting_from_downstream() < self.buffer_bytes;

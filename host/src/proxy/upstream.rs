@@ -144,18 +144,20 @@ impl Cluster {
         self: Rc<Self>,
         mut request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
+        let began = Instant::now();
         loop {
             let (mut connection, is_new) = match self.take_idle() {
                 Some(kept) => (kept, false),
                 None => (self.within(dial::http1(&self.peer)).await?, true),
             };
+            let ready_ns = Some(nanos(began.elapsed()));
             // It may still be at work on the end of its last exchange.
             if !is_new && connection.sender.ready().await.is_err() {
                 continue;
             }
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let facts = connection.facts.clone();
+                    let facts = UpstreamFacts { ready_ns, ..connection.facts.clone() };
                     let lease = Lease::Http1(Box::new(connection), self);
                     return Ok(Answer { response, facts, lease });
                 }
@@ -168,8 +170,10 @@ impl Cluster {
         self: Rc<Self>,
         mut request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
+        let began = Instant::now();
         loop {
             let (mut connection, count, is_new) = self.share().await?;
+            let ready_ns = Some(nanos(began.elapsed()));
             if connection.sender.ready().await.is_err() {
                 match is_new {
                     true => return Err(Failure::Terminated),
@@ -178,7 +182,8 @@ impl Cluster {
             }
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let (facts, lease) = (connection.facts, Lease::Http2(count));
+                    let facts = UpstreamFacts { ready_ns, ..connection.facts };
+                    let lease = Lease::Http2(count);
                     return Ok(Answer { response, facts, lease });
                 }
                 Err(failed) => request = unsent(failed, is_new)?,
@@ -272,6 +277,10 @@ impl Lease {
     }
 }
 
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A request that was not sent comes back, if it may go elsewhere.
 fn unsent(
     mut failed: TrySendError<Request<RequestBody>>,
@@ -296,13 +305,19 @@ impl Failure {
     /// Envoy's words for it.
     pub(super) fn reason(&self) -> String {
         match self {
-            Self::Connect(why) => {
-                format!("remote connection failure, transport failure reason: {why}")
-            }
-            Self::ConnectTimeout => "connection timeout".to_owned(),
-            Self::Terminated => "connection termination".to_owned(),
-            Self::RemoteReset => "remote reset".to_owned(),
-            Self::Protocol => "protocol error".to_owned(),
+            Self::Connect(why) => format!("{}, transport failure reason: {why}", self.words()),
+            _ => self.words().to_owned(),
+        }
+    }
+
+    /// The same without what the system said.
+    pub(super) const fn words(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "remote connection failure",
+            Self::ConnectTimeout => "connection timeout",
+            Self::Terminated => "connection termination",
+            Self::RemoteReset => "remote reset",
+            Self::Protocol => "protocol error",
         }
     }
 

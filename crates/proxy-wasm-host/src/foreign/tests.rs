@@ -1,4 +1,5 @@
 use super::*;
+use crate::plugin::Node;
 
 /// Calls a function in a root context.
 pub(super) fn call(name: &str, arguments: &[u8]) -> Result<Vec<u8>, Status> {
@@ -12,10 +13,19 @@ pub(super) fn call_in(
     exchange: Option<&mut Exchange>,
     memory: &mut Memory,
 ) -> Result<Vec<u8>, Status> {
-    let config = PluginConfig { name: "plug".into(), ..PluginConfig::default() };
+    let config = config();
     let mut caller = Caller { exchange, config: &config, seen: Seen::ALL, memory };
     let functions = Functions::with_envoys();
     functions.get(name).ok_or(Status::NotFound)?.call(&mut caller, arguments)
+}
+
+pub(super) fn config() -> PluginConfig {
+    let node = Node {
+        id: "node-1".into(),
+        metadata: [("role".into(), "edge".into())].into(),
+        ..Node::default()
+    };
+    PluginConfig { name: "plug".into(), node, ..PluginConfig::default() }
 }
 
 #[test]
@@ -36,7 +46,7 @@ fn functions_of_ones_own_take_part() {
     let mut functions = Functions::with_envoys();
     functions.add("shout", Box::new(Shout));
     let (mut exchange, mut memory) = (Exchange::default(), Memory::default());
-    let config = PluginConfig { name: "plug".into(), ..PluginConfig::default() };
+    let config = config();
     let mut caller = Caller {
         exchange: Some(&mut exchange),
         config: &config,

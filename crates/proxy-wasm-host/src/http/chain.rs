@@ -536,6 +536,9 @@ impl State {
     // Events.
 
     fn send_headers(&mut self, direction: Direction, is_end: bool) {
+        if direction == Direction::Response && !self.has_status() {
+            return self.answer(&no_status());
+        }
         self.flow(direction).has_begun = true;
         let mut exchange = self.exchange.borrow_mut();
         let event = match direction {
@@ -551,6 +554,12 @@ impl State {
             }
         };
         self.events.push_back(event);
+    }
+
+    /// A filter may have taken it away.
+    fn has_status(&self) -> bool {
+        let exchange = self.exchange.borrow();
+        exchange.response_headers.as_ref().is_some_and(|headers| headers.get(b":status").is_some())
     }
 
     fn send_data(&mut self, direction: Direction, data: Bytes, is_end: bool) {
@@ -906,6 +915,18 @@ fn refusal() -> LocalReply {
         headers: HeaderMap::new(),
         body: Bytes::new(),
         grpc_status: Some(14),
+    }
+}
+
+/// What a client gets when a filter took the response's status away.
+fn no_status() -> LocalReply {
+    let body = "missing required header: :status";
+    LocalReply {
+        status: 502,
+        details: format!("filter_removed_required_response_headers{{{}}}", body.replace(' ', "_")),
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body.as_bytes()),
+        grpc_status: None,
     }
 }
 

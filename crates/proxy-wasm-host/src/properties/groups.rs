@@ -56,8 +56,7 @@ impl Group {
     /// The fact of a name, if it is known now.
     pub(crate) fn part<'a>(self, name: &[u8], view: &View<'a>) -> Option<Value<'a>> {
         if self == Self::Xds && name == b"node" {
-            let listener = view.exchange.map(|exchange| &*exchange.facts.listener);
-            return Some(Value::Message(Message::Node(listener)));
+            return Some(Value::Message(Message::Node(&view.config.node)));
         }
         let exchange = view.exchange?;
         let facts = &exchange.facts;
@@ -111,8 +110,9 @@ fn encryption<'a>(name: &[u8], tls: &'a TlsFacts) -> Option<Value<'a>> {
     }
 }
 
-const UPSTREAM: [&str; 7] = [
+const UPSTREAM: [&str; 8] = [
     "address",
+    "cx_pool_ready_duration",
     "local_address",
     "locality",
     "num_endpoints",
@@ -131,6 +131,9 @@ fn upstream<'a>(name: &[u8], exchange: &'a Exchange) -> Option<Value<'a>> {
         }
         b"address" | b"port" => peer(name, upstream?.address),
         b"local_address" => peer(b"address", upstream?.local_address),
+        b"cx_pool_ready_duration" => {
+            Some(Value::DurationNs(i64::try_from(upstream?.ready_ns?).unwrap_or(i64::MAX)))
+        }
         b"locality" => upstream.map(|_| Value::Message(Message::Locality)),
         b"transport_failure_reason" => upstream.map(|_| text("")),
         _ => None,
@@ -165,7 +168,10 @@ fn xds<'a>(name: &[u8], exchange: &'a Exchange) -> Option<Value<'a>> {
     let listener = &*exchange.facts.listener;
     let has_route = !exchange.facts.protocol.is_empty();
     match name {
-        b"cluster_name" => Some(text(&listener.cluster_name)),
+        // Where a connection of mere bytes goes is decided behind the filters.
+        b"cluster_name" if has_route || exchange.facts.upstream.is_some() => {
+            Some(text(&listener.cluster_name))
+        }
         b"filter_chain_name" => Some(text(&listener.filter_chain_name)),
         b"listener_direction" => Some(Value::Int(listener.direction.into())),
         b"cluster_metadata" | b"listener_metadata" => Some(Value::Message(Message::Metadata(None))),

@@ -4,7 +4,8 @@
 //! nothing for is empty; a field that there is not is not found.
 
 use super::value::Value;
-use crate::exchange::{ListenerFacts, Noted};
+use crate::exchange::Noted;
+use crate::plugin::Node;
 use crate::protobuf::{put_bytes, put_text};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ use std::collections::BTreeMap;
 /// A message, by its type in Envoy's API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Message<'a> {
-    /// `envoy.config.core.v3.Node`; in a root context nothing of it is known.
-    Node(Option<&'a ListenerFacts>),
+    /// `envoy.config.core.v3.Node`.
+    Node(&'a Node),
     /// `envoy.config.core.v3.Metadata`: exchanges may have some; routes, clusters and listeners
     /// have none here.
     Metadata(Option<&'a BTreeMap<String, Noted>>),
@@ -28,11 +29,9 @@ impl<'a> Message<'a> {
     pub(crate) fn field(self, name: &[u8]) -> Option<Value<'a>> {
         let text = |text: &'a str| Some(Value::Text(Cow::Borrowed(text.as_bytes())));
         match (self, name) {
-            (Self::Node(node), b"id") => text(node.map_or("", |node| &node.node_id)),
-            (Self::Node(node), b"cluster") => text(node.map_or("", |node| &node.node_cluster)),
-            (Self::Node(node), b"metadata") => {
-                Some(node.map_or(Value::Nothing, |node| Value::Texts(&node.node_metadata)))
-            }
+            (Self::Node(node), b"id") => text(&node.id),
+            (Self::Node(node), b"cluster") => text(&node.cluster),
+            (Self::Node(node), b"metadata") => Some(Value::Texts(&node.metadata)),
             (Self::Node(_), b"locality") => Some(Value::Message(Message::Locality)),
             (Self::Node(_), b"user_agent_build_version") => {
                 Some(Value::Message(Message::BuildVersion))
@@ -63,10 +62,10 @@ impl<'a> Message<'a> {
     /// Appends the message's bytes.
     pub(crate) fn encode(self, to: &mut Vec<u8>) {
         match self {
-            Self::Node(Some(node)) => {
-                put_text(1, &node.node_id, to);
-                put_text(2, &node.node_cluster, to);
-                if !node.node_metadata.is_empty() {
+            Self::Node(node) => {
+                put_text(1, &node.id, to);
+                put_text(2, &node.cluster, to);
+                if !node.metadata.is_empty() {
                     put_bytes(3, &metadata(node), to);
                 }
             }
@@ -87,9 +86,9 @@ impl<'a> Message<'a> {
 
 /// A node's metadata as `google.protobuf.Struct`: a map (field 1) whose entries are messages
 /// of a key (1) and a value (2), which for text is a message with field 3.
-fn metadata(node: &ListenerFacts) -> Vec<u8> {
+fn metadata(node: &Node) -> Vec<u8> {
     let mut whole = Vec::new();
-    for (name, text) in &node.node_metadata {
+    for (name, text) in &node.metadata {
         let mut value = Vec::new();
         put_bytes(3, text.as_bytes(), &mut value);
         put_entry(name, &value, &mut whole);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::exchange::{ConnectionFacts, Facts, ListenerFacts, TlsFacts, UpstreamFacts};
 use crate::maps::HeaderMap;
+use crate::plugin::Node;
 use Status::{NotFound, SerializationFailure};
 use proptest::prelude::*;
 use std::rc::Rc;
@@ -26,6 +27,11 @@ fn config() -> PluginConfig {
         name: "plug".into(),
         root_id: "root".into(),
         vm_id: "vmid".into(),
+        node: Node {
+            id: "node-1".into(),
+            cluster: "clu-1".into(),
+            metadata: [("role".into(), "edge".into())].into(),
+        },
         ..PluginConfig::default()
     }
 }
@@ -37,9 +43,6 @@ fn listener() -> ListenerFacts {
         virtual_host_name: "vh-1".into(),
         filter_chain_name: "chain-1".into(),
         direction: 1,
-        node_id: "node-1".into(),
-        node_cluster: "clu-1".into(),
-        node_metadata: [("role".into(), "edge".into())].into(),
     }
 }
 
@@ -65,6 +68,7 @@ fn exchange(phase: Phase) -> Exchange {
     let upstream = UpstreamFacts {
         address: Some("127.0.0.1:19901".parse().unwrap()),
         local_address: at_least(ResponseHeaders).then(|| "127.0.0.1:56484".parse().unwrap()),
+        ready_ns: at_least(ResponseHeaders).then_some(1_500_000),
     };
     Exchange {
         request_headers: Some(request.into_iter().collect()),
@@ -298,6 +302,7 @@ fn upstreams() {
     only_in(&chosen, "upstream\0address", "127.0.0.1:19901");
     only_in(&chosen, "upstream\0port", int(19901));
     only_in(&chosen, "upstream\0transport_failure_reason", "");
+    only_in(&chosen[1..], "upstream\0cx_pool_ready_duration", int(1_500_000));
     only_in(&chosen, "upstream\0locality", "");
     only_in(&chosen, "upstream\0locality\0region", "");
     only_in(&chosen[1..], "upstream\0local_address", "127.0.0.1:56484");
@@ -334,7 +339,7 @@ fn a_node_is_a_message() {
     always("xds\0node\0locality\0zone", Ok(b""));
     always("xds\0node\0client_features", Ok(&[0; 4]));
     always("xds\0node\0nonsense", Err(NotFound));
-    assert_eq!(ask_root("xds\0node\0id").unwrap(), b"");
+    assert_eq!(ask_root("xds\0node\0id").unwrap(), b"node-1");
 }
 
 #[test]
@@ -423,8 +428,11 @@ fn a_tcp_connection_has_no_request() {
     assert_eq!(ask("request\0path"), Err(NotFound));
     assert_eq!(ask("request\0protocol"), Err(NotFound));
     assert_eq!(ask("xds\0route_name"), Err(NotFound));
-    assert_eq!(ask("xds\0cluster_name").unwrap(), b"up");
     assert_eq!(ask("source\0address").unwrap(), b"127.0.0.1:60706");
+    assert_eq!(ask("xds\0cluster_name"), Err(NotFound));
+    exchange.facts.upstream = Some(UpstreamFacts::default());
+    let cluster = super::tests::ask(&exchange, Seen::default(), "xds\0cluster_name");
+    assert_eq!(cluster.unwrap(), b"up");
 }
 
 #[test]

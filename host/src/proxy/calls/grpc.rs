@@ -68,7 +68,7 @@ impl Streams {
         let counted = Counted { counts, is_answered: false };
         let task = tokio::task::spawn_local(async move {
             let mut counted = counted;
-            let mut told = Told { token, worker, is_stream };
+            let mut told = Told { token, worker, is_stream, has_trailers: false };
             let timeout = call.timeout_ms.filter(|ms| *ms > 0 && !is_stream);
             let body = RequestBody::Pipe(body);
             let counts = Arc::clone(&counted.counts);
@@ -146,6 +146,8 @@ struct Told {
     token: CallToken,
     worker: Weak<Worker>,
     is_stream: bool,
+    /// Whether a stream's trailers were told.
+    has_trailers: bool,
 }
 
 impl Told {
@@ -163,7 +165,21 @@ impl Told {
         }
     }
 
-    fn end(&self, (status, message): Ended) {
+    fn trailers(&mut self, trailers: HeaderMap) {
+        self.has_trailers = true;
+        self.tell_of_stream(|| GrpcEvent::TrailingMetadata(trailers));
+    }
+
+    /// A head that is the end too: as Envoy tells it, no headers, and trailers.
+    fn trailers_alone(&mut self, trailers: HeaderMap) {
+        self.tell_of_stream(|| GrpcEvent::InitialMetadata(HeaderMap::new()));
+        self.trailers(trailers);
+    }
+
+    fn end(&mut self, (status, message): Ended) {
+        if !self.has_trailers {
+            self.trailers(HeaderMap::new());
+        }
         // A unary call that succeeded has told its message, and that was its end.
         if self.is_stream || status != 0 {
             self.tell(GrpcEvent::Close(status, message));
@@ -173,28 +189,47 @@ impl Told {
 
 /// Sends the request and tells what comes, up to the end.
 async fn talk(told: &mut Told, call: &GrpcOpen, cluster: Rc<Cluster>, body: RequestBody) -> Ended {
-    let unavailable = |failure: &Failure| (UNAVAILABLE, failure.reason());
     let Some(request) = request(call, &cluster, body) else {
         return (INTERNAL, "the call's metadata make no request".to_owned());
     };
     let answer = match cluster.send(request).await {
         Ok(answer) => answer,
-        Err(failure) => return unavailable(&failure),
+        Err(failure) => {
+            let ended = unavailable(&failure);
+            told.trailers_alone(answer_to(&ended));
+            return ended;
+        }
     };
     let (head, mut body) = answer.response.into_parts();
     let metadata = headers::response(&head);
-    if !head.status.is_success() {
-        return (of_http(head.status.as_u16()), format!("HTTP status {}", head.status.as_u16()));
-    }
     if let Some(ended) = ended(&metadata) {
         // Trailers alone: a call that failed at once.
-        told.tell_of_stream(|| GrpcEvent::TrailingMetadata(metadata));
+        told.trailers_alone(metadata);
         return ended;
     }
     told.tell_of_stream(|| GrpcEvent::InitialMetadata(metadata));
+    if !head.status.is_success() {
+        return (of_http(head.status.as_u16()), format!("HTTP status {}", head.status.as_u16()));
+    }
     let read = read(told, &mut body).await;
     answer.lease.give_back();
     read
+}
+
+fn unavailable(failure: &Failure) -> Ended {
+    let why = failure.words();
+    let what = "upstream connect error or disconnect/reset before headers. reset reason:";
+    (UNAVAILABLE, format!("{what} {why}"))
+}
+
+/// The answer that a stream gets where there is no server to give one.
+fn answer_to((status, message): &Ended) -> HeaderMap {
+    let mut answer = HeaderMap::new();
+    answer.add(":status", "200");
+    answer.add("content-type", "application/grpc");
+    answer.add("grpc-status", status.to_string());
+    answer.add("grpc-message", message.clone());
+    answer
 }
 
 async fn read(told: &mut Told, body: &mut Incoming) -> Ended {
@@ -220,7 +255,7 @@ async fn read(told: &mut Told, body: &mut Incoming) -> Ended {
                 Err(frame) => {
                     let trailers = frame.trailers_ref().map(headers::trailers).unwrap_or_default();
                     let ended = ended(&trailers);
-                    told.tell_of_stream(|| GrpcEvent::TrailingMetadata(trailers));
+                    told.trailers(trailers);
                     let ended = ended.unwrap_or((UNKNOWN, "the server sent no status".to_owned()));
                     return match (told.is_stream, ended.0, only) {
                         (false, 0, Some(message)) => {

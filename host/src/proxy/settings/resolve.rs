@@ -6,7 +6,7 @@ use super::{
     Upstream, Url,
 };
 use crate::config::{Node, Problem};
-use proxy_wasm_host::plugin::{FailurePolicy, Limits, PluginConfig};
+use proxy_wasm_host::plugin::{self, FailurePolicy, Limits, PluginConfig};
 use std::path::Path;
 use std::time::Duration;
 
@@ -103,10 +103,12 @@ fn listener(
         true => format!("{own}.{name}"),
         false => name.to_owned(),
     };
+    let text::Node { id, cluster, metadata } = text.node.clone();
+    let node = plugin::Node { id, cluster, metadata };
     let filters_path = path_of(typed.filters.is_some(), "filters");
     let filters = typed.filters.as_ref().unwrap_or(&text.filters).iter().enumerate();
     let filters = filters
-        .map(|(index, typed)| filter(typed, &format!("{filters_path}[{index}]"), place))
+        .map(|(index, typed)| filter(typed, &node, &format!("{filters_path}[{index}]"), place))
         .collect::<Result<_, _>>()?;
     let has_own = typed.upstream.is_some() || typed.respond.is_some();
     let (to, respond) = match has_own {
@@ -167,7 +169,12 @@ fn upstream(typed: &text::Upstream, path: &str, place: Place<'_>) -> Result<Upst
     })
 }
 
-fn filter(typed: &text::Filter, path: &str, place: Place<'_>) -> Result<Filter, Problem> {
+fn filter(
+    typed: &text::Filter,
+    node: &plugin::Node,
+    path: &str,
+    place: Place<'_>,
+) -> Result<Filter, Problem> {
     let problem = |name: &str, what: &str, hint: &str| {
         Err(place.problem(&format!("{path}{name}"), what, hint))
     };
@@ -226,6 +233,7 @@ fn filter(typed: &text::Filter, path: &str, place: Place<'_>) -> Result<Filter, 
             callback: typed.limits.callback.0,
             start: typed.limits.start.0,
         },
+        node: node.clone(),
         ..PluginConfig::default()
     };
     Ok(Filter { wasm: typed.wasm.clone(), configuration, plugin })

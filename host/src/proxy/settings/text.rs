@@ -1,12 +1,16 @@
 //! The proxy's configuration as typed: names, types and defaults.
 
-use crate::config::kinds::{Count, MaybeTime, Small, Time, address, parsed};
+mod filter;
+mod upstream;
+
+pub(in crate::proxy) use filter::{Blob, Filter, OnFailure};
+pub(in crate::proxy) use upstream::{Upstream, UpstreamMap, Url};
+
+use crate::config::kinds::{Count, MaybeTime, Small, Time, address};
 use crate::config::{LogFormat, LogLevel};
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::Deserializer;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +33,7 @@ pub(in crate::proxy) struct Text {
     /// Left out: as many as there are cores.
     pub(in crate::proxy) workers: Option<Small<1, 256>>,
     pub(in crate::proxy) access_log: AccessLog,
+    pub(in crate::proxy) node: Node,
     #[serde(deserialize_with = "maybe_address")]
     pub(in crate::proxy) admin: Option<SocketAddr>,
     pub(in crate::proxy) log_level: LogLevel,
@@ -88,74 +93,6 @@ pub(in crate::proxy) struct Tls {
     pub(in crate::proxy) key: PathBuf,
     /// PEM: who signs clients' certificates. If given, clients must show one.
     pub(in crate::proxy) client_ca: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::proxy) struct Filter {
-    /// Left out: the file's name, or `tidegate`.
-    pub(in crate::proxy) name: Option<String>,
-    /// The module; left out together with `policy`, it is the shipped filter.
-    pub(in crate::proxy) wasm: Option<PathBuf>,
-    /// A policy file, as what Tidegate's own filter is configured by.
-    pub(in crate::proxy) policy: Option<PathBuf>,
-    pub(in crate::proxy) root_id: Option<String>,
-    pub(in crate::proxy) vm_id: Option<String>,
-    pub(in crate::proxy) configuration: Option<Blob>,
-    pub(in crate::proxy) configuration_file: Option<PathBuf>,
-    pub(in crate::proxy) vm_configuration: Option<Blob>,
-    pub(in crate::proxy) environment: BTreeMap<String, String>,
-    pub(in crate::proxy) allowed_calls: Option<BTreeSet<String>>,
-    pub(in crate::proxy) on_failure: Option<OnFailure>,
-    /// With `on_failure: reload`: how long until a new start.
-    pub(in crate::proxy) reload_pause: Option<Time<1, 60_000>>,
-    pub(in crate::proxy) allow_on_headers_stop_iteration: bool,
-    pub(in crate::proxy) limits: Limits,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(in crate::proxy) enum OnFailure {
-    Closed,
-    Open,
-    Reload,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::proxy) struct Limits {
-    pub(in crate::proxy) memory_mib: Count<1, 4_095>,
-    pub(in crate::proxy) table_elements: Count<1, 100_000_000>,
-    pub(in crate::proxy) callback: Time<1, 60_000>,
-    pub(in crate::proxy) start: Time<1, 600_000>,
-}
-
-/// What a filter reads: a text as it stands, or anything else as JSON.
-#[derive(Clone, Debug)]
-pub(in crate::proxy) struct Blob(pub(in crate::proxy) Vec<u8>);
-
-/// One address to connect to: `http://host:port`, or a map with that as `url` and more.
-#[derive(Clone, Debug)]
-pub(in crate::proxy) struct Upstream(pub(in crate::proxy) UpstreamMap);
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::proxy) struct UpstreamMap {
-    pub(in crate::proxy) url: Url,
-    /// Speak HTTP/2: without TLS by prior knowledge.
-    #[serde(default)]
-    pub(in crate::proxy) http2: bool,
-    /// PEM: who may have signed its certificate; left out, whom the system trusts.
-    pub(in crate::proxy) ca: Option<PathBuf>,
-    /// The name that its certificate must bear; left out, the url's.
-    pub(in crate::proxy) server_name: Option<String>,
-}
-
-/// Where an upstream is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Url {
-    Tcp { is_tls: bool, host: String, port: u16 },
-    Unix(PathBuf),
 }
 
 /// An answer to all requests, made here.
@@ -227,6 +164,15 @@ pub(in crate::proxy) enum AccessLogFormat {
     Json,
 }
 
+/// What filters find as `xds.node`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::proxy) struct Node {
+    pub(in crate::proxy) id: String,
+    pub(in crate::proxy) cluster: String,
+    pub(in crate::proxy) metadata: BTreeMap<String, String>,
+}
+
 impl Default for Text {
     fn default() -> Self {
         Self {
@@ -241,6 +187,7 @@ impl Default for Text {
             bounds: Bounds::default(),
             workers: None,
             access_log: AccessLog::default(),
+            node: Node::default(),
             admin: None,
             log_level: LogLevel::Info,
             log_format: LogFormat::Auto,
@@ -261,19 +208,6 @@ impl Listener {
             filters: None,
             upstream: None,
             respond: None,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let limits = proxy_wasm_host::plugin::Limits::default();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Self {
-            memory_mib: Count(count(limits.memory_bytes >> 20)),
-            table_elements: Count(count(limits.table_elements)),
-            callback: Time(limits.callback),
-            start: Time(limits.start),
         }
     }
 }
@@ -318,6 +252,13 @@ impl Default for Bounds {
     }
 }
 
+impl Default for Node {
+    fn default() -> Self {
+        let name = || "tidegate".to_owned();
+        Self { id: name(), cluster: name(), metadata: BTreeMap::new() }
+    }
+}
+
 impl Default for AccessLog {
     fn default() -> Self {
         Self { format: AccessLogFormat::Off, path: None }
@@ -334,128 +275,4 @@ fn websocket() -> BTreeSet<String> {
 
 fn maybe_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     address(from).map(Some)
-}
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Self(match serde_json::Value::deserialize(from)? {
-            serde_json::Value::String(text) => text.into_bytes(),
-            other => other.to_string().into_bytes(),
-        }))
-    }
-}
-
-impl<'de> Deserialize<'de> for Upstream {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct TextOrMap;
-
-        impl<'de> Visitor<'de> for TextOrMap {
-            type Value = Upstream;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{URL_WANTED}, or a map with such a url")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Upstream, E> {
-                let unexpected = serde::de::Unexpected::Str(text);
-                let url = Url::parse(text).ok_or_else(|| E::invalid_value(unexpected, &self))?;
-                Ok(Upstream(UpstreamMap { url, http2: false, ca: None, server_name: None }))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Upstream, A::Error> {
-                UpstreamMap::deserialize(MapAccessDeserializer::new(map)).map(Upstream)
-            }
-        }
-
-        from.deserialize_any(TextOrMap)
-    }
-}
-
-const URL_WANTED: &str = "http://host:port, https://host:port or unix:/path";
-
-impl<'de> Deserialize<'de> for Url {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        parsed(from, URL_WANTED, Self::parse)
-    }
-}
-
-impl Url {
-    /// Reads `http://host[:port]`, `https://host[:port]`, `tcp://host:port` or `unix:/path`.
-    /// There is no path behind the host: requests keep theirs.
-    pub(in crate::proxy) fn parse(text: &str) -> Option<Self> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return path.starts_with('/').then(|| Self::Unix(path.into()));
-        }
-        let (is_tls, rest, port) = match text.split_once("://")? {
-            ("http", rest) => (false, rest, Some(80)),
-            ("https", rest) => (true, rest, Some(443)),
-            ("tcp", rest) => (false, rest, None),
-            _ => return None,
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.strip_prefix('[') {
-            Some(v6) => {
-                let (host, rest) = v6.split_once(']')?;
-                host.parse::<std::net::Ipv6Addr>().ok()?;
-                (host, if rest.is_empty() { port } else { Some(number(rest.strip_prefix(':')?)?) })
-            }
-            None => match rest.split_once(':') {
-                Some((host, digits)) => (host, Some(number(digits)?)),
-                None => (rest, port),
-            },
-        };
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
-        let is_host = !host.is_empty() && host.bytes().all(is_plain);
-        is_host.then_some(Self::Tcp { is_tls, host: host.to_owned(), port: port? })
-    }
-}
-
-/// A port: digits alone, not 0.
-fn number(digits: &str) -> Option<u16> {
-    let is_plain = digits.bytes().all(|b| b.is_ascii_digit());
-    digits.parse().ok().filter(|port| is_plain && *port != 0)
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { is_tls, host, port } => {
-                let scheme = if *is_tls { "https" } else { "http" };
-                match host.contains(':') {
-                    true => write!(f, "{scheme}://[{host}]:{port}"),
-                    false => write!(f, "{scheme}://{host}:{port}"),
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_upstreams() {
-        for (text, meant) in [
-            ("http://127.0.0.1:9000", Some("http://127.0.0.1:9000")),
-            ("http://origin", Some("http://origin:80")),
-            ("https://origin/", Some("https://origin:443")),
-            ("http://[::1]:9", Some("http://[::1]:9")),
-            ("unix:/run/a.sock", Some("unix:/run/a.sock")),
-            ("unix:///run/a.sock", Some("unix:/run/a.sock")),
-            ("tcp://db:5432", Some("http://db:5432")),
-            ("tcp://db", None),
-            ("origin:80", None),
-            ("http://origin/path", None),
-            ("http://origin:0", None),
-            ("http://origin:+1", None),
-            ("http://:80", None),
-            ("unix:a.sock", None),
-            ("ftp://origin", None),
-        ] {
-            assert_eq!(Url::parse(text).map(|url| url.to_string()).as_deref(), meant, "{text}");
-        }
-    }
 }

@@ -104,6 +104,7 @@ async fn plain(peer: &Peer) -> Result<(Plain, UpstreamFacts), Failure> {
             let facts = UpstreamFacts {
                 address: stream.peer_addr().ok(),
                 local_address: stream.local_addr().ok(),
+                ready_ns: None,
             };
             Ok((Plain::Tcp(stream), facts))
         }

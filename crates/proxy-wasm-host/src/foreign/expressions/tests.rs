@@ -4,8 +4,7 @@ use super::*;
 use crate::exchange::{ConnectionFacts, Exchange, Facts, ListenerFacts};
 use crate::foreign::Memory;
 use crate::foreign::expressions::program::TEXT_BYTES_MAX;
-use crate::foreign::tests::call_in;
-use crate::plugin::PluginConfig;
+use crate::foreign::tests::{call_in, config};
 use crate::properties::{self, Seen, View};
 use crate::protobuf::{put_bytes, put_true};
 use proptest::prelude::*;
@@ -23,8 +22,6 @@ fn exchange() -> Exchange {
         request_headers: Some(headers.into_iter().collect()),
         facts: Facts {
             listener: Rc::new(ListenerFacts {
-                node_id: "node-1".into(),
-                node_metadata: [("role".into(), "edge".into())].into(),
                 cluster_name: "up".into(),
                 direction: 1,
                 ..ListenerFacts::default()
@@ -157,8 +154,7 @@ fn one_name_a_thousand_times_is_one_value() {
 
 #[test]
 fn a_bare_path_is_the_property() {
-    let view =
-        View { exchange: Some(&exchange()), config: &PluginConfig::default(), seen: Seen::ALL };
+    let view = View { exchange: Some(&exchange()), config: &config(), seen: Seen::ALL };
     for path in ["request.headers", "xds.node", "mine", "request.path", "metadata"] {
         let wanted = properties::get(path.replace('.', "\0").as_bytes(), &view);
         assert_eq!(evaluate(path), wanted, "{path}");
@@ -243,7 +239,7 @@ fn what_is_no_expression_is_refused() {
 fn a_root_context_has_little_to_go_by() {
     let evaluate = |text| evaluate_in(None, text);
     assert_eq!(evaluate("plugin_name + '!'"), Ok(b"plug!".to_vec()));
-    assert_eq!(evaluate("xds.node.id == ''"), Ok(vec![1]));
+    assert_eq!(evaluate("xds.node.id == 'node-1'"), Ok(vec![1]));
     assert_eq!(evaluate("request.path == ''"), Err(Status::InternalFailure));
     assert_eq!(evaluate("request.path"), Err(Status::InternalFailure));
 }
