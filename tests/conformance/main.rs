@@ -18,7 +18,7 @@ mod starts;
 mod transcript;
 
 use anyhow::{Context, bail};
-use harness::{NotHere, Result, parts};
+use harness::{Result, parts};
 use home::{Home, Kind};
 use origin::Origin;
 use script::Script;
@@ -74,23 +74,6 @@ conform!(
     traps_open
 );
 
-/// Files in which our host still differs from Envoy in ways that nobody meant: they are played
-/// in Envoy alone until it does not.
-const NOT_YET: [&str; 12] = [
-    "callouts",
-    "foreign",
-    "grpc",
-    "headers",
-    "network",
-    "properties",
-    "quirks",
-    "replies",
-    "roots",
-    "sdk",
-    "trailers",
-    "traps",
-];
-
 /// Plays one file of cases in Envoy.
 async fn envoy_does_what_is_recorded(name: &str) -> Result<()> {
     let found = play_all(Kind::Envoy, name).await?;
@@ -106,9 +89,6 @@ async fn envoy_does_what_is_recorded(name: &str) -> Result<()> {
 
 /// Plays one file of cases in our own host.
 async fn our_host_does_as_envoy(name: &str) -> Result<()> {
-    if NOT_YET.contains(&name) {
-        bail!(NotHere("our host does not do all of this as Envoy does yet"));
-    }
     let found = play_all(Kind::Bundled, name).await?;
     let recorded = std::fs::read_to_string(path(name, "envoy"))?;
     let kept = std::fs::read_to_string(path(name, "kept")).unwrap_or_default();

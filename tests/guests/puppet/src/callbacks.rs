@@ -15,6 +15,7 @@ const REQUEST_HEADERS: u32 = 0;
 
 /// Which map holds the fields of an answer to a call.
 const CALL_HEADERS: u32 = 6;
+const GRPC_INITIAL_METADATA: u32 = 4;
 
 /// The field that names a stream's case.
 const CASE: &str = "x-case";
@@ -170,13 +171,13 @@ extern "C" fn proxy_on_http_call_response(
     size: u32,
     trailers: u32,
 ) {
-    let (_, hidden) = headers::value(CALL_HEADERS, HIDDEN);
-    let details = format!("{} {size} {trailers}", fields - u32::from(!hidden.is_empty()));
+    let details = format!("{} {size} {trailers}", fields - hidden(CALL_HEADERS));
     play_call(Protocol::Http, root, token, "http_call_response", &details);
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_grpc_receive_initial_metadata(root: u32, token: u32, fields: u32) {
+    let fields = fields - hidden(GRPC_INITIAL_METADATA);
     play_call(Protocol::Grpc, root, token, "grpc_initial_metadata", &fields.to_string());
 }
 
@@ -203,6 +204,12 @@ fn play_call(protocol: Protocol, root: u32, token: u32, callback: &'static str, 
         Some(call) => play(call.actor, callback, &format!("{} {details}", call.name), 0),
         None => play(root, callback, &format!("unknown({token}) {details}"), 0),
     };
+}
+
+/// How many fields of a map are not counted.
+fn hidden(map: u32) -> u32 {
+    let (_, value) = headers::value(map, HIDDEN);
+    u32::from(!value.is_empty())
 }
 
 #[unsafe(no_mangle)]
