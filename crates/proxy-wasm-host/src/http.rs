@@ -5,18 +5,23 @@
 //! until it lets go, which can happen in any of the worker's methods: then the stream's
 //! waker is woken.
 //!
-//! How parts move from filter to filter is in [`chain`], what a filter's own answer looks
-//! like in [`reply`].
+//! - [`chain`]: what comes in, what goes out, how an exchange ends
+//! - [`passage`]: how its parts move from filter to filter
+//! - [`stage`]: where one filter is in one direction
+//! - [`reply`]: what an answer of a filter's own, or of the chain's, looks like
 
 mod chain;
+mod passage;
 mod reply;
+mod stage;
 
+use crate::chain::Direction;
 use crate::exchange::{Exchange, Facts};
 use crate::maps::HeaderMap;
 use crate::vm::LocalReply;
 use crate::worker::Filter;
 use bytes::Bytes;
-use chain::{Chain, Direction};
+use chain::{Chain, State};
 use std::cell::RefMut;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -60,7 +65,7 @@ impl HttpStream {
     /// [`HttpStream::is_response_full`] tell when to stop reading.
     #[must_use]
     pub fn new(filters: &[Filter], facts: Facts, buffer_bytes: usize) -> Self {
-        Self { chain: Chain::new(filters, facts, buffer_bytes) }
+        Self { chain: chain::new(filters, facts, buffer_bytes) }
     }
 
     /// The request's headers, with `:authority`, `:path`, `:method`, `:scheme` first.
@@ -140,6 +145,6 @@ impl HttpStream {
 
 impl Drop for HttpStream {
     fn drop(&mut self) {
-        self.chain.close();
+        self.chain.run(State::close);
     }
 }

@@ -1,8 +1,10 @@
-//! An answer that the proxy or a filter makes itself, as a response.
+//! An answer that the proxy or a filter makes itself, as a response; and those that the chain
+//! makes for filters that failed.
 //!
 //! As Envoy's `Http::Utility::prepareLocalReply`: a gRPC request is answered in its own
 //! terms, by trailers alone, and only a body has a length and a type.
 
+use crate::chain::Direction;
 use crate::maps::HeaderMap;
 use crate::vm::LocalReply;
 use bytes::Bytes;
@@ -31,6 +33,43 @@ pub(super) fn response(reply: &LocalReply, request: Option<&HeaderMap>) -> (Head
     let is_head =
         request.and_then(|headers| headers.get(b":method")).is_some_and(|it| it == "HEAD");
     (headers, if is_head { Bytes::new() } else { reply.body.clone() })
+}
+
+/// What a request gets whose filter failed.
+pub(super) fn refusal() -> LocalReply {
+    LocalReply {
+        status: 503,
+        details: "wasm_fail_stream".to_owned(),
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        grpc_status: Some(14),
+    }
+}
+
+/// What a client gets when a filter took the response's status away.
+pub(super) fn no_status() -> LocalReply {
+    let body = "missing required header: :status";
+    LocalReply {
+        status: 502,
+        details: format!("filter_removed_required_response_headers{{{}}}", body.replace(' ', "_")),
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body.as_bytes()),
+        grpc_status: None,
+    }
+}
+
+pub(super) fn too_large(direction: Direction) -> LocalReply {
+    let (status, details, body) = match direction {
+        Direction::Request => (413, "request_payload_too_large", "Payload Too Large"),
+        Direction::Response => (500, "response_payload_too_large", "Internal Server Error"),
+    };
+    LocalReply {
+        status,
+        details: details.to_owned(),
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body.as_bytes()),
+        grpc_status: None,
+    }
 }
 
 fn grpc(mut headers: HeaderMap, reply: &LocalReply) -> HeaderMap {
