@@ -19,7 +19,7 @@ use proxy_wasm_host::outside::{
     CallToken, GrpcOpen, HttpCall, HttpResponse, Level, Outside, UnknownCluster,
 };
 use proxy_wasm_host::worker::Worker;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -48,12 +48,11 @@ pub(super) struct Calls {
     counts: Arc<LaneCounts>,
     directory: Rc<Directory>,
     worker: RefCell<Weak<Worker>>,
-    under_way: Rc<Cell<usize>>,
     streams: Streams,
 }
 
 /// A call under way, counted while this is kept.
-struct UnderWay(Rc<Cell<usize>>);
+struct UnderWay(Arc<LaneCounts>);
 
 /// Whom a plan's filters may call. `cluster` makes or keeps the connections.
 pub(super) fn callees(plan: &Plan, cluster: &dyn Fn(&Arc<Peer>) -> Rc<Cluster>) -> Callees {
@@ -94,7 +93,6 @@ impl Calls {
             counts: Arc::clone(counts),
             directory: Rc::clone(directory),
             worker: RefCell::default(),
-            under_way: Rc::default(),
             streams: Streams::default(),
         }
     }
@@ -109,17 +107,16 @@ impl Calls {
     }
 
     fn begin(&self) -> Option<UnderWay> {
-        let count = self.under_way.get();
-        (count < CALLS_MAX).then(|| {
-            self.under_way.set(count + 1);
-            UnderWay(Rc::clone(&self.under_way))
+        (self.counts.callouts() < CALLS_MAX).then(|| {
+            self.counts.callout_began();
+            UnderWay(Arc::clone(&self.counts))
         })
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.callout_left();
     }
 }
 
@@ -163,12 +160,10 @@ impl Outside for Calls {
         let (worker, counts) = (self.worker(), Arc::clone(&self.counts));
         let (under_way, embedded) = (self.begin(), self.shared.embedded.clone());
         tokio::task::spawn_local(async move {
-            let held = counts.callout();
             let answer = match under_way {
-                Some(_) => http::call(&callee, &embedded, call).await,
+                Some(_held) => http::call(&callee, &embedded, call).await,
                 None => Err(HttpResponse::unreachable("reset reason: overflow")),
             };
-            drop(held);
             counts.callout_ended(answer.is_ok());
             if let Some(worker) = worker.upgrade() {
                 worker.on_http_response(token, answer.unwrap_or_else(|failed| failed));

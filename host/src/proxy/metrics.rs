@@ -68,9 +68,17 @@ impl LaneCounts {
         self.machine_restarts.store(restarts, Ordering::Relaxed);
     }
 
-    /// A filter's call, until it ends.
-    pub(super) fn callout(&self) -> Held<'_> {
-        Held::new(&self.callouts_under_way)
+    pub(super) fn callout_began(&self) {
+        self.callouts_under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn callout_left(&self) {
+        self.callouts_under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Calls of filters under way.
+    pub(super) fn callouts(&self) -> usize {
+        usize::try_from(self.callouts_under_way.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// A client's connection, until it ends.

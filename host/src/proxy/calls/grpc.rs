@@ -71,11 +71,9 @@ impl Streams {
             let mut told = Told { token, worker, is_stream, has_trailers: false };
             let timeout = call.timeout_ms.filter(|ms| *ms > 0 && !is_stream);
             let body = RequestBody::Pipe(body);
-            let counts = Arc::clone(&counted.counts);
-            let held = counts.callout();
             let called = async {
                 match under_way {
-                    Some(_) => talk(&mut told, &call, cluster, body).await,
+                    Some(_held) => talk(&mut told, &call, cluster, body).await,
                     None => (UNAVAILABLE, "too many calls under way".to_owned()),
                 }
             };
@@ -88,7 +86,6 @@ impl Streams {
                     tokio::time::timeout(max, called).await.unwrap_or(late)
                 }
             };
-            drop(held);
             streams.borrow_mut().remove(&token);
             counted.is_answered = ended.0 == 0;
             drop(counted);
