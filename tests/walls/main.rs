@@ -58,6 +58,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "saphyr-parser",
             "serde",
             "serde_json",
+            "sha2",
             "strsim",
             "tidegate-core",
             "tidegate-redis",
@@ -65,6 +66,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "tokio-rustls",
             "tracing",
             "tracing-subscriber",
+            "x509-parser",
         ],
     ),
     (

@@ -103,10 +103,21 @@ pub struct TlsFacts {
     pub version: String,
     /// `connection.requested_server_name`.
     pub server_name: String,
-    /// `connection.mtls`: whether the client showed a certificate.
-    pub is_mutual: bool,
-    /// `connection.subject_peer_certificate`.
-    pub subject_peer: Option<String>,
+    /// What the client showed; `connection.mtls` is whether it did.
+    pub peer: Option<CertificateFacts>,
+}
+
+/// A certificate that was verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// `connection.subject_peer_certificate`, as RFC 2253 writes it: `CN=a,O=b`.
+    pub subject: String,
+    /// `connection.dns_san_peer_certificate`: the first such name.
+    pub dns_san: Option<String>,
+    /// `connection.uri_san_peer_certificate`: the first such name.
+    pub uri_san: Option<String>,
+    /// `connection.sha256_peer_certificate_digest`, in hex.
+    pub sha256: String,
 }
 
 /// Who answers.

@@ -13,6 +13,7 @@ use super::lane::Lane;
 use super::lane::Route;
 use super::settings::Protocol;
 use super::tcp;
+use super::tls::certificate;
 use proxy_wasm_host::exchange::{ConnectionFacts, TlsFacts};
 use rustls::ServerConfig;
 use std::io;
@@ -166,8 +167,7 @@ async fn shake(
     let facts = TlsFacts {
         version: version.to_owned(),
         server_name: session.server_name().unwrap_or_default().to_owned(),
-        is_mutual: session.peer_certificates().is_some(),
-        subject_peer: None,
+        peer: session.peer_certificates().and_then(|shown| certificate::facts(shown.first()?)),
     };
     Some((stream, facts))
 }

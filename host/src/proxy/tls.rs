@@ -2,6 +2,8 @@
 //!
 //! Messages name files, never what is in them.
 
+pub(super) mod certificate;
+
 use super::files::Files;
 use super::settings::Tls;
 use rustls::crypto::CryptoProvider;

@@ -88,14 +88,22 @@ impl Group {
     }
 }
 
-const CONNECTION: [&str; 5] =
-    ["id", "mtls", "requested_server_name", "subject_peer_certificate", "tls_version"];
+const CONNECTION: [&str; 8] = [
+    "dns_san_peer_certificate",
+    "id",
+    "mtls",
+    "requested_server_name",
+    "sha256_peer_certificate_digest",
+    "subject_peer_certificate",
+    "tls_version",
+    "uri_san_peer_certificate",
+];
 
 fn connection<'a>(name: &[u8], facts: &'a ConnectionFacts) -> Option<Value<'a>> {
     let tls = facts.tls.as_ref();
     match name {
         b"id" => Some(Value::Uint(facts.id)),
-        b"mtls" => Some(Value::Bool(tls.is_some_and(|tls| tls.is_mutual))),
+        b"mtls" => Some(Value::Bool(tls.is_some_and(|tls| tls.peer.is_some()))),
         // As in Envoy there even without TLS, and then empty.
         b"requested_server_name" => Some(text(tls.map_or("", |tls| &tls.server_name))),
         _ => tls.and_then(|tls| encryption(name, tls)),
@@ -103,9 +111,14 @@ fn connection<'a>(name: &[u8], facts: &'a ConnectionFacts) -> Option<Value<'a>> 
 }
 
 fn encryption<'a>(name: &[u8], tls: &'a TlsFacts) -> Option<Value<'a>> {
+    let peer = tls.peer.as_ref();
     match name {
         b"tls_version" => Some(text(&tls.version)),
-        b"subject_peer_certificate" => Some(text(tls.subject_peer.as_deref().unwrap_or_default())),
+        // As in Envoy there even without a certificate, and then empty.
+        b"subject_peer_certificate" => Some(text(peer.map_or("", |peer| &peer.subject))),
+        b"dns_san_peer_certificate" => peer?.dns_san.as_deref().map(text),
+        b"uri_san_peer_certificate" => peer?.uri_san.as_deref().map(text),
+        b"sha256_peer_certificate_digest" => Some(text(&peer?.sha256)),
         _ => None,
     }
 }

@@ -1,7 +1,9 @@
 //! What Envoy 1.40 answered to the same questions about the same exchange, phase by phase.
 
 use super::*;
-use crate::exchange::{ConnectionFacts, Facts, ListenerFacts, TlsFacts, UpstreamFacts};
+use crate::exchange::{
+    CertificateFacts, ConnectionFacts, Facts, ListenerFacts, TlsFacts, UpstreamFacts,
+};
 use crate::maps::HeaderMap;
 use crate::plugin::Node;
 use Status::{NotFound, SerializationFailure};
@@ -190,13 +192,21 @@ fn encrypted_connections() {
     let tls = TlsFacts {
         version: "TLSv1.3".into(),
         server_name: "a.example".into(),
-        is_mutual: true,
-        subject_peer: Some("CN=b".into()),
+        peer: Some(CertificateFacts {
+            subject: "CN=b".into(),
+            dns_san: Some("b.example".into()),
+            uri_san: None,
+            sha256: "ab12".into(),
+        }),
     };
     let connection =
         ConnectionFacts { tls: Some(tls), source: "[::1]:5".parse().ok(), ..Default::default() };
     exchange.facts.connection = Rc::new(connection);
+    let absent = self::ask(&exchange, Seen::ALL, "connection\0uri_san_peer_certificate");
+    assert_eq!(absent, Err(NotFound));
     let ask = |path| ask(&exchange, Seen::ALL, path).unwrap();
+    assert_eq!(ask("connection\0dns_san_peer_certificate"), b"b.example");
+    assert_eq!(ask("connection\0sha256_peer_certificate_digest"), b"ab12");
     assert_eq!(ask("connection\0tls_version"), b"TLSv1.3");
     assert_eq!(ask("connection\0requested_server_name"), b"a.example");
     assert_eq!(ask("connection\0mtls"), [1]);
