@@ -166,7 +166,7 @@ fn the_example_shows_every_setting_with_its_default() {
     let tidegate::config::Provider::Redis(settings) = load(Some(&file)).config.provider else {
         panic!("{whole}");
     };
-    let defaults = tidegate_redis::Settings::new("127.0.0.1".to_owned(), 6379);
+    let defaults = tidegate_redis::Settings::standalone("127.0.0.1".to_owned(), 6379);
     let times = |s: &tidegate_redis::Settings| {
         let waits = [s.dial_timeout, s.read_timeout, s.write_timeout, s.pool_timeout];
         (waits, s.idle_timeout, s.max_conn_age, s.pool_size, s.max_retries, s.db)

@@ -1,6 +1,6 @@
 //! Why there is no answer, and the one thing that matters about it: whether it was charged.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// Why an ask got no answer. The cause, where there is one, is its `source()`.
@@ -143,4 +143,19 @@ impl std::error::Error for Error {
             Self::Away | Self::Busy | Self::Garbled(_) => None,
         }
     }
+}
+
+/// An error and what it came from, in one line; what a cause merely repeats is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_said = cause.to_string();
+        if !line.ends_with(&cause_said) {
+            // Writing into a `String` does not fail.
+            let _ = write!(line, ": {cause_said}");
+        }
+        source = cause.source();
+    }
+    line
 }

@@ -12,14 +12,18 @@
 //! - `error`: why there is no answer, and whether it was charged
 //! - `stats`: what is counted
 
+mod dial;
 mod error;
 mod link;
 mod script;
 mod settings;
 mod stats;
 mod store;
+mod tls;
 
 pub use error::{Error, Refusal};
-pub use settings::{BadUrl, Credentials, Password, Settings};
+pub use settings::{
+    Access, Address, BadUrl, ClientCertificate, Credentials, Password, Servers, Settings, Tls,
+};
 pub use stats::{BATCH_SIZES, Stats};
 pub use store::Store;

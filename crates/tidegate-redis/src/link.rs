@@ -13,21 +13,20 @@
 //! is what asks will do. The same probe runs every [`PROBE_EVERY`], so trouble is known
 //! before an ask meets it.
 
-use crate::error::Error;
+use crate::dial::{self, DialError, Dialled, Driver, How, Step};
+use crate::error::{Error, chain};
 use crate::script;
-use crate::settings::Settings;
+use crate::settings::{Servers, Settings};
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
+use redis::Value;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value};
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
 use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -47,9 +46,6 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// A connection that lasted so long was no failed attempt.
 const PROVEN_AFTER: Duration = Duration::from_secs(2);
-
-/// Sent on a connection that carries nothing, so that a silent death is noticed.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 
 /// The place of the one connection.
 pub(crate) struct Link {
@@ -185,7 +181,7 @@ pub(crate) async fn supervise(settings: Settings, link: Arc<Link>) {
                 watch(&link, &live, driver);
                 link.set_trouble(None);
                 if link.live.swap(Some(live.clone())).is_none() {
-                    tracing::info!(host = settings.host, port = settings.port, "redis connected");
+                    tracing::info!("redis connected");
                 }
                 tend(&settings, &link, &live, &probe).await;
                 if live.born.elapsed() >= PROVEN_AFTER {
@@ -193,7 +189,7 @@ pub(crate) async fn supervise(settings: Settings, link: Arc<Link>) {
                     continue;
                 }
             }
-            Ok(Err(why)) => failed(&link, &why),
+            Ok(Err(why)) => failed(&link, &why.to_string()),
             Err(_) => failed(&link, "no connection within dial_timeout"),
         }
         // Half of it fixed, half by chance: many hosts must not come back in one moment.
@@ -240,57 +236,33 @@ async fn tend(settings: &Settings, link: &Link, live: &Arc<Live>, probe: &Probe)
     }
 }
 
-type Driven = (Arc<Live>, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
-
 /// Connects, signs in, loads the script and runs it.
-async fn dial(settings: &Settings, probe: &Probe) -> Result<Driven, String> {
-    let said = |what: &str, error: &dyn std::error::Error| format!("{what}: {}", chain(error));
-    let credentials = settings.credentials.clone();
-    let password = tokio::task::spawn_blocking(move || credentials.password.read())
-        .await
-        .map_err(|error| said("password file", &error))?
-        .map_err(|error| said("password file", &error))?;
-    let stream = TcpStream::connect((settings.host.as_str(), settings.port))
-        .await
-        .map_err(|error| said("connect", &error))?;
-    tune(&stream, settings).map_err(|error| said("connect", &error))?;
-    let mut who = RedisConnectionInfo::default().set_db(settings.db.into());
-    if let Some(username) = &settings.credentials.username {
-        who = who.set_username(username);
-    }
-    if let Some(password) = password {
-        who = who.set_password(password);
-    }
-    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(settings.dial_timeout));
-    let (mut connection, driver) = MultiplexedConnection::new_with_config(&who, stream, patient)
-        .await
-        .map_err(|error| said("sign in", &Error::of(error)))?;
-    let mut driver: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
+async fn dial(settings: &Settings, probe: &Probe) -> Result<(Arc<Live>, Driver), DialError> {
+    let Servers::Standalone(address) = &settings.servers else {
+        return Err(Step::Resolve.said("only a standalone server is served".to_owned()));
+    };
+    let how = How {
+        db: settings.db,
+        within: settings.dial_timeout,
+        unacknowledged: settings.write_timeout,
+    };
+    let Dialled { mut connection, mut driver, .. } =
+        dial::dial(address, &settings.access, how).await?;
     let prepare = async {
         match probe.run(&mut connection).await {
             Err(Error::Refused(refusal, _)) if !refusal.wants_another_connection() => Ok(()),
-            Err(error) => Err(said("run the script", &error)),
+            Err(error) => Err(Step::Prepare.said(chain(&error))),
             Ok(()) => Ok(()),
         }
     };
     tokio::select! {
         prepared = prepare => prepared?,
-        () = &mut driver => return Err("the connection was closed".to_owned()),
+        () = &mut driver => return Err(Step::Prepare.said("the connection was closed".to_owned())),
     }
     connection.set_response_timeout(settings.read_timeout);
     let now = Instant::now();
     let signs = Mutex::new(Signs { misses: 0, heard: now, used: now });
     Ok((Arc::new(Live { connection, born: now, signs }), driver))
-}
-
-fn tune(stream: &TcpStream, settings: &Settings) -> std::io::Result<()> {
-    let socket = socket2::SockRef::from(stream);
-    // Batches are whole messages: waiting to fill a segment would only delay them.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.write_timeout))?;
-    Ok(())
 }
 
 /// What asks do, on a key of this process's own: reading, counting, writing.
@@ -312,15 +284,4 @@ impl Probe {
         let value = script::call(&self.0, 0).query_async(connection).await.map_err(Error::of)?;
         script::reply(&self.0, &value).map(|_| ())
     }
-}
-
-/// An error and what it came from, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(line, ": {cause}");
-        source = cause.source();
-    }
-    line
 }

@@ -152,7 +152,8 @@ async fn a_rotated_password_is_found_in_its_file() {
     let file = dir.path().join("password");
     std::fs::write(&file, "wrong-hunter3\n").unwrap();
     let mut settings = patient(&server);
-    settings.credentials = Credentials { username: None, password: Password::File(file.clone()) };
+    settings.access.credentials =
+        Credentials { username: None, password: Password::File(file.clone()) };
     let store = Store::start(settings);
     until(|| store.trouble().is_some_and(|trouble| trouble.contains("sign in"))).await;
     assert!(matches!(store.answer(one(1, 5)).await, Err(Error::Away)));
@@ -175,7 +176,7 @@ async fn the_rights_that_the_settings_name_are_all_it_needs() {
     let mut settings = patient(&server);
     settings.db = 1;
     let password = Password::Text("secret".to_owned());
-    settings.credentials = Credentials { username: Some("limiter".to_owned()), password };
+    settings.access.credentials = Credentials { username: Some("limiter".to_owned()), password };
     let store = connected(settings).await;
     assert!(store.answer(one(1, 5)).await.unwrap().admits());
     // And no fewer: what it lacks is said.
@@ -237,7 +238,7 @@ async fn more_asks_than_may_wait_are_turned_away_uncharged() {
 
 /// Settings whose waits are far longer than anything here takes.
 fn patient(server: &Server) -> Settings {
-    let mut settings = Settings::new("127.0.0.1".to_owned(), server.port);
+    let mut settings = Settings::standalone("127.0.0.1".to_owned(), server.port);
     settings.dial_timeout = Duration::from_secs(10);
     settings.read_timeout = Duration::from_secs(10);
     settings.pool_timeout = Duration::from_secs(10);
