@@ -37,8 +37,12 @@ pub enum Refusal {
     NoWrites,
     /// Another script runs too long.
     Blocked,
-    /// It is part of a cluster, which is not served.
-    Cluster,
+    /// It is part of a cluster, and the key's slot is another node's.
+    Moved,
+    /// It is part of a cluster, and the key has just gone to another node.
+    Ask,
+    /// It is part of a cluster that is moving the keys just now, or that serves no slots.
+    ClusterDown,
     /// Something else; the source says what.
     Other,
 }
@@ -60,6 +64,11 @@ impl Error {
         }
     }
 
+    /// Whether it did not run because the server has no script of that name.
+    pub(crate) const fn is_no_script(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::NoScript, _))
+    }
+
     pub(crate) fn of(error: redis::RedisError) -> Self {
         match Refusal::of(&error) {
             Some(refusal) => Self::Refused(refusal, Arc::new(error)),
@@ -78,7 +87,9 @@ impl Refusal {
             Self::OutOfMemory => "out_of_memory",
             Self::NoWrites => "no_writes",
             Self::Blocked => "blocked",
-            Self::Cluster => "cluster",
+            Self::Moved => "moved",
+            Self::Ask => "ask",
+            Self::ClusterDown => "cluster_down",
             Self::Other => "refused",
         }
     }
@@ -86,6 +97,11 @@ impl Refusal {
     /// Whether another connection is needed before any ask can be answered.
     pub(crate) const fn wants_another_connection(self) -> bool {
         matches!(self, Self::Loading | Self::ReadOnly | Self::NotAllowed)
+    }
+
+    /// Whether another node of the cluster is to be asked instead.
+    pub(crate) const fn is_redirect(self) -> bool {
+        matches!(self, Self::Moved | Self::Ask)
     }
 
     /// What kind of refusal this is; `None` if it is no word of the server's at all.
@@ -118,7 +134,9 @@ impl Refusal {
             "OOM" => Self::OutOfMemory,
             "MISCONF" | "NOREPLICAS" => Self::NoWrites,
             "BUSY" => Self::Blocked,
-            "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => Self::Cluster,
+            "MOVED" => Self::Moved,
+            "ASK" => Self::Ask,
+            "CLUSTERDOWN" | "TRYAGAIN" => Self::ClusterDown,
             _ => return None,
         })
     }

@@ -14,14 +14,21 @@
 
 mod dial;
 mod error;
+mod health;
+mod keeper;
+mod lane;
+mod lineage;
 mod link;
+mod probe;
 mod script;
+mod sentinel;
 mod settings;
 mod stats;
 mod store;
 mod tls;
 
 pub use error::{Error, Refusal};
+pub use health::{Backend, BackendKind, Health};
 pub use settings::{
     Access, Address, BadUrl, ClientCertificate, Credentials, Password, Servers, Settings, Tls,
 };

@@ -1,0 +1,1 @@
+//! A cluster of three masters with a replica each.
