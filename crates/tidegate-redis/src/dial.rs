@@ -11,6 +11,7 @@ use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -170,8 +171,8 @@ async fn reach(
         Some((config, name)) => {
             let shaken = TlsConnector::from(config).connect(name, stream);
             let stream = within(until, Step::Tls, shaken).await?.map_err(|error| {
-                let cause = tls::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
-                Step::Tls.said(format!("{}{cause}", chain(&error)))
+                let hint = tls::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
+                Step::Tls.said(format!("{}{hint}", chain(&error)))
             })?;
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
@@ -247,17 +248,27 @@ async fn signing_in<T>(
     signed_in: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, DialError> {
     let failed = |error: RedisError| {
-        let is_closed = error.is_connection_dropped();
-        let error = Error::of(error);
-        // Refused, but not our signing in: that is for whoever uses the connection to judge.
-        let is_refused = matches!(error, Error::Refused(Refusal::NotAllowed, _));
         let hint = match &access.tls {
-            None if is_closed => " (does this port want TLS?)",
-            _ => "",
+            None if error.is_connection_dropped() => Some("does this port want TLS?"),
+            // Over TLS 1.3 a server says what it thinks of our certificate only now.
+            _ => io_error(&error).and_then(tls::hint),
         };
-        DialError { step: Step::SignIn, text: format!("{}{hint}", chain(&error)), is_refused }
+        let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+        match Error::of(error) {
+            Error::Unknown(cause) => Step::SignIn.said(format!("{}{hint}", chain(&cause))),
+            error => DialError {
+                is_refused: matches!(error, Error::Refused(Refusal::NotAllowed, _)),
+                ..Step::SignIn.said(chain(&error))
+            },
+        }
     };
     within(until, Step::SignIn, signed_in).await?.map_err(failed)
+}
+
+/// The error of the stream below, if it is one.
+fn io_error(error: &RedisError) -> Option<&io::Error> {
+    let below = error.source()?.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
+    below.downcast_ref()
 }
 
 async fn within<T>(

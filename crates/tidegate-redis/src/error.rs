@@ -147,7 +147,7 @@ impl fmt::Display for Error {
         match self {
             Self::Away => f.write_str("redis is away"),
             Self::Busy => f.write_str("more asks than redis answers in time"),
-            Self::Unknown(_) => f.write_str("redis did not reply in time"),
+            Self::Unknown(_) => f.write_str("redis gave no reply"),
             Self::Garbled(what) => write!(f, "redis replied what our script never does: {what}"),
             Self::Refused(refusal, _) => write!(f, "redis refused: {}", refusal.kind()),
         }

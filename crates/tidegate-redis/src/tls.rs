@@ -68,7 +68,10 @@ pub(crate) fn hint(error: &io::Error) -> Option<&'static str> {
     Some(match rustls {
         rustls::Error::InvalidMessage(_) => "does this port speak TLS?",
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => "tls.ca_file must hold whoever signed it",
+            // A bad signature: an authority of that name, but with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "tls.ca_file must hold whoever signed it"
+            }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "tls.server_name must be a name that it bears"
             }

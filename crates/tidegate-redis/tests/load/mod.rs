@@ -144,3 +144,10 @@ fn item(key: u64, burst: u32) -> Item {
     let quota = Quota::new(Algorithm::TokenBucket, 1, day, burst.min(60_000)).unwrap();
     Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost: 1 }
 }
+
+/// An ask that only looks at such a bucket.
+pub fn none(key: u64) -> Ask {
+    let mut ask = one(key, u32::MAX);
+    ask.items[0].cost = 0;
+    ask
+}
