@@ -140,14 +140,14 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<Config, Problem> {
     let text::Text { http, memory, redis, .. } = text;
     let provider = match text.provider {
-        // Whoever says where a Redis is wants it used.
-        None if redis.url.is_some() || !redis.addresses.is_empty() => text::ProviderName::Redis,
+        // Whoever says where a Redis is, or of what kind, wants it used.
+        None if redis.is_described() => text::ProviderName::Redis,
         None => text::ProviderName::Memory,
         Some(name) => name,
     };
     let provider = match provider {
         text::ProviderName::Memory => {
-            if redis.url.is_some() || !redis.addresses.is_empty() {
+            if redis.is_described() {
                 warnings.push("provider is memory: the redis settings have no effect".to_owned());
             }
             Provider::Memory { keys_max: memory.keys_max.0 }

@@ -6,6 +6,7 @@ mod server;
 
 use common::{DEADLINE, Host, one};
 use server::Server;
+use server::sentinel::{self, Fleet};
 use std::time::{Duration, Instant};
 use tidegate_core::wire;
 use tokio::task::JoinSet;
@@ -83,6 +84,56 @@ async fn asks_that_come_together_share_round_trips() {
 }
 
 #[tokio::test]
+async fn a_host_that_fails_open_admits_what_redis_gives_no_answer_to() {
+    let Some(mut redis) = Server::start() else { return };
+    let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n", redis.port);
+    let host = Host::serve_with(&yaml, &[("TIDEGATE_RATE_LIMIT_FAIL_OPEN", "true")]);
+    host.logs().line_with(&["WARN", "rate_limit_fail_open", "on_error"]);
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 1)).await.admits());
+    assert!(!proxy.reply(&one(1, 1)).await.admits(), "with its Redis it limits");
+    redis.kill();
+    until_away(&host).await;
+    for _ in 0..3 {
+        assert!(proxy.reply(&one(1, 1)).await.admits());
+    }
+    assert_eq!(host.metric("tidegate_asks_total{outcome=\"failed_open\"}").await, 3.0);
+    assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 3.0);
+}
+
+#[tokio::test]
+async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let hosts: Vec<_> =
+        fleet.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
+    let host = Host::serve_with(
+        "",
+        &[
+            ("TIDEGATE_REDIS_SENTINEL_HOSTS", &hosts.join(",")),
+            ("TIDEGATE_REDIS_SENTINEL_MASTER", sentinel::NAME),
+            ("TIDEGATE_REDIS_SENTINEL_PASSWORD", sentinel::SENTINEL_PASSWORD),
+            ("TIDEGATE_REDIS_PASSWORD", sentinel::PASSWORD),
+        ],
+    );
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    let up = |kind: &str, port: u16| {
+        format!("tidegate_redis_backend_up{{kind=\"{kind}\",address=\"127.0.0.1:{port}\"}}")
+    };
+    assert_eq!(host.metric(&up("master", fleet.servers[0].port)).await, 1.0);
+    assert_eq!(host.metric(&up("sentinel", fleet.sentinels[2].port)).await, 1.0);
+    fleet.servers[0].kill();
+    until_away(&host).await;
+    until_ready(&host).await;
+    let master = fleet.servers[fleet.master(0)].port;
+    until(&host, 200, &format!("\"address\":\"127.0.0.1:{master}\",\"up\":true")).await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    assert_eq!(host.metric("tidegate_redis_fail_overs_total").await, 1.0);
+}
+
+#[tokio::test]
 async fn secrets_appear_nowhere() {
     let arguments = ["--requirepass", PASSWORD];
     let Some(mut redis) = Server::start_with(&arguments, Some(PASSWORD)) else { return };
@@ -103,7 +154,7 @@ async fn secrets_appear_nowhere() {
         until_ready(host).await;
     }
     until_away(&hosts[3]).await;
-    hosts[3].logs().line_with(&["cannot connect to redis", "sign in"]);
+    hosts[3].logs().line_with(&["redis does not let us in", "sign in"]);
     redis.kill();
     for host in &hosts {
         until_away(host).await;

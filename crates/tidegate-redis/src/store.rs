@@ -132,7 +132,7 @@ impl One {
         let trouble = master.trouble.clone();
         let sentinels = self.sentinels.as_ref().map(|sentinels| sentinels.backends());
         let backends = std::iter::once(master).chain(sentinels.into_iter().flatten()).collect();
-        Health { answers: link.is_up(), trouble, backends }
+        Health { answers: trouble.is_none(), trouble, backends }
     }
 }
 

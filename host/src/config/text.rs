@@ -144,6 +144,16 @@ pub enum LogFormat {
     Text,
 }
 
+impl Redis {
+    /// Whether it says where a Redis is, or of what kind.
+    pub(super) fn is_described(&self) -> bool {
+        self.url.is_some()
+            || !self.addresses.is_empty()
+            || self.sentinel_master_name.is_some()
+            || self.cluster_mode == Some(true)
+    }
+}
+
 impl Default for Text {
     fn default() -> Self {
         Self {

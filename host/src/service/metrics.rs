@@ -15,13 +15,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_redis::BATCH_SIZES;
+use tidegate_redis::{BATCH_SIZES, Backend, BackendKind};
 
 /// Seconds. 50 µs is a good answer from memory, 1 s the longest wait for a body.
 const SECONDS: [f64; 14] = [
@@ -58,6 +58,13 @@ struct DoorLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StoreLabel {
     store: &'static str,
+}
+
+/// A server or a sentinel: as many as there are, and named by who runs them, not by callers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabel {
+    kind: &'static str,
+    address: String,
 }
 
 /// A connection that is counted for as long as this exists.
@@ -115,7 +122,7 @@ impl Metrics {
                     self.items.get_or_create(&OutcomeLabel { outcome }).inc();
                 }
             }
-            Outcome::NoStore(error) => {
+            Outcome::NoStore(error) | Outcome::FailedOpen(_, error) => {
                 self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
             }
             _ => {}
@@ -156,9 +163,44 @@ impl Collector for RedisStats {
             ("redis_dials_failed", "Attempts to connect in vain", stats.dials_failed()),
             ("redis_retries", "Commands sent again that had not run", stats.retries()),
             ("redis_timeouts", "Batches without a reply in time", stats.timeouts()),
+            ("redis_fail_overs", "Times that another server took over", stats.fail_overs()),
+            (
+                "redis_fail_over_lost_asks",
+                "Answered asks that fail-overs may have forgotten, at most",
+                stats.lost_asks_max(),
+            ),
+            ("redis_resets", "Times that a server came back without its data", stats.resets()),
         ] {
             let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let Some(health) = self.0.health() else { return Ok(()) };
+        let label = |backend: &Backend| BackendLabel {
+            kind: backend.kind.name(),
+            address: backend.address.clone(),
+        };
+        let mut up = encoder.encode_descriptor(
+            "redis_backend_up",
+            "Whether a server, or a sentinel, is connected to",
+            None,
+            MetricType::Gauge,
+        )?;
+        for backend in &health.backends {
+            let gauge = ConstGauge::new(i64::from(backend.is_up));
+            gauge.encode(up.encode_family(&label(backend))?)?;
+        }
+        let counts: [(&str, &str, fn(&Backend) -> u64); 3] = [
+            ("redis_backend_connects", "Connections made, by server", |b| b.connects),
+            ("redis_backend_losses", "Connections lost or given up, by server", |b| b.losses),
+            ("redis_backend_misses", "Batches without a reply, by server", |b| b.misses),
+        ];
+        for (name, help, count) in counts {
+            let mut each = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let servers = health.backends.iter().filter(|b| b.kind != BackendKind::Sentinel);
+            for backend in servers {
+                let counter = ConstCounter::new(count(backend));
+                counter.encode(each.encode_family(&label(backend))?)?;
+            }
         }
         let mut batches = encoder.encode_descriptor(
             "redis_batch_asks",

@@ -81,8 +81,7 @@ impl Fleet {
 
     /// The master's number, by the word of the first sentinel.
     pub fn master(&self, sentinel: usize) -> usize {
-        let said =
-            self.sentinels[sentinel].command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
+        let said = self.sentinels[sentinel].command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
         let port = said.lines().nth(1).and_then(|port| port.parse::<u16>().ok());
         self.servers.iter().position(|server| Some(server.port) == port).expect("one of ours")
     }
