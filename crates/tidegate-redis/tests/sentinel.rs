@@ -2,8 +2,8 @@
 //! how long nothing is answered, and that nobody but the master is ever asked.
 //!
 //! Sentinel itself takes its time: `down-after` (1 s here), then 1.3 s to elect, promote and
-//! tell after a crash, and up to 2.1 s after a freeze. The bounds here leave a busy machine
-//! twice that; what was measured is printed.
+//! tell after a crash, and up to 2.1 s after a freeze; and 4 s more if its vote is split, as
+//! happens on a busy machine. The bounds here leave room for that; what was measured is printed.
 
 mod load;
 mod server;
@@ -18,8 +18,8 @@ use tidegate_redis::{Access, Address, Credentials, Password, Servers, Settings, 
 /// The longest wait for a state to come.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Twice what a fail-over of Sentinel's takes.
-const OUTAGE_MAX: Duration = Duration::from_secs(6);
+/// What a fail-over of Sentinel's takes with a split vote, and a little more.
+const OUTAGE_MAX: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_master_is_replaced_and_the_loss_is_bounded() {

@@ -13,6 +13,9 @@ pub const NAME: &str = "truth";
 /// How long a master must be silent to count as down.
 pub const DOWN_AFTER_MS: u32 = 1_000;
 
+/// A vote that was split, as happens on a busy machine, is repeated after twice this.
+const FAILOVER_TIMEOUT_MS: u32 = 2_000;
+
 /// They are killed, and their files gone, when this is dropped.
 pub struct Fleet {
     pub servers: Vec<Server>,
@@ -64,7 +67,7 @@ impl Fleet {
                  sentinel sentinel-pass {SENTINEL_PASSWORD}\n\
                  sentinel monitor {NAME} 127.0.0.1 {port} 2\n{auth}\
                  sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n\
-                 sentinel failover-timeout {NAME} 10000\n",
+                 sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}\n",
                 dir = self.folder.path().display(),
                 auth = auth.unwrap_or_default(),
             );
