@@ -19,10 +19,10 @@ use crate::error::{Error, chain};
 use crate::lineage::{Histories, History};
 use crate::link::{Link, Live, State};
 use crate::probe::{Probe, Probed};
-use crate::settings::{Address, Settings};
+use crate::settings::{Address, Servers, Settings};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -47,8 +47,6 @@ pub(crate) struct Keeper {
     pub(crate) link: Arc<Link>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) histories: Arc<Histories>,
-    /// Rings when a probe was sent elsewhere: the cluster's slots have moved.
-    pub(crate) moved: Option<Arc<Notify>>,
 }
 
 /// The connection's own task, ended with what holds this.
@@ -130,13 +128,8 @@ impl Keeper {
         let probed = probed
             .map_err(|_| Step::Prepare.said("not in time".to_owned()))?
             .map_err(|error| Step::Prepare.said(chain(&error)))?;
-        let trouble = prepared(&probed)?;
-        self.link.set_trouble(trouble.as_ref().map(|error| chain(error)).as_deref());
-        if let Some(Error::Refused(refusal, _)) = &trouble
-            && refusal.is_redirect()
-        {
-            self.ring_moved();
-        }
+        let amiss = prepared(&probed)?;
+        self.link.set_trouble(amiss.and_then(|error| self.trouble(&error)).as_deref());
         connection.set_response_timeout(settings.read_timeout);
         let stats = &self.link.stats;
         let history = probed.lineage.map(|lineage| self.histories.enter(&lineage, before, stats));
@@ -180,12 +173,7 @@ impl Keeper {
             Err(error) => Err(error),
         };
         self.link.note(live, outcome);
-        if let Err(Error::Refused(refusal, _)) = outcome
-            && refusal.is_redirect()
-        {
-            self.ring_moved();
-        }
-        let trouble = outcome.err().map(chain_of);
+        let trouble = outcome.err().and_then(|error| self.trouble(error));
         let lineage = probed.ok().and_then(|probed| probed.lineage);
         if lineage.as_ref().is_some_and(|lineage| !lineage.is_master) {
             self.link.give_up(live, "it has become a replica");
@@ -197,6 +185,16 @@ impl Keeper {
         }
         if self.link.holds(live) {
             self.link.set_trouble(trouble.as_deref());
+        }
+    }
+
+    /// What is wrong, if that is not how a cluster works.
+    fn trouble(&self, error: &Error) -> Option<String> {
+        let is_cluster = matches!(self.settings.servers, Servers::Cluster { .. });
+        match error {
+            Error::Refused(refusal, _) if refusal.is_redirect() => (!is_cluster)
+                .then(|| format!("{} (is this a cluster? set cluster_mode)", chain(error))),
+            _ => Some(chain(error)),
         }
     }
 
@@ -216,12 +214,6 @@ impl Keeper {
             }
         }
     }
-
-    fn ring_moved(&self) {
-        if let Some(moved) = &self.moved {
-            moved.notify_one();
-        }
-    }
 }
 
 /// What is wrong with a server that may be asked all the same; an error if it may not.
@@ -238,10 +230,6 @@ fn prepared(probed: &Probed) -> Result<Option<Error>, DialError> {
         Err(error @ Error::Refused(..)) => Ok(Some(error.clone())),
         Err(error) => Err(Step::Prepare.said(chain(error))),
     }
-}
-
-fn chain_of(error: &Error) -> String {
-    chain(error)
 }
 
 impl Driven {

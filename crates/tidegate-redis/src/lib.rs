@@ -12,6 +12,7 @@
 //! - `error`: why there is no answer, and whether it was charged
 //! - `stats`: what is counted
 
+mod cluster;
 mod dial;
 mod error;
 mod health;

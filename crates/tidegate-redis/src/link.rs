@@ -22,7 +22,7 @@ use redis::aio::MultiplexedConnection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -42,6 +42,9 @@ pub(crate) struct Link {
     connects: AtomicU64,
     losses: AtomicU64,
     misses: AtomicU64,
+    /// Rings when the connection is lost, or its server sends us elsewhere: whoever knows
+    /// where to look then looks.
+    bell: Arc<Notify>,
     /// Of the whole store.
     pub(crate) stats: Arc<Stats>,
 }
@@ -80,8 +83,9 @@ struct Signs {
 }
 
 impl Link {
-    pub(crate) fn new(deadline: Duration, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(deadline: Duration, stats: Arc<Stats>, bell: Arc<Notify>) -> Self {
         Self {
+            bell,
             live: ArcSwapOption::empty(),
             state: watch::Sender::new(State::New),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
@@ -175,6 +179,9 @@ impl Link {
                 if refusal.wants_another_connection() {
                     self.give_up(live, &chain(error));
                 }
+                if refusal.is_redirect() {
+                    self.bell.notify_one();
+                }
             }
             Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}
         }
@@ -189,6 +196,7 @@ impl Link {
             self.losses.fetch_add(1, Ordering::Relaxed);
             self.set_trouble(Some(why));
             self.state.send_replace(State::Away);
+            self.bell.notify_one();
         }
     }
 }

@@ -18,9 +18,6 @@ static TAKE_SHA: LazyLock<String> =
 /// Integers in the reply, per item.
 const FIELDS: usize = 4;
 
-/// And with a receipt.
-const FIELDS_WITH_RECEIPT: usize = FIELDS + 2;
-
 /// Bytes of one packed item.
 const ITEM_BYTES: usize = 1 + 4 * 4 + 3 * 8;
 
@@ -131,16 +128,15 @@ pub(crate) fn reply(items: &[Item], value: &Value) -> Result<Reply, Error> {
 }
 
 /// The answer to one item, and by what to give it back if it was charged.
-pub(crate) fn receipted(item: &Item, value: &Value) -> Result<(Answer, Receipt), Error> {
+pub(crate) fn receipted(item: &Item, value: &Value) -> Result<(Answer, Option<Receipt>), Error> {
     let Value::Array(fields) = value else { return Err(Error::Garbled("no array")) };
-    if fields.len() != FIELDS_WITH_RECEIPT {
-        return Err(Error::Garbled("another number of items"));
+    let (fields, receipt) = fields.split_at_checked(FIELDS).unwrap_or_default();
+    let answer = answer(&item.quota, fields).ok_or(Error::Garbled("a number out of range"))?;
+    if answer.outcome.is_err() {
+        return Ok((answer, None));
     }
-    let read = || {
-        let receipt = Receipt { mark: number(fields, 4)?, before: number(fields, 5)? };
-        Some((answer(&item.quota, fields)?, receipt))
-    };
-    read().ok_or(Error::Garbled("a number out of range"))
+    let read = || Some(Receipt { mark: number(receipt, 0)?, before: number(receipt, 1)? });
+    Ok((answer, Some(read().ok_or(Error::Garbled("no receipt"))?)))
 }
 
 fn answer(quota: &Quota, fields: &[Value]) -> Option<Answer> {

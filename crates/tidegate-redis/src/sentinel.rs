@@ -12,7 +12,7 @@ mod attend;
 mod judge;
 
 use crate::health::Backend;
-use crate::link::{Link, State};
+use crate::link::Link;
 use crate::settings::{Access, Address, Settings};
 use attend::Sentinel;
 use futures_util::StreamExt;
@@ -33,7 +33,7 @@ const ASK_EVERY_AWAY: Duration = Duration::from_millis(250);
 /// All sentinels of a master.
 pub(crate) struct Sentinels {
     each: Vec<Sentinel>,
-    /// Rings when one of them has something to say.
+    /// Rings when one of them has something to say, or the master's connection is lost.
     news: Arc<Notify>,
 }
 
@@ -43,8 +43,8 @@ impl Sentinels {
         master_name: &str,
         sentinels: &[Address],
         access: &Access,
+        news: Arc<Notify>,
     ) -> Self {
-        let news = Arc::new(Notify::new());
         let each = sentinels.iter().map(|address| {
             Sentinel::new(settings, master_name, address.clone(), access.clone(), news.clone())
         });
@@ -101,7 +101,6 @@ impl Sentinels {
             let pause = if is_up { ASK_EVERY } else { ASK_EVERY_AWAY };
             tokio::select! {
                 () = self.news.notified() => {}
-                () = lost(&link) => {}
                 () = sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())) => {}
             }
         }
@@ -128,10 +127,4 @@ fn tell(target: &watch::Sender<Option<Address>>, master: Address) {
         }
         is_other
     });
-}
-
-/// Waits until a connection is lost that is there, or that comes.
-async fn lost(link: &Link) {
-    link.until(State::Up).await;
-    link.until(State::Away).await;
 }

@@ -17,6 +17,9 @@ pub struct Stats {
     fail_overs: AtomicU64,
     lost_asks_max: AtomicU64,
     resets: AtomicU64,
+    redirects: AtomicU64,
+    given_back: AtomicU64,
+    kept_charges: AtomicU64,
 }
 
 macro_rules! read {
@@ -52,6 +55,13 @@ impl Stats {
         lost_asks_max,
         /// Times that a server came back without anything that had been counted.
         resets,
+        /// Asks that a node of a cluster sent on to another.
+        redirects,
+        /// Charges given back because another budget of the same ask, on another shard of a
+        /// cluster, refused.
+        given_back,
+        /// Charges that could not be given back: so much less is admitted until they fade.
+        kept_charges,
     }
 
     pub(crate) fn batch(&self, size: usize) {
@@ -76,6 +86,15 @@ impl Stats {
 
     pub(crate) fn lost_all(&self) {
         self.resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn redirect(&self) {
+        self.redirects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gave_back(&self, worked: bool) {
+        let count = if worked { &self.given_back } else { &self.kept_charges };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn timeout(&self) {

@@ -1,5 +1,6 @@
 //! Asks in, replies out, whatever kind of Redis there is behind.
 
+use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::health::{Backend, BackendKind, Health};
 use crate::keeper::Keeper;
@@ -12,7 +13,7 @@ use crate::settings::{Access, Address, Servers, Settings};
 use crate::stats::Stats;
 use std::sync::Arc;
 use tidegate_core::ask::{Ask, Reply};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// A Redis, as a store.
@@ -24,6 +25,11 @@ pub struct Store {
 /// Who answers.
 enum Backing {
     One(One),
+    Cluster {
+        cluster: Arc<Cluster>,
+        /// What keeps its map, and ends with this.
+        _scout: JoinSet<()>,
+    },
 }
 
 /// One server, the same for all keys.
@@ -42,7 +48,25 @@ impl Store {
         warn_if_insecure("redis", &settings.access);
         let settings = Arc::new(settings);
         let stats = Arc::new(Stats::default());
-        let servers = Backing::One(One::start(settings, &stats));
+        let servers = match &settings.servers {
+            Servers::Cluster { seeds } => {
+                let cluster = Arc::new(Cluster::new(settings.clone(), seeds, stats.clone()));
+                let mut scout = JoinSet::new();
+                scout.spawn(cluster.clone().follow());
+                Backing::Cluster { cluster, _scout: scout }
+            }
+            Servers::Standalone(address) => {
+                let target = watch::Sender::new(Some(address.clone()));
+                Backing::One(One::start(&settings, &stats, target, None))
+            }
+            Servers::Sentinel { master_name, sentinels, access } => {
+                warn_if_insecure("sentinel", access);
+                let news = Arc::new(Notify::new());
+                let named = Sentinels::new(&settings, master_name, sentinels, access, news.clone());
+                let named = Some((Arc::new(named), news));
+                Backing::One(One::start(&settings, &stats, watch::Sender::new(None), named))
+            }
+        };
         Self { servers, stats }
     }
 
@@ -69,6 +93,7 @@ impl Store {
                 let value = one.lane.send(Call::all(ask.clone(), now_us, Kind::Take)).await?;
                 script::reply(&ask.items, &value)
             }
+            Backing::Cluster { cluster, .. } => cluster.answer(ask, now_us).await,
         }
     }
 
@@ -76,6 +101,7 @@ impl Store {
     pub fn trouble(&self) -> Option<String> {
         match &self.servers {
             Backing::One(one) => one.lane.link.trouble(),
+            Backing::Cluster { cluster, .. } => cluster.health().trouble,
         }
     }
 
@@ -83,6 +109,7 @@ impl Store {
     pub fn health(&self) -> Health {
         match &self.servers {
             Backing::One(one) => one.health(),
+            Backing::Cluster { cluster, .. } => cluster.health(),
         }
     }
 
@@ -93,35 +120,31 @@ impl Store {
 }
 
 impl One {
-    fn start(settings: Arc<Settings>, stats: &Arc<Stats>) -> Self {
-        let link = Arc::new(Link::new(settings.read_timeout, stats.clone()));
+    /// Connects to whom `target` names; the sentinels, if there are any, keep that right.
+    fn start(
+        settings: &Arc<Settings>,
+        stats: &Arc<Stats>,
+        teller: watch::Sender<Option<Address>>,
+        sentinels: Option<(Arc<Sentinels>, Arc<Notify>)>,
+    ) -> Self {
+        let (sentinels, bell) = sentinels.unzip();
+        let bell = bell.unwrap_or_default();
+        let link = Arc::new(Link::new(settings.read_timeout, stats.clone(), bell));
+        let target = teller.subscribe();
         let mut tasks = JoinSet::new();
-        let (target, sentinels) = match &settings.servers {
-            Servers::Sentinel { master_name, sentinels, access } => {
-                warn_if_insecure("sentinel", access);
-                let sentinels = Sentinels::new(&settings, master_name, sentinels, access);
-                let sentinels = Arc::new(sentinels);
-                let (teller, target) = watch::channel(None);
-                tasks.spawn(sentinels.clone().follow(link.clone(), teller));
-                (target, Some(sentinels))
-            }
-            Servers::Standalone(address) => {
-                let (teller, target) = watch::channel(Some(address.clone()));
-                // It never changes; with its end the keeper's would come.
-                tasks.spawn(async move { teller.closed().await });
-                (target, None)
-            }
-            Servers::Cluster { .. } => (watch::channel(None).1, None),
+        match &sentinels {
+            Some(sentinels) => tasks.spawn(sentinels.clone().follow(link.clone(), teller)),
+            // It never changes; with its end the keeper's would come.
+            None => tasks.spawn(async move { teller.closed().await }),
         };
         let keeper = Keeper {
             settings: settings.clone(),
             link: link.clone(),
             probe: Arc::new(Probe::new()),
             histories: Arc::default(),
-            moved: None,
         };
         let keeper = tokio::spawn(keeper.run(target.clone())).abort_handle();
-        let lane = Lane::new(&settings, link, keeper);
+        let lane = Lane::new(settings, link, keeper);
         Self { lane, target, sentinels, _tasks: tasks }
     }
 

@@ -116,8 +116,7 @@ async fn a_certificate_may_bear_another_name_than_the_host_that_is_connected_to(
     let Some((_server, port)) = authority.server(&["redis.lab.test"], false) else { return };
     let said = trouble(settings("127.0.0.1", port, Some(authority.trusted()))).await;
     assert!(said.contains("tls.server_name must be a name"), "{said}");
-    let named =
-        |name: &str| Tls { server_name: Some(name.to_owned()), ..authority.trusted() };
+    let named = |name: &str| Tls { server_name: Some(name.to_owned()), ..authority.trusted() };
     answers(settings("127.0.0.1", port, Some(named("redis.lab.test")))).await;
     let said = trouble(settings("127.0.0.1", port, Some(named("other.lab.test")))).await;
     assert!(said.contains("tls.server_name must be a name"), "{said}");

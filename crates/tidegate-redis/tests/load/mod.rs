@@ -79,10 +79,19 @@ impl Load {
 
     /// Waits until some asks sent after `moment` were answered well.
     pub async fn answered_after(&self, moment: Instant) {
+        self.answered(20, |answer| answer.sent > moment).await;
+    }
+
+    /// Waits until some asks about `key` sent after `moment` were answered well.
+    pub async fn answered_about(&self, key: u64, moment: Instant) {
+        self.answered(5, |answer| answer.key == key && answer.sent > moment).await;
+    }
+
+    async fn answered(&self, count: usize, which: impl Fn(&Answer) -> bool) {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
-            let good = |answer: &&Answer| answer.error.is_none() && answer.sent > moment;
-            if self.answers.lock().unwrap().iter().filter(good).count() >= 20 {
+            let good = |answer: &&Answer| answer.error.is_none() && which(answer);
+            if self.answers.lock().unwrap().iter().filter(good).count() >= count {
                 return;
             }
             assert!(Instant::now() < end, "no answers again");
@@ -139,7 +148,8 @@ pub fn all(keys: &[u64], burst: u32) -> Ask {
     Ask { items: keys.iter().map(|key| item(*key, burst)).collect() }
 }
 
-fn item(key: u64, burst: u32) -> Item {
+/// One unit of a bucket that refills within days.
+pub fn item(key: u64, burst: u32) -> Item {
     let day = Span::from_secs(86_400);
     let quota = Quota::new(Algorithm::TokenBucket, 1, day, burst.min(60_000)).unwrap();
     Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost: 1 }
@@ -150,4 +160,38 @@ pub fn none(key: u64) -> Ask {
     let mut ask = one(key, u32::MAX);
     ask.items[0].cost = 0;
     ask
+}
+
+/// Odd, with ones and zeros all over.
+const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+/// Asks about one to four of a few budgets, which are small enough to refuse.
+pub struct Sequence(Vec<Quota>);
+
+impl Sequence {
+    pub fn new(dice: &mut fastrand::Rng) -> Self {
+        const ALGORITHMS: [Algorithm; 3] =
+            [Algorithm::TokenBucket, Algorithm::SlidingWindow, Algorithm::SlidingCounter];
+        let quota = |number: usize| {
+            let (count, period) = (dice.u32(3..40), Span::from_millis(dice.u64(50..2_000)));
+            let burst = dice.u32(1..40);
+            Quota::new(ALGORITHMS[number % 3], count, period, burst).unwrap()
+        };
+        Self((0..9).map(quota).collect())
+    }
+
+    /// One ask; a key always has the same quota.
+    pub fn ask(&self, dice: &mut fastrand::Rng) -> Ask {
+        let mut keys: Vec<usize> = (0..self.0.len()).collect();
+        dice.shuffle(&mut keys);
+        keys.truncate(dice.usize(1..=4));
+        let item = |number: usize| Item {
+            // Keys are hashes: a store in memory spreads them by their first bytes.
+            key: Key((number as u128 + 1).wrapping_mul(SPREAD).to_be_bytes()),
+            limit: LimitTag(9),
+            quota: self.0[number],
+            cost: dice.u32(0..4),
+        };
+        Ask { items: keys.into_iter().map(item).collect() }
+    }
 }

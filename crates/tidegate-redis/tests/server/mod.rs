@@ -69,6 +69,12 @@ impl Server {
         server.run().then_some(server)
     }
 
+    /// What was said after an argument when it was started.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        let at = self.arguments.iter().position(|argument| argument == name)?;
+        self.arguments.get(at + 1).map(String::as_str)
+    }
+
     /// From now on `restart` starts it with these arguments.
     pub fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(|&argument| argument.into()).collect();
