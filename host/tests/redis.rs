@@ -6,6 +6,7 @@ mod server;
 
 use common::{DEADLINE, Host, one};
 use server::Server;
+use server::cluster::{self, Cluster};
 use server::sentinel::{self, Fleet};
 use std::time::{Duration, Instant};
 use tidegate_core::wire;
@@ -131,6 +132,48 @@ async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
     until(&host, 200, &format!("\"address\":\"127.0.0.1:{master}\",\"up\":true")).await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
     assert_eq!(host.metric("tidegate_redis_fail_overs_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_cluster_is_found_by_the_environment_alone() {
+    let Some(mut nodes) = Cluster::start() else { return };
+    let some: Vec<_> =
+        nodes.nodes.iter().skip(1).map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    let host = Host::serve_with(
+        "",
+        &[
+            ("TIDEGATE_REDIS_CLUSTER_NODES", &some.join(",")),
+            ("TIDEGATE_REDIS_PASSWORD", cluster::PASSWORD),
+        ],
+    );
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    // Sixteen budgets are in all shards; none is charged if one refuses.
+    let many = |last: u32| {
+        let items = (0..16).flat_map(|key| one(key, if key == 15 { last } else { 5 }).items);
+        tidegate_core::ask::Ask { items: items.collect() }
+    };
+    assert!(proxy.reply(&many(1)).await.admits());
+    for _ in 0..10 {
+        let reply = proxy.reply(&many(1)).await;
+        assert!(!reply.admits());
+        assert_eq!(reply.answers[0].outcome.unwrap().remaining, 4);
+    }
+    let shard = |number: usize| {
+        let port = nodes.nodes[number].port;
+        format!("tidegate_redis_backend_slots{{kind=\"shard\",address=\"127.0.0.1:{port}\"}}")
+    };
+    assert_eq!(host.metric(&shard(1)).await, 5461.0);
+    let hit = format!("\"address\":\"127.0.0.1:{}\",\"up\":false", nodes.nodes[0].port);
+    nodes.nodes[0].kill();
+    // Two shards still answer: that is ready, and says what is amiss.
+    until(&host, 200, &hit).await;
+    let mut answered = 0;
+    for key in 0..50 {
+        let (head, _) = proxy.ask(wire::encode_ask(&one(key, 5))).await;
+        answered += u32::from(head.status() == 200);
+    }
+    assert!((20..50).contains(&answered), "{answered} of 50");
 }
 
 #[tokio::test]

@@ -120,8 +120,9 @@ impl Keeper {
             within: settings.dial_timeout,
             unacknowledged: settings.write_timeout,
         };
-        let Dialled { mut connection, driver, .. } =
+        let Dialled { mut connection, driver, peer, .. } =
             dial::dial(address, &settings.access, how).await?;
+        tracing::debug!(server = %address, %peer, "signed in to redis");
         let driver = tokio::spawn(driver);
         let driven = Driven(driver.abort_handle());
         let probed = timeout_at(until, self.probe.run(&mut connection)).await;
@@ -168,12 +169,12 @@ impl Keeper {
     async fn probe_once(&self, live: &Arc<Live>) {
         let acknowledged = live.history.as_ref().map(|history| history.acknowledged());
         let probed = self.probe.run(&mut live.connection()).await;
-        let outcome = match &probed {
-            Ok(probed) => probed.script.as_ref().map(|()| ()),
-            Err(error) => Err(error),
+        let failure = match &probed {
+            Ok(probed) => probed.script.as_ref().err(),
+            Err(error) => Some(error),
         };
-        self.link.note(live, outcome);
-        let trouble = outcome.err().and_then(|error| self.trouble(error));
+        self.link.note(live, failure.map_or(Ok(()), Err));
+        let trouble = failure.and_then(|error| self.trouble(error));
         let lineage = probed.ok().and_then(|probed| probed.lineage);
         if lineage.as_ref().is_some_and(|lineage| !lineage.is_master) {
             self.link.give_up(live, "it has become a replica");
