@@ -9,7 +9,7 @@
 //! ## No storm on a server that is coming back
 //!
 //! After a failed attempt the keeper waits, first [`BACKOFF_MIN`], then twice as long each
-//! time, up to [`BACKOFF_MAX`], half of it by chance. So one host makes no more than six
+//! time, up to [`BACKOFF_MAX`], half of it by chance. So one host makes no more than seven
 //! attempts in the first second and then two a second at most to each server, however many
 //! asks there are, and many hosts do not come in one moment. Where the server does not let us
 //! in, more haste would only fill its log: then it is [`REFUSED_AGAIN`].

@@ -6,13 +6,14 @@ mod server;
 
 use load::{Load, one};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use server::Server;
-use std::net::TcpListener;
+use server::{Server, free_port};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tidegate_redis::{ClientCertificate, Credentials, Password, Settings, Store, Tls};
+use tidegate_redis::{
+    Access, Address, ClientCertificate, Credentials, Password, Servers, Settings, Store, Tls,
+};
 
 /// The longest wait for a state to come.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,26 +62,33 @@ impl Authority {
     /// A server with a certificate for `names`, its TLS port, and whether it asks clients
     /// for theirs.
     fn server(&self, names: &[&str], asks: bool) -> Option<(Server, u16)> {
+        self.server_with(names, asks, &[])
+    }
+
+    /// The same, with more arguments.
+    fn server_with(&self, names: &[&str], asks: bool, more: &[&str]) -> Option<(Server, u16)> {
         let shown = self.sign("server", names);
         let text = |path: &Path| path.display().to_string();
-        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let server = Server::start_with(
             &[
-                "--tls-port",
-                &port.to_string(),
-                "--tls-cert-file",
-                &text(&shown.cert_file),
-                "--tls-key-file",
-                &text(&shown.key_file),
-                "--tls-ca-cert-file",
-                &text(&self.ca()),
-                "--tls-auth-clients",
-                if asks { "yes" } else { "no" },
-                "--requirepass",
-                PASSWORD,
-            ],
+                &[
+                    "--tls-port",
+                    &port.to_string(),
+                    "--tls-cert-file",
+                    &text(&shown.cert_file),
+                    "--tls-key-file",
+                    &text(&shown.key_file),
+                    "--tls-ca-cert-file",
+                    &text(&self.ca()),
+                    "--tls-auth-clients",
+                    if asks { "yes" } else { "no" },
+                    "--requirepass",
+                    PASSWORD,
+                ],
+                more,
+            ]
+            .concat(),
             Some(PASSWORD),
         )?;
         Some((server, port))
@@ -182,6 +190,56 @@ async fn an_acl_user_over_tls_needs_its_rights_and_no_more() {
     let store = answers(settings).await;
     assert_eq!(server.command(&["ACL", "LOG"]), "", "nothing was tried that it may not");
     assert_eq!(store.stats().resets(), 0);
+}
+
+#[tokio::test]
+async fn sentinels_over_tls_name_a_master_over_tls() {
+    let authority = Authority::new();
+    let Some((_server, port)) = authority.server(&["redis.lab.test"], false) else { return };
+    // It names the master by an address that the certificate does not bear.
+    let shown = authority.sign("sentinel", &["sentinel.lab.test"]);
+    let dir = authority.folder.path().display();
+    let sentinel_port = free_port();
+    let file = authority.folder.path().join("sentinel.conf");
+    let text = format!(
+        "dir {dir}\ntls-port {sentinel_port}\ntls-replication yes\ntls-auth-clients no\n\
+         tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {dir}/ca.pem\n\
+         sentinel monitor truth 127.0.0.1 {port} 1\nsentinel auth-pass truth {PASSWORD}\n",
+        shown.cert_file.display(),
+        shown.key_file.display(),
+    );
+    std::fs::write(&file, text).unwrap();
+    let _sentinel = Server::start_with_file(&file, &["--sentinel"]).unwrap();
+    let named =
+        |name: &str| Some(Tls { server_name: Some(name.to_owned()), ..authority.trusted() });
+    let mut settings = settings("unused", 1, named("redis.lab.test"));
+    settings.servers = Servers::Sentinel {
+        master_name: "truth".to_owned(),
+        sentinels: vec![Address::new("127.0.0.1", sentinel_port)],
+        access: Access { tls: named("sentinel.lab.test"), ..Access::default() },
+    };
+    let store = answers(settings).await;
+    assert_eq!(store.health().backends[0].address, format!("127.0.0.1:{port}"));
+}
+
+#[tokio::test]
+async fn a_cluster_over_tls_is_followed_over_tls() {
+    let authority = Authority::new();
+    let cluster = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-config-file"];
+    let file = authority.folder.path().join("nodes.conf").display().to_string();
+    let bus = free_port().to_string();
+    let more = [&cluster[..], &[&file, "--cluster-port", &bus]].concat();
+    let Some((server, port)) = authority.server_with(&["redis.lab.test"], false, &more) else {
+        return;
+    };
+    assert_eq!(server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "+OK");
+    let tls = Tls { server_name: Some("redis.lab.test".to_owned()), ..authority.trusted() };
+    let mut settings = settings("unused", 1, Some(tls));
+    settings.servers = Servers::Cluster { seeds: vec![Address::new("localhost", port)] };
+    let store = answers(settings).await;
+    let health = store.health();
+    assert_eq!((health.backends.len(), health.backends[0].slots), (1, 16_384));
+    assert!(health.backends[0].address.ends_with(&format!(":{port}")), "{health:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,8 +56,24 @@ impl Server {
         panic!("redis-server did not start on any of {TRIES} ports");
     }
 
-    /// One that no server runs by but `redis-server` itself: `arguments` say all, the port
-    /// but for its number too. `None` if it ended by itself.
+    /// One by a file that says all but the port for the test's own commands.
+    pub fn start_with_file(file: &std::path::Path, arguments: &[&str]) -> Option<Self> {
+        let program = program()?;
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut all = vec![file.display().to_string()];
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        for _ in 0..TRIES {
+            let port = free_port();
+            std::fs::write(file, format!("port {port}\nbind 127.0.0.1\n{text}")).unwrap();
+            if let Some(server) = Self::start_as(program.clone(), port, all.clone(), None) {
+                return Some(server);
+            }
+        }
+        panic!("redis-server did not start on any of {TRIES} ports");
+    }
+
+    /// One on that port; `None` if it ended by itself, as it does when the port was taken. A
+    /// file among the arguments comes first, and says all.
     fn start_as(
         program: PathBuf,
         port: u16,
@@ -199,7 +215,7 @@ fn hear(stream: &mut BufReader<&mut TcpStream>) -> std::io::Result<String> {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
