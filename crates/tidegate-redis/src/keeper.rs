@@ -148,7 +148,7 @@ impl Keeper {
 
     /// Probes the connection until it is lost or due to be replaced.
     async fn tend(&self, live: &Arc<Live>, target: &mut watch::Receiver<Option<Address>>) {
-        while self.link.holds(live) && !self.is_due(live) {
+        while self.link.holds(live) && !live.is_due(&self.settings) {
             // Once silent, it is probed without a pause: it is broken, or back.
             let pause = if live.is_silent() { Duration::ZERO } else { PROBE_EVERY };
             tokio::select! {
@@ -197,12 +197,6 @@ impl Keeper {
                 .then(|| format!("{} (is this a cluster? set cluster_mode)", chain(error))),
             _ => Some(chain(error)),
         }
-    }
-
-    fn is_due(&self, live: &Live) -> bool {
-        let settings = &self.settings;
-        settings.max_conn_age.is_some_and(|max| live.born.elapsed() >= max)
-            || settings.idle_timeout.is_some_and(|max| live.idle() >= max)
     }
 
     fn failed(&self, address: &Address, why: &DialError) {

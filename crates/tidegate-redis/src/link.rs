@@ -15,7 +15,7 @@
 
 use crate::error::{Error, chain};
 use crate::lineage::History;
-use crate::settings::Address;
+use crate::settings::{Address, Settings};
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
@@ -66,6 +66,9 @@ pub(crate) struct Live {
     /// Whom it leads to.
     pub(crate) address: Address,
     pub(crate) born: Instant,
+    /// It is replaced at so much of the age, and of the idleness, that are set: connections
+    /// that many hosts made in one moment are not all replaced in one.
+    spread: f64,
     /// What its server has counted for us, if it tells which history it is part of.
     pub(crate) history: Option<Arc<History>>,
     driver: AbortHandle,
@@ -210,7 +213,8 @@ impl Live {
     ) -> Self {
         let now = Instant::now();
         let signs = Mutex::new(Signs { misses: 0, heard: now, used: now });
-        Self { connection, address, born: now, history, driver, signs }
+        let spread = 0.9 + 0.1 * fastrand::f64();
+        Self { connection, address, born: now, spread, history, driver, signs }
     }
 
     pub(crate) fn connection(&self) -> MultiplexedConnection {
@@ -221,9 +225,13 @@ impl Live {
         self.signs().used = Instant::now();
     }
 
-    /// How long it has carried no ask.
-    pub(crate) fn idle(&self) -> Duration {
-        self.signs().used.elapsed()
+    /// Whether it is too old, or has carried no ask for too long.
+    pub(crate) fn is_due(&self, settings: &Settings) -> bool {
+        let is_over = |time: Duration, max: Option<Duration>| {
+            max.is_some_and(|max| time >= max.mul_f64(self.spread))
+        };
+        is_over(self.born.elapsed(), settings.max_conn_age)
+            || is_over(self.signs().used.elapsed(), settings.idle_timeout)
     }
 
     /// Whether the last batch got no reply.

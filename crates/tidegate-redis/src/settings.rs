@@ -39,10 +39,11 @@ pub struct Settings {
     /// The longest time that an ask waits to be sent. Default 20 ms. Nothing is charged then.
     pub pool_timeout: Duration,
     /// A connection that carried no ask for this long is replaced, its successor being ready
-    /// first. Default 4 min, below the idle limits of common load balancers and clouds.
+    /// first; up to a tenth of that earlier, by chance. Default 4 min, below the idle limits of
+    /// common load balancers and clouds.
     pub idle_timeout: Option<Duration>,
-    /// A connection of this age is replaced, its successor being ready first. Default: never.
-    /// Give it where credentials are good for a while only, as managed services' tokens are.
+    /// A connection of this age is replaced, its successor being ready first; up to a tenth
+    /// earlier, by chance. Default: never. Give it where credentials are good for a while only, as managed services' tokens are.
     pub max_conn_age: Option<Duration>,
 }
 

@@ -177,6 +177,29 @@ async fn what_a_sentinel_does_not_know_or_does_not_tell_is_said() {
     assert!(!said.contains("hunter2"), "{said}");
 }
 
+#[tokio::test]
+async fn the_rights_that_the_settings_name_suffice_for_sentinels() {
+    let Some(fleet) = Fleet::start() else { return };
+    let rights = "+sentinel|master +sentinel|get-master-addr-by-name +subscribe";
+    for sentinel in &fleet.sentinels {
+        let user = "ACL SETUSER watcher on >token resetchannels &+switch-master -@all";
+        let words: Vec<_> = user.split(' ').chain(rights.split(' ')).collect();
+        assert_eq!(sentinel.command(&words), "+OK");
+    }
+    let mut settings = settings(&fleet);
+    let Servers::Sentinel { access, .. } = &mut settings.servers else { panic!() };
+    access.credentials = Credentials {
+        username: Some("watcher".to_owned()),
+        password: Password::Text("token".to_owned()),
+    };
+    let store = Store::start(settings);
+    until(|| store.trouble().is_none()).await;
+    until(|| store.health().backends.iter().all(|backend| backend.trouble.is_none())).await;
+    for sentinel in &fleet.sentinels {
+        assert_eq!(sentinel.command(&["ACL", "LOG"]), "", "nothing was tried that it may not");
+    }
+}
+
 fn settings(fleet: &Fleet) -> Settings {
     let word = |password: &str| Password::Text(password.to_owned());
     let access = |password: &str| Access {
