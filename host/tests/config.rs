@@ -139,6 +139,19 @@ async fn the_environment_overrides_the_file() {
 }
 
 #[tokio::test]
+async fn whoever_trusts_anybody_is_told_so_loudly() {
+    let host = Host::serve_with(
+        "",
+        &[
+            ("TIDEGATE_REDIS_URL", "rediss://:hunter2@127.0.0.1:1"),
+            ("TIDEGATE_REDIS_TLS_INSECURE_SKIP_VERIFY", "true"),
+        ],
+    );
+    host.logs().line_with(&["WARN", "INSECURE", "tls.ca_file"]);
+    assert!(!host.logs().text().contains("hunter2"));
+}
+
+#[tokio::test]
 async fn the_file_may_use_variables_with_defaults() {
     let yaml = "log_level: ${LEVEL}\nmemory: { keys_max: \"${KEYS:-1000}\" }\n";
     let host = Host::serve_with(yaml, &[("LEVEL", "debug")]);

@@ -12,7 +12,7 @@ mod all_or_nothing;
 mod map;
 mod scout;
 mod slot;
-mod topology;
+pub(crate) mod topology;
 
 use crate::error::{Error, Refusal};
 use crate::health::{Backend, BackendKind, Health};

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// And while some shard is away, or some slot is nobody's.
-const ASK_EVERY_AMISS: Duration = Duration::from_millis(200);
+const ASK_EVERY_AMISS: Duration = Duration::from_millis(100);
 
 /// The shortest time between two views.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
