@@ -10,6 +10,7 @@ mod environment;
 pub(crate) mod kinds;
 mod problem;
 mod read;
+mod redis;
 mod text;
 mod tree;
 
@@ -20,7 +21,7 @@ pub use text::{LogFormat, LogLevel};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidegate_redis::{Credentials, Password, Settings};
+use tidegate_redis::Settings;
 pub(crate) use tree::Node;
 
 /// Everything that can be set, as meant.
@@ -36,6 +37,9 @@ pub struct Config {
     pub provider: Provider,
     /// Bounds on what callers may take.
     pub http: Http,
+    /// Whether asks that the store gives no answer to are admitted here, uncharged. Otherwise
+    /// the proxies are told that there is none, and each limit's `on_error` decides.
+    pub fail_open: bool,
     /// The longest wait for asks in flight once told to stop.
     pub drain_timeout: Duration,
     /// The least severe event logged.
@@ -52,7 +56,7 @@ pub enum Provider {
         /// How many keys it keeps; beyond that the least indebted are forgotten.
         keys_max: u32,
     },
-    /// A Redis server.
+    /// A Redis: one server, a master that Sentinel names, or a cluster.
     Redis(Box<Settings>),
 }
 
@@ -136,21 +140,19 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<Config, Problem> {
     let text::Text { http, memory, redis, .. } = text;
     let provider = match text.provider {
-        // Whoever says where a Redis is wants it used.
-        None if redis.url.is_some() || !redis.addresses.is_empty() => text::ProviderName::Redis,
+        // Whoever says where a Redis is, or of what kind, wants it used.
+        None if redis.is_described() => text::ProviderName::Redis,
         None => text::ProviderName::Memory,
         Some(name) => name,
     };
-    // Also when memory is used: a setting that would be refused is never passed over.
-    refuse_not_served(&redis, tree)?;
     let provider = match provider {
         text::ProviderName::Memory => {
-            if redis.url.is_some() || !redis.addresses.is_empty() {
+            if redis.is_described() {
                 warnings.push("provider is memory: the redis settings have no effect".to_owned());
             }
             Provider::Memory { keys_max: memory.keys_max.0 }
         }
-        text::ProviderName::Redis => Provider::Redis(Box::new(redis_settings(redis, tree)?)),
+        text::ProviderName::Redis => Provider::Redis(Box::new(redis::settings(redis, tree)?)),
     };
     Ok(Config {
         listen: text.listen,
@@ -163,102 +165,9 @@ fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<
             streams_max: http.streams_max.0,
             request_timeout: http.request_timeout.0,
         },
+        fail_open: text.rate_limit_fail_open.unwrap_or(false),
         drain_timeout: text.drain_timeout.0,
         log_level: text.log_level,
         log_format: text.log_format,
     })
-}
-
-/// Words that other Redis clients know and this one does not act on (yet) are errors: who
-/// asks for TLS must not get a connection without it.
-fn refuse_not_served(redis: &text::Redis, tree: &Node) -> Result<(), Problem> {
-    let refuse = |path: &str, what: &str, hint: &str| {
-        Err(Problem::new(what.to_owned()).hint(hint.to_owned()).located(tree, path))
-    };
-    if redis.sentinel_master_name.is_some() {
-        return refuse(
-            "redis.sentinel_master_name",
-            "Sentinel is not served yet",
-            "give the address of one standalone Redis",
-        );
-    }
-    if redis.addresses.len() > 1 {
-        return refuse(
-            "redis.addresses",
-            "more than one address (Sentinel, Cluster) is not served yet",
-            "give the address of one standalone Redis",
-        );
-    }
-    if redis.tls.enabled || redis.tls.insecure_skip_verify {
-        let name = if redis.tls.enabled { "enabled" } else { "insecure_skip_verify" };
-        return refuse(
-            &format!("redis.tls.{name}"),
-            "TLS is not served yet",
-            "connect within a trusted network, or through a local TLS proxy",
-        );
-    }
-    let encrypted = redis.url.as_ref().is_some_and(|url| url.expose().starts_with("rediss:"));
-    if encrypted {
-        return refuse(
-            "redis.url",
-            "rediss:// (TLS) is not served yet",
-            "use redis:// within a trusted network, or through a local TLS proxy",
-        );
-    }
-    Ok(())
-}
-
-fn redis_settings(redis: text::Redis, tree: &Node) -> Result<Settings, Problem> {
-    let problem = |path: &str, what: &str| Problem::new(what.to_owned()).located(tree, path);
-    let both = |one: &str, other: &str| {
-        problem(one, &format!("is set, and {other} too")).hint("keep one of them".to_owned())
-    };
-    let mut settings = match (&redis.url, redis.addresses.first()) {
-        (Some(_), Some(_)) => return Err(both("redis.url", "redis.addresses")),
-        (Some(url), None) => Settings::from_url(url.expose())
-            .map_err(|bad| problem("redis.url", &bad.to_string()))?,
-        (None, Some(address)) => Settings::new(address.host.clone(), address.port),
-        (None, None) => {
-            return Err(problem("redis", "has neither url nor addresses")
-                .hint("say where Redis is: url: redis://host:6379".to_owned()));
-        }
-    };
-    let in_url = &settings.credentials;
-    if in_url.username.is_some() && redis.username.is_some() {
-        return Err(both("redis.username", "a user in redis.url"));
-    }
-    let password = match (redis.password, redis.password_file) {
-        (Some(_), Some(_)) => return Err(both("redis.password", "redis.password_file")),
-        (Some(secret), None) => {
-            Some(("redis.password", Password::Text(secret.expose().to_owned())))
-        }
-        (None, Some(path)) => Some(("redis.password_file", Password::File(path))),
-        (None, None) => None,
-    };
-    let password = match (password, &in_url.password) {
-        (Some((path, _)), Password::Text(_)) => return Err(both(path, "a password in redis.url")),
-        (Some((_, password)), _) => password,
-        (None, in_url) => in_url.clone(),
-    };
-    let username = redis.username.or_else(|| in_url.username.clone());
-    if username.is_some() && matches!(password, Password::None) {
-        return Err(problem("redis.username", "has no password")
-            .hint("give redis.password_file or redis.password".to_owned()));
-    }
-    settings.credentials = Credentials { username, password };
-    if let Some(db) = redis.db {
-        if settings.db != 0 && settings.db != u32::from(db) {
-            return Err(both("redis.db", "another database in redis.url"));
-        }
-        settings.db = db.into();
-    }
-    settings.pool_size = usize::from(redis.pool_size.0);
-    settings.max_retries = redis.max_retries.0;
-    settings.dial_timeout = redis.dial_timeout.0;
-    settings.read_timeout = redis.read_timeout.0;
-    settings.write_timeout = redis.write_timeout.0;
-    settings.pool_timeout = redis.pool_timeout.0;
-    settings.idle_timeout = redis.idle_timeout.0;
-    settings.max_conn_age = redis.max_conn_age.0;
-    Ok(settings)
 }

@@ -52,6 +52,8 @@ struct Site {
     shares: Mutex<Shares>,
     metrics: Metrics,
     bounds: Http,
+    /// Whether to admit what the store gives no answer to.
+    fail_open: bool,
     in_flight: Semaphore,
     stopping: AtomicBool,
 }
@@ -82,7 +84,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
         asks.push(Door::unix(path)?);
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
-    let site = Arc::new(Site::new(&config.provider, &config.http, Clock::of_this_machine()));
+    let site = Site::new(&config.provider, &config.http, Clock::of_this_machine());
+    let site = Arc::new(Site { fail_open: config.fail_open, ..site });
+    if config.fail_open {
+        tracing::warn!(
+            "rate_limit_fail_open: without its store this host admits everything, uncharged, \
+             whatever a limit's on_error says"
+        );
+    }
     tracing::info!(store = site.store.name(), version = env!("CARGO_PKG_VERSION"), "serving");
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
@@ -117,6 +126,7 @@ impl Site {
             shares: Mutex::new(Shares::new()),
             in_flight: Semaphore::new(bounds.in_flight_max),
             bounds: bounds.clone(),
+            fail_open: false,
             stopping: AtomicBool::new(false),
         }
     }

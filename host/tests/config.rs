@@ -8,6 +8,7 @@ mod common;
 use common::{Host, Logs, tidegate};
 use std::path::Path;
 use std::process::{Output, Stdio};
+use tidegate_redis::{Address, Password, Servers, Settings};
 
 /// `EX_USAGE`, `EX_CONFIG`.
 const USAGE: i32 = 64;
@@ -66,33 +67,48 @@ fn a_variable_that_is_wrong_is_named() {
         ),
         (
             "TIDEGATE_REDIS_URL",
-            "rediss://:hunter2@h",
-            "TIDEGATE_REDIS_URL: redis.url: rediss:// (TLS) is not served yet",
-        ),
-        (
-            "TIDEGATE_REDIS_URL",
             "h:hunter2",
-            "TIDEGATE_REDIS_URL: redis.url: does not begin with redis://",
+            "TIDEGATE_REDIS_URL: redis.url: does not begin with redis:// or rediss://",
         ),
         (
             "TIDEGATE_REDIS_SENTINEL_MASTER",
-            "m",
-            "TIDEGATE_REDIS_SENTINEL_MASTER: redis.sentinel_master_name: Sentinel is not served yet",
+            "truth",
+            "TIDEGATE_REDIS_SENTINEL_MASTER: redis: has neither url nor addresses",
+        ),
+        (
+            "TIDEGATE_REDIS_SENTINEL_HOSTS",
+            "a:26379,b:26379",
+            "TIDEGATE_REDIS_SENTINEL_HOSTS: redis.addresses: are sentinels, but not of which master",
+        ),
+        (
+            "TIDEGATE_REDIS_SENTINEL_HOSTS",
+            "a,b",
+            "TIDEGATE_REDIS_SENTINEL_HOSTS: redis.addresses[0]: found \"a\", wanted host:port",
         ),
         (
             "TIDEGATE_REDIS_CLUSTER_NODES",
-            "a:1",
-            "TIDEGATE_REDIS_CLUSTER_NODES: Cluster is not served yet",
+            "a",
+            "TIDEGATE_REDIS_CLUSTER_NODES: redis.addresses[0]: found \"a\", wanted host:port",
+        ),
+        (
+            "TIDEGATE_REDIS_CLUSTER_MODE",
+            "on",
+            "TIDEGATE_REDIS_CLUSTER_MODE: redis.cluster_mode: found \"on\", wanted true or false",
         ),
         (
             "TIDEGATE_REDIS_ADDRESSES",
             "a:1,b:2",
-            "TIDEGATE_REDIS_ADDRESSES: redis.addresses: more than one address",
+            "TIDEGATE_REDIS_ADDRESSES: redis.addresses: are several, and neither",
         ),
         (
             "TIDEGATE_RATE_LIMIT_FAIL_OPEN",
-            "true",
-            "TIDEGATE_RATE_LIMIT_FAIL_OPEN: what happens without a store",
+            "1",
+            "TIDEGATE_RATE_LIMIT_FAIL_OPEN: rate_limit_fail_open: found \"1\", wanted true or false",
+        ),
+        (
+            "TIDEGATE_LOG_LEVEL",
+            "loud",
+            "TIDEGATE_LOG_LEVEL: log_level: found \"loud\", wanted one of",
         ),
     ] {
         let output = tidegate().arg("serve").env(name, value).output().unwrap();
@@ -123,6 +139,19 @@ async fn the_environment_overrides_the_file() {
 }
 
 #[tokio::test]
+async fn whoever_trusts_anybody_is_told_so_loudly() {
+    let host = Host::serve_with(
+        "",
+        &[
+            ("TIDEGATE_REDIS_URL", "rediss://:hunter2@127.0.0.1:1"),
+            ("TIDEGATE_REDIS_TLS_INSECURE_SKIP_VERIFY", "true"),
+        ],
+    );
+    host.logs().line_with(&["WARN", "INSECURE", "tls.ca_file"]);
+    assert!(!host.logs().text().contains("hunter2"));
+}
+
+#[tokio::test]
 async fn the_file_may_use_variables_with_defaults() {
     let yaml = "log_level: ${LEVEL}\nmemory: { keys_max: \"${KEYS:-1000}\" }\n";
     let host = Host::serve_with(yaml, &[("LEVEL", "debug")]);
@@ -144,10 +173,97 @@ fn a_url_in_the_environment_takes_the_place_of_addresses_in_the_file() {
     };
     let config = load("redis://u:hunter2@redis.example:7000/2", None).unwrap().config;
     let tidegate::config::Provider::Redis(settings) = &config.provider else { panic!() };
-    assert_eq!((settings.host.as_str(), settings.port, settings.db), ("redis.example", 7000, 2));
+    let address = Address::new("redis.example", 7000);
+    assert!(matches!(&settings.servers, Servers::Standalone(found) if *found == address));
+    assert_eq!(settings.db, 2);
     assert!(!format!("{config:?}").contains("hunter2"), "Debug shows no secret");
     let both = load("redis://h", Some("a:1")).unwrap_err().to_string();
     assert!(both.contains("redis.url: is set, and redis.addresses too"), "{both}");
+}
+
+/// What the environment alone says.
+fn in_environment(variables: &[(&'static str, &'static str)]) -> Result<Settings, String> {
+    let lookup = |name: &str| {
+        let set = variables.iter().find(|(known, _)| *known == name);
+        set.map(|(_, value)| (*value).to_owned())
+    };
+    let loaded = tidegate::config::load(None, &lookup, &[]).map_err(|p| p.to_string())?;
+    match loaded.config.provider {
+        tidegate::config::Provider::Redis(settings) => Ok(*settings),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_environment_alone_says_sentinel_and_cluster() {
+    const HOSTS: (&str, &str) = ("TIDEGATE_REDIS_SENTINEL_HOSTS", "s1:26379, s2:26379,[::1]:5");
+    const MASTER: (&str, &str) = ("TIDEGATE_REDIS_SENTINEL_MASTER", "truth");
+    let settings = in_environment(&[HOSTS, MASTER, ("TIDEGATE_REDIS_PASSWORD", "hunter2")]);
+    let settings = settings.unwrap();
+    let Servers::Sentinel { master_name, sentinels, access } = &settings.servers else { panic!() };
+    assert_eq!(master_name, "truth");
+    let wanted = [("s1", 26379), ("s2", 26379), ("::1", 5)];
+    assert_eq!(*sentinels, wanted.map(|(host, port)| Address::new(host, port)));
+    assert!(matches!(access.credentials.password, Password::None), "theirs is their own");
+    assert!(matches!(settings.access.credentials.password, Password::Text(_)));
+
+    const NODES: (&str, &str) = ("TIDEGATE_REDIS_CLUSTER_NODES", "c1:6379,c2:6379");
+    let cluster = |more: &[(&'static str, &'static str)]| {
+        in_environment(&[&[NODES], more].concat()).map(|settings| settings.servers)
+    };
+    for mode in [&[][..], &[("TIDEGATE_REDIS_CLUSTER_MODE", "true")]] {
+        let Ok(Servers::Cluster { seeds }) = cluster(mode) else { panic!("{mode:?}") };
+        assert_eq!(seeds, [Address::new("c1", 6379), Address::new("c2", 6379)]);
+    }
+    for (more, says) in [
+        (("TIDEGATE_REDIS_CLUSTER_MODE", "false"), "redis.cluster_mode: is false, and"),
+        (HOSTS, "redis.addresses: is set, and TIDEGATE_REDIS_SENTINEL_HOSTS too"),
+        (MASTER, "redis.sentinel_master_name: is set, and redis.cluster_mode is true"),
+        (("TIDEGATE_REDIS_URL", "redis://h"), "redis.url: is set, and redis.addresses too"),
+        (("TIDEGATE_REDIS_DB", "3"), "redis.db: a cluster has no database 3, only 0"),
+    ] {
+        let said = cluster(&[more]).unwrap_err();
+        assert!(said.contains(says), "{more:?}: {said}");
+    }
+    let one = [("TIDEGATE_REDIS_URL", "rediss://:t@c"), ("TIDEGATE_REDIS_CLUSTER_MODE", "true")];
+    let one = in_environment(&one).unwrap();
+    assert!(one.access.tls.is_some());
+    assert!(
+        matches!(one.servers, Servers::Cluster { seeds } if seeds == [Address::new("c", 6379)])
+    );
+}
+
+#[test]
+fn sentinels_are_spoken_to_as_the_servers_are_unless_said_otherwise() {
+    let with = |more: &[(&'static str, &'static str)]| {
+        let base = [
+            ("TIDEGATE_REDIS_SENTINEL_HOSTS", "s:26379"),
+            ("TIDEGATE_REDIS_SENTINEL_MASTER", "truth"),
+            ("TIDEGATE_REDIS_TLS_ENABLED", "true"),
+            ("TIDEGATE_REDIS_TLS_CA_FILE", "/ca.pem"),
+            ("TIDEGATE_REDIS_TLS_CERT_FILE", "/c.pem"),
+            ("TIDEGATE_REDIS_TLS_KEY_FILE", "/c.key"),
+            ("TIDEGATE_REDIS_TLS_SERVER_NAME", "redis.example"),
+            ("TIDEGATE_REDIS_SENTINEL_PASSWORD", "s"),
+        ];
+        let settings = in_environment(&[&base, more].concat()).unwrap();
+        let Servers::Sentinel { access, .. } = settings.servers else { panic!() };
+        (settings.access.tls.unwrap(), access)
+    };
+    let (servers, sentinels) = with(&[]);
+    assert_eq!(format!("{servers:?}"), format!("{:?}", sentinels.tls.unwrap()));
+    assert_eq!(servers.server_name.as_deref(), Some("redis.example"));
+    assert!(servers.ca_file.is_some() && servers.certificate.is_some());
+    assert!(matches!(sentinels.credentials.password, Password::Text(_)));
+    let (_, plain) = with(&[("TIDEGATE_REDIS_SENTINEL_TLS_ENABLED", "false")]);
+    assert!(plain.tls.is_none());
+    let (_, own) = with(&[
+        ("TIDEGATE_REDIS_SENTINEL_TLS_ENABLED", "true"),
+        ("TIDEGATE_REDIS_SENTINEL_TLS_SERVER_NAME", "sentinel.example"),
+    ]);
+    let own = own.tls.unwrap();
+    assert_eq!(own.server_name.as_deref(), Some("sentinel.example"));
+    assert!(own.ca_file.is_none() && own.certificate.is_none());
 }
 
 #[test]
@@ -166,7 +282,7 @@ fn the_example_shows_every_setting_with_its_default() {
     let tidegate::config::Provider::Redis(settings) = load(Some(&file)).config.provider else {
         panic!("{whole}");
     };
-    let defaults = tidegate_redis::Settings::new("127.0.0.1".to_owned(), 6379);
+    let defaults = tidegate_redis::Settings::standalone("127.0.0.1".to_owned(), 6379);
     let times = |s: &tidegate_redis::Settings| {
         let waits = [s.dial_timeout, s.read_timeout, s.write_timeout, s.pool_timeout];
         (waits, s.idle_timeout, s.max_conn_age, s.pool_size, s.max_retries, s.db)
@@ -211,7 +327,13 @@ fn a_door_that_cannot_be_opened_ends_it_with_one_line() {
 fn every_variable_is_documented_by_what_it_sets() {
     for (name, path) in tidegate::config::VARIABLES {
         let wanted = format!("TIDEGATE_{}", path.replace('.', "_").to_uppercase());
-        let known = ["TIDEGATE_REDIS_SENTINEL_MASTER_NAME", name];
-        assert!(known.contains(&wanted.as_str()), "{name} sets {path}");
+        let known = match *name {
+            "TIDEGATE_REDIS_SENTINEL_MASTER" => "TIDEGATE_REDIS_SENTINEL_MASTER_NAME",
+            "TIDEGATE_REDIS_SENTINEL_HOSTS" | "TIDEGATE_REDIS_CLUSTER_NODES" => {
+                "TIDEGATE_REDIS_ADDRESSES"
+            }
+            name => name,
+        };
+        assert_eq!(known, wanted, "{name} sets {path}");
     }
 }

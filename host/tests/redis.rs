@@ -6,6 +6,8 @@ mod server;
 
 use common::{DEADLINE, Host, one};
 use server::Server;
+use server::cluster::{self, Cluster};
+use server::sentinel::{self, Fleet};
 use std::time::{Duration, Instant};
 use tidegate_core::wire;
 use tokio::task::JoinSet;
@@ -83,6 +85,98 @@ async fn asks_that_come_together_share_round_trips() {
 }
 
 #[tokio::test]
+async fn a_host_that_fails_open_admits_what_redis_gives_no_answer_to() {
+    let Some(mut redis) = Server::start() else { return };
+    let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n", redis.port);
+    let host = Host::serve_with(&yaml, &[("TIDEGATE_RATE_LIMIT_FAIL_OPEN", "true")]);
+    host.logs().line_with(&["WARN", "rate_limit_fail_open", "on_error"]);
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 1)).await.admits());
+    assert!(!proxy.reply(&one(1, 1)).await.admits(), "with its Redis it limits");
+    redis.kill();
+    until_away(&host).await;
+    for _ in 0..3 {
+        assert!(proxy.reply(&one(1, 1)).await.admits());
+    }
+    assert_eq!(host.metric("tidegate_asks_total{outcome=\"failed_open\"}").await, 3.0);
+    assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 3.0);
+}
+
+#[tokio::test]
+async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let hosts: Vec<_> =
+        fleet.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
+    let host = Host::serve_with(
+        "",
+        &[
+            ("TIDEGATE_REDIS_SENTINEL_HOSTS", &hosts.join(",")),
+            ("TIDEGATE_REDIS_SENTINEL_MASTER", sentinel::NAME),
+            ("TIDEGATE_REDIS_SENTINEL_PASSWORD", sentinel::SENTINEL_PASSWORD),
+            ("TIDEGATE_REDIS_PASSWORD", sentinel::PASSWORD),
+        ],
+    );
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    let up = |kind: &str, port: u16| {
+        format!("tidegate_redis_backend_up{{kind=\"{kind}\",address=\"127.0.0.1:{port}\"}}")
+    };
+    assert_eq!(host.metric(&up("master", fleet.servers[0].port)).await, 1.0);
+    assert_eq!(host.metric(&up("sentinel", fleet.sentinels[2].port)).await, 1.0);
+    fleet.servers[0].kill();
+    until_away(&host).await;
+    until_ready(&host).await;
+    let master = fleet.servers[fleet.master(0)].port;
+    until(&host, 200, &format!("\"address\":\"127.0.0.1:{master}\",\"up\":true")).await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    assert_eq!(host.metric("tidegate_redis_fail_overs_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_cluster_is_found_by_the_environment_alone() {
+    let Some(mut nodes) = Cluster::start() else { return };
+    let some: Vec<_> =
+        nodes.nodes.iter().skip(1).map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    let host = Host::serve_with(
+        "",
+        &[
+            ("TIDEGATE_REDIS_CLUSTER_NODES", &some.join(",")),
+            ("TIDEGATE_REDIS_PASSWORD", cluster::PASSWORD),
+        ],
+    );
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    // Sixteen budgets are in all shards; none is charged if one refuses.
+    let many = |last: u32| {
+        let items = (0..16).flat_map(|key| one(key, if key == 15 { last } else { 5 }).items);
+        tidegate_core::ask::Ask { items: items.collect() }
+    };
+    assert!(proxy.reply(&many(1)).await.admits());
+    for _ in 0..10 {
+        let reply = proxy.reply(&many(1)).await;
+        assert!(!reply.admits());
+        assert_eq!(reply.answers[0].outcome.unwrap().remaining, 4);
+    }
+    let shard = |number: usize| {
+        let port = nodes.nodes[number].port;
+        format!("tidegate_redis_backend_slots{{kind=\"shard\",address=\"127.0.0.1:{port}\"}}")
+    };
+    assert_eq!(host.metric(&shard(1)).await, 5461.0);
+    let hit = format!("\"address\":\"127.0.0.1:{}\",\"up\":false", nodes.nodes[0].port);
+    nodes.nodes[0].kill();
+    // Two shards still answer: that is ready, and says what is amiss.
+    until(&host, 200, &hit).await;
+    let mut answered = 0;
+    for key in 0..50 {
+        let (head, _) = proxy.ask(wire::encode_ask(&one(key, 5))).await;
+        answered += u32::from(head.status() == 200);
+    }
+    assert!((20..50).contains(&answered), "{answered} of 50");
+}
+
+#[tokio::test]
 async fn secrets_appear_nowhere() {
     let arguments = ["--requirepass", PASSWORD];
     let Some(mut redis) = Server::start_with(&arguments, Some(PASSWORD)) else { return };
@@ -103,7 +197,7 @@ async fn secrets_appear_nowhere() {
         until_ready(host).await;
     }
     until_away(&hosts[3]).await;
-    hosts[3].logs().line_with(&["cannot connect to redis", "sign in"]);
+    hosts[3].logs().line_with(&["redis does not let us in", "sign in"]);
     redis.kill();
     for host in &hosts {
         until_away(host).await;

@@ -8,9 +8,19 @@
 --       2 ..: one per item, packed '<BI4I4I4I4ddd': algorithm (1 token bucket, 2 sliding
 --       window, 3 sliding counter), tick (us), cost, count, burst, period (ticks), cell,
 --       drain (units of backlog)
+--       last, where there is one more: '' if what is taken may have to be given back; or
+--       '<dd' packed, a receipt: then its cost is given back to the one item
 -- reply four integers per item:
 --       outcome (0 admitted, 1 refused for now, 2 refused for good),
 --       remaining (units), reset (ticks), wait (ticks)
+--       and with '', if all are admitted, two more for each after those, its receipt: mark
+--       (where in the state the charge was counted: a bucket's last tick, a window's newest
+--       sub-counter, a counter's window), before (the bucket's backlog before it)
+--
+-- What was taken is given back by the receipt, exactly: the state is then as if it had never
+-- been taken, whatever others did meanwhile; only where the bucket would have run empty in
+-- that time, so that others' debt would have drained sooner, up to so much less is given
+-- back, never more. A charge that has faded, or that the state no longer knows, gives nothing.
 --
 -- State, one string per key, by its first byte (anything else is a key never seen):
 --       1 '<BI4dddd' tick (us), backlog, last (tick), cell, drain      37 bytes
@@ -263,7 +273,32 @@ used = function(state)
 end
 
 local quotas, states, reply = {}, redis.call('MGET', unpack(KEYS)), {}
-local admitted = true
+local admitted, receipt = true, ARGV[#KEYS + 2]
+
+-- The twins of Account::remove, but by receipt.
+local take_back
+if receipt and #receipt > 0 then
+  local mark, before = struct.unpack('<dd', receipt)
+  local of = {
+    function(b, _, cost)
+      local drained, units = max(0, b.last - mark) * b.drain, cost * b.cell
+      -- How much more backlog there is than without the charge, if nobody else came.
+      local owed = max(0, before + units - drained) - max(0, before - drained)
+      if b.last >= mark then b.backlog = max(0, b.backlog - owed) end
+    end,
+    function(r, _, cost)
+      local age = r.newest - mark
+      if age < 0 or age >= KEPT then return end
+      r[age + 1] = max(0, r[age + 1] - cost)
+    end,
+    function(c, _, cost)
+      local passed = c.id - mark
+      if passed == 0 then c.cur = max(0, c.cur - cost) end
+      if passed == 1 then c.prev = max(0, c.prev - cost) end
+    end,
+  }
+  take_back = function(code, a, q, cost) of[code](a, q, cost) end
+end
 
 -- Spends the account: the reset is of the account with nothing left.
 local function answer(i, outcome, q, a, room, wait)
@@ -287,12 +322,20 @@ for i = 1, #KEYS do
     local state = states[i]
     if state and #state ~= BYTES[state:byte() or 0] then state = false end
     local a = alg.open(q, state)
+    if take_back then
+      take_back(code, a, q, cost)
+      cost, q.cost = 0, 0
+    end
     local room = alg.room(a, q)
     if cost > room then
       admitted = false
       answer(i, 1, q, a, room, max(0, alg.admits_at(a, q, cost) - q.now))
     else
       q.account, q.room = a, room
+      if receipt == '' then
+        local at = 4 * #KEYS + 2 * i
+        reply[at - 1], reply[at] = a.last or a.newest or a.id, a.backlog or 0
+      end
     end
   end
 end
@@ -304,7 +347,7 @@ for i = 1, #KEYS do
     if admitted then
       q.alg.add(a, q.cost)
       left = left - q.cost
-      if q.cost > 0 then
+      if q.cost > 0 or take_back then
         local fresh_ms = ceil((q.alg.fresh_at(a) * q.tick - now_us) / 1000)
         local ttl_ms = string.format('%.0f', max(0, fresh_ms) + SLACK_MS)
         redis.call('SET', KEYS[i], q.alg.close(a), 'PX', ttl_ms)

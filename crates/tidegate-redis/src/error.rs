@@ -1,6 +1,6 @@
 //! Why there is no answer, and the one thing that matters about it: whether it was charged.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// Why an ask got no answer. The cause, where there is one, is its `source()`.
@@ -37,8 +37,12 @@ pub enum Refusal {
     NoWrites,
     /// Another script runs too long.
     Blocked,
-    /// It is part of a cluster, which is not served.
-    Cluster,
+    /// It is part of a cluster, and the key's slot is another node's.
+    Moved,
+    /// It is part of a cluster, and the key has just gone to another node.
+    Ask,
+    /// It is part of a cluster that is moving the keys just now, or that serves no slots.
+    ClusterDown,
     /// Something else; the source says what.
     Other,
 }
@@ -60,6 +64,11 @@ impl Error {
         }
     }
 
+    /// Whether it did not run because the server has no script of that name.
+    pub(crate) const fn is_no_script(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::NoScript, _))
+    }
+
     pub(crate) fn of(error: redis::RedisError) -> Self {
         match Refusal::of(&error) {
             Some(refusal) => Self::Refused(refusal, Arc::new(error)),
@@ -78,7 +87,9 @@ impl Refusal {
             Self::OutOfMemory => "out_of_memory",
             Self::NoWrites => "no_writes",
             Self::Blocked => "blocked",
-            Self::Cluster => "cluster",
+            Self::Moved => "moved",
+            Self::Ask => "ask",
+            Self::ClusterDown => "cluster_down",
             Self::Other => "refused",
         }
     }
@@ -86,6 +97,11 @@ impl Refusal {
     /// Whether another connection is needed before any ask can be answered.
     pub(crate) const fn wants_another_connection(self) -> bool {
         matches!(self, Self::Loading | Self::ReadOnly | Self::NotAllowed)
+    }
+
+    /// Whether another node of the cluster is to be asked instead.
+    pub(crate) const fn is_redirect(self) -> bool {
+        matches!(self, Self::Moved | Self::Ask)
     }
 
     /// What kind of refusal this is; `None` if it is no word of the server's at all.
@@ -118,7 +134,9 @@ impl Refusal {
             "OOM" => Self::OutOfMemory,
             "MISCONF" | "NOREPLICAS" => Self::NoWrites,
             "BUSY" => Self::Blocked,
-            "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => Self::Cluster,
+            "MOVED" => Self::Moved,
+            "ASK" => Self::Ask,
+            "CLUSTERDOWN" | "TRYAGAIN" => Self::ClusterDown,
             _ => return None,
         })
     }
@@ -129,7 +147,7 @@ impl fmt::Display for Error {
         match self {
             Self::Away => f.write_str("redis is away"),
             Self::Busy => f.write_str("more asks than redis answers in time"),
-            Self::Unknown(_) => f.write_str("redis did not reply in time"),
+            Self::Unknown(_) => f.write_str("redis gave no reply"),
             Self::Garbled(what) => write!(f, "redis replied what our script never does: {what}"),
             Self::Refused(refusal, _) => write!(f, "redis refused: {}", refusal.kind()),
         }
@@ -143,4 +161,19 @@ impl std::error::Error for Error {
             Self::Away | Self::Busy | Self::Garbled(_) => None,
         }
     }
+}
+
+/// An error and what it came from, in one line; what a cause merely repeats is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_said = cause.to_string();
+        if !line.ends_with(&cause_said) {
+            // Writing into a `String` does not fail.
+            let _ = write!(line, ": {cause_said}");
+        }
+        source = cause.source();
+    }
+    line
 }

@@ -1,25 +1,49 @@
-//! Answers asks from a Redis server, to the bit as the memory store would.
+//! Answers asks from Redis, to the bit as the memory store would: from one server, from the
+//! master that Sentinel names, or from a cluster, over TLS or not.
 //!
-//! One ask is one call of one script (`scripts/take.lua`). Asks that arrive together go out
-//! in one pipelined round trip. No ask ever waits for a connection: while there is none, the
-//! answer is [`Error::Away`] at once, and a supervisor dials in the background. What may have
-//! run is never sent again.
+//! One ask is one call of one script (`scripts/take.lua`); on a cluster, one call for each of
+//! its budgets, in parallel, all or nothing. Calls that arrive together go out in one
+//! pipelined round trip. No ask ever waits for a connection: while there is none, the answer
+//! is [`Error::Away`] at once, and a keeper dials in the background. What may have run is
+//! never sent again.
 //!
-//! - `settings`: how to reach a server, and how long to wait for it
-//! - `store`: asks in, batches out
-//! - `link`: the connection and its supervisor
-//! - `script`: an ask as a call of the script, and its reply
+//! - `settings`: where Redis is, how one gets in, how long to wait
+//! - `store`: asks in, replies out, whatever there is behind
+//! - `script`: an ask as calls of the script, and its reply
+//! - `lane`: the way to one server: calls in, batches out
+//! - `link`: the place of that server's connection, and when it is given up
+//! - `keeper`: dials, probes, and paces itself
+//! - `dial`, `tls`: one connection, signed in, or the step at which it failed
+//! - `probe`: whether a server works, by the script itself
+//! - `sentinel`: who the master is, by the word of all sentinels
+//! - `cluster`: whose slot a key is in, and budgets in several slots
+//! - `lineage`: which writes a server has, and what a fail-over lost
 //! - `error`: why there is no answer, and whether it was charged
-//! - `stats`: what is counted
+//! - `health`, `stats`: how it is, server by server, and what is counted
+//!
+//! Not here: when to stop asking a Redis that is away. Whoever asks decides that, by
+//! [`Store::health`].
 
+mod cluster;
+mod dial;
 mod error;
+mod health;
+mod keeper;
+mod lane;
+mod lineage;
 mod link;
+mod probe;
 mod script;
+mod sentinel;
 mod settings;
 mod stats;
 mod store;
+mod tls;
 
 pub use error::{Error, Refusal};
-pub use settings::{BadUrl, Credentials, Password, Settings};
+pub use health::{Backend, BackendKind, Health};
+pub use settings::{
+    Access, Address, BadUrl, ClientCertificate, Credentials, Password, Servers, Settings, Tls,
+};
 pub use stats::{BATCH_SIZES, Stats};
 pub use store::Store;

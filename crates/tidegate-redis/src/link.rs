@@ -1,72 +1,77 @@
-//! The connection, and the supervisor that keeps one there.
+//! The place of one server's connection: taken by whoever asks, given up by whoever sees that
+//! it is of no more use.
 //!
-//! Whoever asks takes the connection that is there, or none: only the supervisor dials, and
-//! only it waits. It replaces a connection
+//! Whoever asks takes the connection that is there, or none: only the keeper (`keeper`) dials,
+//! and only it waits. A connection is given up
 //!
 //! - that broke, or on which [`MISSES_MAX`] batches in a row, over as many deadlines, got no
 //!   reply: a frozen server's kernel still acknowledges, so nothing but an application's
 //!   deadline notices;
 //! - whose server said that it is the wrong one (a replica, not ready, not letting us in);
-//! - that is old or idle, as set: its successor is ready before it goes.
+//! - whose server is no longer the one to ask, by the word of Sentinel or of the cluster.
 //!
-//! A connection counts as there once the script has run on it and written something, which
-//! is what asks will do. The same probe runs every [`PROBE_EVERY`], so trouble is known
-//! before an ask meets it.
+//! It is then closed at once, whatever is under way on it: a master that was replaced goes on
+//! taking writes for ten seconds, and what it counts is lost.
 
-use crate::error::Error;
-use crate::script;
-use crate::settings::Settings;
+use crate::error::{Error, chain};
+use crate::lineage::History;
+use crate::settings::{Address, Settings};
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value};
-use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tidegate_core::ask::{Ask, Item, LimitTag};
-use tidegate_core::key::Key;
-use tidegate_core::limit::{Algorithm, Quota};
-use tidegate_core::time::Span;
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// So many batches in a row without a reply, and as many deadlines of silence, and the
 /// connection is given up. Several batches may miss one slow moment of the server's
 /// together; three deadlines are no moment.
 const MISSES_MAX: u32 = 3;
 
-/// How often an established connection is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-
-/// The first wait after a failed dial; it doubles …
-const BACKOFF_MIN: Duration = Duration::from_millis(20);
-
-/// … to this one. A server that is back is so found within half a second.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
-
-/// A connection that lasted so long was no failed attempt.
-const PROVEN_AFTER: Duration = Duration::from_secs(2);
-
-/// Sent on a connection that carries nothing, so that a silent death is noticed.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
-
-/// The place of the one connection.
+/// The place of one connection.
 pub(crate) struct Link {
     live: ArcSwapOption<Live>,
-    /// Rings when `live` was taken away.
-    lost: Notify,
+    state: watch::Sender<State>,
     /// Why there is no connection, or what is wrong with it.
     trouble: Mutex<Option<String>>,
     /// For replies.
     deadline: Duration,
-    pub(crate) stats: Stats,
+    connects: AtomicU64,
+    losses: AtomicU64,
+    misses: AtomicU64,
+    /// Rings when the connection is lost, or its server sends us elsewhere: whoever knows
+    /// where to look then looks.
+    bell: Arc<Notify>,
+    /// Of the whole store.
+    pub(crate) stats: Arc<Stats>,
 }
 
-/// A connection that works as far as is known.
+/// Whether there is a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not yet, and the first attempt is not over.
+    New,
+    /// Yes.
+    Up,
+    /// No.
+    Away,
+}
+
+/// A connection that works as far as is known. Closed when nobody uses it any more.
 pub(crate) struct Live {
     connection: MultiplexedConnection,
-    born: Instant,
+    /// Whom it leads to.
+    pub(crate) address: Address,
+    pub(crate) born: Instant,
+    /// It is replaced at so much of the age, and of the idleness, that are set: connections
+    /// that many hosts made in one moment are not all replaced in one.
+    spread: f64,
+    /// What its server has counted for us, if it tells which history it is part of.
+    pub(crate) history: Option<Arc<History>>,
+    driver: AbortHandle,
     signs: Mutex<Signs>,
 }
 
@@ -81,13 +86,17 @@ struct Signs {
 }
 
 impl Link {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(deadline: Duration, stats: Arc<Stats>, bell: Arc<Notify>) -> Self {
         Self {
+            bell,
             live: ArcSwapOption::empty(),
-            lost: Notify::new(),
-            deadline: settings.read_timeout,
+            state: watch::Sender::new(State::New),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
-            stats: Stats::default(),
+            deadline,
+            connects: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            stats,
         }
     }
 
@@ -96,13 +105,64 @@ impl Link {
         self.live.load_full()
     }
 
-    /// Whether there is one.
-    pub(crate) fn is_there(&self) -> bool {
-        self.live.load().is_some()
+    /// Whether this is the connection that is there.
+    pub(crate) fn holds(&self, live: &Arc<Live>) -> bool {
+        self.live.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, live))
+    }
+
+    pub(crate) fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    /// Waits until it is so.
+    pub(crate) async fn until(&self, wanted: State) {
+        let _ = self.state.subscribe().wait_for(|state| *state == wanted).await;
+    }
+
+    /// Waits until the first attempt to connect is over.
+    pub(crate) async fn until_tried(&self) {
+        let _ = self.state.subscribe().wait_for(|state| *state != State::New).await;
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state() == State::Up
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what is wrong; true if that was not known before.
+    pub(crate) fn set_trouble(&self, trouble: Option<&str>) -> bool {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = known.as_deref() != trouble;
+        *known = trouble.map(str::to_owned);
+        is_new
+    }
+
+    /// Connections made, connections lost, and deadlines missed, so far.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [&self.connects, &self.losses, &self.misses].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Puts a connection in its place; that which was there ends with its last batch.
+    /// True if none was there.
+    pub(crate) fn put(&self, live: &Arc<Live>) -> bool {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+        let before = self.live.swap(Some(live.clone()));
+        self.state.send_replace(State::Up);
+        before.is_none()
+    }
+
+    /// The attempt to connect is over, in vain.
+    pub(crate) fn failed(&self) {
+        self.state.send_if_modified(|state| {
+            let was_new = *state == State::New;
+            if was_new {
+                *state = State::Away;
+            }
+            was_new
+        });
     }
 
     /// Notes what came of a batch, and gives the connection up if that says so.
@@ -111,6 +171,7 @@ impl Link {
             Ok(()) => live.heard(),
             Err(Error::Unknown(cause)) if cause.is_timeout() => {
                 self.stats.timeout();
+                self.misses.fetch_add(1, Ordering::Relaxed);
                 if live.missed(self.deadline) {
                     self.give_up(live, "no replies");
                 }
@@ -121,33 +182,61 @@ impl Link {
                 if refusal.wants_another_connection() {
                     self.give_up(live, &chain(error));
                 }
+                if refusal.is_redirect() {
+                    self.bell.notify_one();
+                }
             }
             Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}
         }
     }
 
-    /// Takes this connection away; a successor that is there already stays.
-    fn give_up(&self, live: &Arc<Live>, why: &str) {
+    /// Takes this connection away and closes it; a successor that is there already stays.
+    pub(crate) fn give_up(&self, live: &Arc<Live>, why: &str) {
         let before = self.live.compare_and_swap(live, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, live)) {
-            tracing::warn!(why, "redis connection lost");
+            live.driver.abort();
+            tracing::warn!(server = %live.address, why, "redis connection lost");
+            self.losses.fetch_add(1, Ordering::Relaxed);
             self.set_trouble(Some(why));
-            self.lost.notify_one();
+            self.state.send_replace(State::Away);
+            self.bell.notify_one();
         }
-    }
-
-    fn set_trouble(&self, trouble: Option<&str>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(str::to_owned);
     }
 }
 
 impl Live {
+    pub(crate) fn new(
+        connection: MultiplexedConnection,
+        driver: AbortHandle,
+        address: Address,
+        history: Option<Arc<History>>,
+    ) -> Self {
+        let now = Instant::now();
+        let signs = Mutex::new(Signs { misses: 0, heard: now, used: now });
+        let spread = 0.9 + 0.1 * fastrand::f64();
+        Self { connection, address, born: now, spread, history, driver, signs }
+    }
+
     pub(crate) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
     }
 
     pub(crate) fn carried_an_ask(&self) {
         self.signs().used = Instant::now();
+    }
+
+    /// Whether it is too old, or has carried no ask for too long.
+    pub(crate) fn is_due(&self, settings: &Settings) -> bool {
+        let is_over = |time: Duration, max: Option<Duration>| {
+            max.is_some_and(|max| time >= max.mul_f64(self.spread))
+        };
+        is_over(self.born.elapsed(), settings.max_conn_age)
+            || is_over(self.signs().used.elapsed(), settings.idle_timeout)
+    }
+
+    /// Whether the last batch got no reply.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.signs().misses > 0
     }
 
     fn heard(&self) {
@@ -162,165 +251,13 @@ impl Live {
         signs.misses >= MISSES_MAX && signs.heard.elapsed() >= deadline * MISSES_MAX
     }
 
-    fn is_due(&self, settings: &Settings) -> bool {
-        let idle = self.signs().used.elapsed();
-        settings.max_conn_age.is_some_and(|max| self.born.elapsed() >= max)
-            || settings.idle_timeout.is_some_and(|max| idle >= max)
-    }
-
     fn signs(&self) -> MutexGuard<'_, Signs> {
         self.signs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps a connection in `link`, for as long as this is polled.
-pub(crate) async fn supervise(settings: Settings, link: Arc<Link>) {
-    let probe = Probe::new();
-    let mut backoff = BACKOFF_MIN;
-    loop {
-        let dialled = timeout(settings.dial_timeout, dial(&settings, &probe)).await;
-        link.stats.dial(matches!(dialled, Ok(Ok(_))));
-        match dialled {
-            Ok(Ok((live, driver))) => {
-                watch(&link, &live, driver);
-                link.set_trouble(None);
-                if link.live.swap(Some(live.clone())).is_none() {
-                    tracing::info!(host = settings.host, port = settings.port, "redis connected");
-                }
-                tend(&settings, &link, &live, &probe).await;
-                if live.born.elapsed() >= PROVEN_AFTER {
-                    backoff = BACKOFF_MIN;
-                    continue;
-                }
-            }
-            Ok(Err(why)) => failed(&link, &why),
-            Err(_) => failed(&link, "no connection within dial_timeout"),
-        }
-        // Half of it fixed, half by chance: many hosts must not come back in one moment.
-        sleep(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
-}
-
-fn failed(link: &Link, why: &str) {
-    // A connection that was only to be replaced is still there, and stays.
-    if !link.is_there() {
-        if link.trouble().as_deref() != Some(why) {
-            tracing::warn!(why, "cannot connect to redis");
-        }
-        link.set_trouble(Some(why));
-    }
-}
-
-/// Drives the connection, and notices its end.
-fn watch(link: &Arc<Link>, live: &Arc<Live>, driver: impl Future<Output = ()> + Send + 'static) {
-    let (link, live) = (Arc::downgrade(link), Arc::downgrade(live));
-    tokio::spawn(async move {
-        driver.await;
-        if let (Some(link), Some(live)) = (link.upgrade(), live.upgrade()) {
-            link.give_up(&live, "the connection was closed");
-        }
-    });
-}
-
-/// Probes the connection until it is lost or due to be replaced.
-async fn tend(settings: &Settings, link: &Link, live: &Arc<Live>, probe: &Probe) {
-    let is_live = || link.live().is_some_and(|current| Arc::ptr_eq(&current, live));
-    while is_live() && !live.is_due(settings) {
-        tokio::select! {
-            () = link.lost.notified() => {}
-            () = sleep(PROBE_EVERY) => {
-                let probed = probe.run(&mut live.connection()).await;
-                link.note(live, probed.as_ref().map(|_| ()));
-                if is_live() {
-                    link.set_trouble(probed.err().map(|error| chain(&error)).as_deref());
-                }
-            }
-        }
-    }
-}
-
-type Driven = (Arc<Live>, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
-
-/// Connects, signs in, loads the script and runs it.
-async fn dial(settings: &Settings, probe: &Probe) -> Result<Driven, String> {
-    let said = |what: &str, error: &dyn std::error::Error| format!("{what}: {}", chain(error));
-    let credentials = settings.credentials.clone();
-    let password = tokio::task::spawn_blocking(move || credentials.password.read())
-        .await
-        .map_err(|error| said("password file", &error))?
-        .map_err(|error| said("password file", &error))?;
-    let stream = TcpStream::connect((settings.host.as_str(), settings.port))
-        .await
-        .map_err(|error| said("connect", &error))?;
-    tune(&stream, settings).map_err(|error| said("connect", &error))?;
-    let mut who = RedisConnectionInfo::default().set_db(settings.db.into());
-    if let Some(username) = &settings.credentials.username {
-        who = who.set_username(username);
-    }
-    if let Some(password) = password {
-        who = who.set_password(password);
-    }
-    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(settings.dial_timeout));
-    let (mut connection, driver) = MultiplexedConnection::new_with_config(&who, stream, patient)
-        .await
-        .map_err(|error| said("sign in", &Error::of(error)))?;
-    let mut driver: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
-    let prepare = async {
-        match probe.run(&mut connection).await {
-            Err(Error::Refused(refusal, _)) if !refusal.wants_another_connection() => Ok(()),
-            Err(error) => Err(said("run the script", &error)),
-            Ok(()) => Ok(()),
-        }
-    };
-    tokio::select! {
-        prepared = prepare => prepared?,
-        () = &mut driver => return Err("the connection was closed".to_owned()),
-    }
-    connection.set_response_timeout(settings.read_timeout);
-    let now = Instant::now();
-    let signs = Mutex::new(Signs { misses: 0, heard: now, used: now });
-    Ok((Arc::new(Live { connection, born: now, signs }), driver))
-}
-
-fn tune(stream: &TcpStream, settings: &Settings) -> std::io::Result<()> {
-    let socket = socket2::SockRef::from(stream);
-    // Batches are whole messages: waiting to fill a segment would only delay them.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.write_timeout))?;
-    Ok(())
-}
-
-/// What asks do, on a key of this process's own: reading, counting, writing.
-struct Probe(Ask);
-
-impl Probe {
-    fn new() -> Self {
-        // A million a second: the probe itself is never refused.
-        let second = Span::from_secs(1);
-        let quota = Quota::new(Algorithm::TokenBucket, 1_000_000, second, 1_000_000);
-        let key = Key(fastrand::u128(..).to_be_bytes());
-        let item = quota.map(|quota| Item { key, limit: LimitTag(0), quota, cost: 1 });
-        Self(Ask { items: item.into_iter().collect() })
-    }
-
-    /// Loads the script and runs it.
-    async fn run(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
-        let _: Value = script::load().query_async(connection).await.map_err(Error::of)?;
-        let value = script::call(&self.0, 0).query_async(connection).await.map_err(Error::of)?;
-        script::reply(&self.0, &value).map(|_| ())
-    }
-}
-
-/// An error and what it came from, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(line, ": {cause}");
-        source = cause.source();
-    }
-    line
 }

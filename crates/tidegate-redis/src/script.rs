@@ -1,8 +1,8 @@
-//! An ask as a call of `take.lua`, and what came back as a reply.
+//! An ask as calls of `take.lua`, and what came back as a reply.
 
 use crate::error::Error;
 use redis::{Cmd, Value};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use tidegate_core::ask::{Answer, Ask, Item, LimitTag, Reply};
 use tidegate_core::key::Key;
 use tidegate_core::limit::{Algorithm, Quota, Refused, Standing, Tick};
@@ -21,43 +21,126 @@ const FIELDS: usize = 4;
 /// Bytes of one packed item.
 const ITEM_BYTES: usize = 1 + 4 * 4 + 3 * 8;
 
-/// The command that answers `ask` at `now_us`; 0 is the server's own time.
-pub(crate) fn call(ask: &Ask, now_us: u64) -> Cmd {
-    let mut call = redis::cmd("EVALSHA");
-    call.arg(TAKE_SHA.as_str()).arg(ask.items.len());
-    for item in &ask.items {
-        call.arg(key_name(item.limit, item.key));
-    }
-    call.arg(now_us);
-    for item in &ask.items {
-        call.arg(&pack(item)[..]);
-    }
-    call
+/// One call of the script.
+#[derive(Clone)]
+pub(crate) struct Call {
+    ask: Arc<Ask>,
+    /// Which item, or all.
+    item: Option<usize>,
+    /// By which clock; 0 is the server's own.
+    now_us: u64,
+    kind: Kind,
+    /// Whether the key is on its way to the server that is asked: then it wants `ASKING`.
+    pub(crate) asking: bool,
 }
 
-/// The command that makes [`call`] work.
+/// What a call is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// To take, all or nothing.
+    Take,
+    /// To take what may have to be given back.
+    TakeWithReceipt,
+    /// To give back what was taken.
+    GiveBack(Receipt),
+}
+
+/// By what a charge is found again, in terms of the state that was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// When: the bucket's last tick, the window's sub-counter, the counter's window.
+    mark: u64,
+    /// The bucket's backlog before.
+    before: u64,
+}
+
+impl Call {
+    /// About all items of an ask at once: on a cluster they must have one slot.
+    pub(crate) const fn all(ask: Arc<Ask>, now_us: u64, kind: Kind) -> Self {
+        Self { ask, item: None, now_us, kind, asking: false }
+    }
+
+    /// About one of them.
+    pub(crate) const fn one(ask: Arc<Ask>, item: usize, now_us: u64, kind: Kind) -> Self {
+        Self { ask, item: Some(item), now_us, kind, asking: false }
+    }
+
+    /// What is asked for.
+    pub(crate) fn items(&self) -> &[Item] {
+        match self.item {
+            None => &self.ask.items,
+            Some(item) => self.ask.items.get(item..=item).unwrap_or_default(),
+        }
+    }
+
+    /// What is sent.
+    pub(crate) fn command(&self) -> Cmd {
+        let items = self.items();
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(TAKE_SHA.as_str()).arg(items.len());
+        for item in items {
+            call.arg(key_name(item.limit, item.key));
+        }
+        call.arg(self.now_us);
+        for item in items {
+            call.arg(&pack(item)[..]);
+        }
+        match self.kind {
+            Kind::Take => {}
+            Kind::TakeWithReceipt => {
+                call.arg("");
+            }
+            Kind::GiveBack(receipt) => {
+                call.arg(&receipt.pack()[..]);
+            }
+        }
+        call
+    }
+}
+
+impl Receipt {
+    /// Packed as `'<dd'`.
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53, as all quantities")]
+    fn pack(self) -> [u8; 16] {
+        let mut packed = [0; 16];
+        packed[..8].copy_from_slice(&(self.mark as f64).to_le_bytes());
+        packed[8..].copy_from_slice(&(self.before as f64).to_le_bytes());
+        packed
+    }
+}
+
+/// The command that makes calls work.
 pub(crate) fn load() -> Cmd {
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(TAKE);
     load
 }
 
-/// The reply to `ask` that `value` says.
-pub(crate) fn reply(ask: &Ask, value: &Value) -> Result<Reply, Error> {
+/// The reply to `items` that `value` says.
+pub(crate) fn reply(items: &[Item], value: &Value) -> Result<Reply, Error> {
     let Value::Array(fields) = value else { return Err(Error::Garbled("no array")) };
-    if fields.len() != ask.items.len() * FIELDS {
+    if fields.len() != items.len() * FIELDS {
         return Err(Error::Garbled("another number of items"));
     }
-    let answers = ask.items.iter().zip(fields.chunks(FIELDS));
+    let answers = items.iter().zip(fields.chunks(FIELDS));
     let answers = answers.map(|(item, fields)| answer(&item.quota, fields)).collect::<Option<_>>();
     Ok(Reply { answers: answers.ok_or(Error::Garbled("a number out of range"))? })
 }
 
+/// The answer to one item, and by what to give it back if it was charged.
+pub(crate) fn receipted(item: &Item, value: &Value) -> Result<(Answer, Option<Receipt>), Error> {
+    let Value::Array(fields) = value else { return Err(Error::Garbled("no array")) };
+    let (fields, receipt) = fields.split_at_checked(FIELDS).unwrap_or_default();
+    let answer = answer(&item.quota, fields).ok_or(Error::Garbled("a number out of range"))?;
+    if answer.outcome.is_err() {
+        return Ok((answer, None));
+    }
+    let read = || Some(Receipt { mark: number(receipt, 0)?, before: number(receipt, 1)? });
+    Ok((answer, Some(read().ok_or(Error::Garbled("no receipt"))?)))
+}
+
 fn answer(quota: &Quota, fields: &[Value]) -> Option<Answer> {
-    let number = |at: usize| match fields.get(at) {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
+    let number = |at| number(fields, at);
     let span = |ticks: u64| Span(ticks.saturating_mul(quota.tick().nanos()));
     let standing = Standing { remaining: u32::try_from(number(1)?).ok()?, reset: span(number(2)?) };
     let outcome = match number(0)? {
@@ -67,6 +150,13 @@ fn answer(quota: &Quota, fields: &[Value]) -> Option<Answer> {
         _ => return None,
     };
     Some(Answer { outcome, share_ppm: 0 })
+}
+
+fn number(fields: &[Value], at: usize) -> Option<u64> {
+    match fields.get(at) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    }
 }
 
 /// `tidegate:<limit>:{<key>}`: the braces put each key alone in its slot of a cluster, and
@@ -121,7 +211,7 @@ mod tests {
     fn strange_replies_are_said_to_be_so() {
         let quota = Quota::new(Algorithm::TokenBucket, 1, Span::from_secs(1), 1).unwrap();
         let item = Item { key: Key([0; 16]), limit: LimitTag(1), quota, cost: 1 };
-        let ask = Ask { items: vec![item] };
+        let items = [item];
         let array =
             |numbers: &[i64]| Value::Array(numbers.iter().map(|n| Value::Int(*n)).collect());
         for strange in [
@@ -133,8 +223,8 @@ mod tests {
             array(&[0, 1 << 32, 0, 0]),
             Value::Array(vec![Value::Nil, Value::Int(0), Value::Int(0), Value::Int(0)]),
         ] {
-            assert!(matches!(reply(&ask, &strange), Err(Error::Garbled(_))), "{strange:?}");
+            assert!(matches!(reply(&items, &strange), Err(Error::Garbled(_))), "{strange:?}");
         }
-        assert!(reply(&ask, &array(&[0, 0, 1_000_000, 0])).unwrap().admits());
+        assert!(reply(&items, &array(&[0, 0, 1_000_000, 0])).unwrap().admits());
     }
 }

@@ -1,32 +1,35 @@
-//! How to reach a Redis server and how long to wait for it, in the words that users of
+//! Where Redis is, how one gets in, and how long to wait for it, in the words that users of
 //! other Redis clients know. Each field says what its word means here.
 
+mod secret;
+mod url;
+
+pub use secret::Password;
+pub use url::BadUrl;
+
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One standalone Redis server.
+/// A Redis, as its operator runs it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Host name or IP address; resolved anew for each connection.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Who we are.
-    pub credentials: Credentials,
-    /// Database number.
+    /// Where the servers are, and who says which of them is the one to ask.
+    pub servers: Servers,
+    /// How the servers let us in. The sentinels' own is with the [`Servers`].
+    pub access: Access,
+    /// Database number. A cluster has no other than 0.
     pub db: u32,
-    /// How many batches may be under way at once, on one connection.
+    /// How many batches may be under way at once to each server, on its one connection.
     ///
     /// Default 4: while one is on its way back another is counted and the next is gathered.
     /// More makes batches smaller, not faster.
     pub pool_size: usize,
     /// How often a command is sent again that provably did not run. Default 1: the script
-    /// was lost (`SCRIPT FLUSH`, a restart) and is there again.
+    /// was lost (`SCRIPT FLUSH`, a restart, a fail-over) and is there again.
     pub max_retries: u16,
-    /// The longest time for one attempt to connect, all of it: resolve, connect, sign in,
-    /// load the script. Default 500 ms. No ask ever waits for it.
+    /// The longest time for one attempt to connect, all of it: read the files, resolve,
+    /// connect, TLS, sign in, load the script. Default 500 ms. No ask ever waits for it.
     pub dial_timeout: Duration,
     /// The longest time from a batch's sending to its replies. Default 50 ms: beyond that the
     /// proxies that asked have long decided on their own. What was asked may still be charged.
@@ -36,48 +39,107 @@ pub struct Settings {
     /// The longest time that an ask waits to be sent. Default 20 ms. Nothing is charged then.
     pub pool_timeout: Duration,
     /// A connection that carried no ask for this long is replaced, its successor being ready
-    /// first. Default 4 min, below the idle limits of common load balancers and clouds.
+    /// first; up to a tenth of that earlier, by chance. Default 4 min, below the idle limits of
+    /// common load balancers and clouds.
     pub idle_timeout: Option<Duration>,
-    /// A connection of this age is replaced, its successor being ready first. Default: never.
+    /// A connection of this age is replaced, its successor being ready first; up to a tenth
+    /// earlier, by chance. Default: never. Give it where credentials are good for a while only, as managed services' tokens are.
     pub max_conn_age: Option<Duration>,
 }
 
-/// Who we are to the server.
+/// Who is asked, and who says who that is.
 #[derive(Clone, Debug)]
+pub enum Servers {
+    /// One server, or the name that a managed service keeps on its current master: the name
+    /// is resolved anew for each connection.
+    Standalone(Address),
+    /// The master that Sentinel names.
+    Sentinel {
+        /// What the sentinels call it.
+        master_name: String,
+        /// All of them, to hear of a switch from whichever notices first.
+        sentinels: Vec<Address>,
+        /// How the sentinels let us in: often not as the servers do.
+        access: Access,
+    },
+    /// The masters of a cluster, each for its slots.
+    Cluster {
+        /// Some nodes of it, from which all others are found; one is enough if it is up.
+        seeds: Vec<Address>,
+    },
+}
+
+/// Where somebody listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// Host name or IP address (an IPv6 address without brackets).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// How one gets in.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Who we are.
+    pub credentials: Credentials,
+    /// TLS, if that is what is spoken there.
+    pub tls: Option<Tls>,
+}
+
+/// Who we are to a server.
+#[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// ACL user; none is Redis's `default` user. It needs no more than
-    /// `~tidegate:* +evalsha +script|load +mget +set +time`, and `+select` for a database
-    /// other than 0.
+    /// `~tidegate:* +evalsha +script|load +mget +set +time`, and
+    ///
+    /// - `+info`, by which a fail-over that lost writes is noticed, and a replica is told
+    ///   from a master before it is asked anything,
+    /// - `+select` for a database other than 0,
+    /// - `+cluster|slots +cluster|nodes +asking` in a cluster.
+    ///
+    /// A sentinel's user needs `+sentinel|master +sentinel|get-master-addr-by-name +subscribe
+    /// &+switch-master`.
     pub username: Option<String>,
     /// Its password.
     pub password: Password,
 }
 
-/// A password, or where to find it. Never shown.
-#[derive(Clone)]
-pub enum Password {
-    /// The server asks for none.
-    None,
-    /// This one.
-    Text(String),
-    /// The first line of this file, read for each connection: it may be rotated.
-    File(PathBuf),
+/// TLS to a server. All files are read anew for each connection: certificates may be rotated.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// PEM file with the certificates of those who may have signed the server's. Default: all
+    /// whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// What we show of ourselves, where the server asks for it.
+    pub certificate: Option<ClientCertificate>,
+    /// The name that the server's certificate must bear, and that it is told (SNI). Default:
+    /// the host that is connected to, which is an IP address where Sentinel or the cluster
+    /// names the server by one.
+    pub server_name: Option<String>,
+    /// Takes any certificate for the right one. Whoever is on the way can then read and
+    /// change everything, the password too.
+    pub insecure_skip_verify: bool,
 }
 
-/// A URL that says no server that is served. Its text is not shown: it may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadUrl(&'static str);
-
-/// The longest password file read.
-const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
+/// A certificate and its key, both PEM.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its root.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
 
 impl Settings {
-    /// The server at `host` and `port`, with nothing else said.
-    pub const fn new(host: String, port: u16) -> Self {
+    /// Those servers, with nothing else said.
+    pub const fn new(servers: Servers) -> Self {
         Self {
-            host,
-            port,
-            credentials: Credentials { username: None, password: Password::None },
+            servers,
+            access: Access {
+                credentials: Credentials { username: None, password: Password::None },
+                tls: None,
+            },
             db: 0,
             pool_size: 4,
             max_retries: 1,
@@ -90,130 +152,54 @@ impl Settings {
         }
     }
 
-    /// The server that `redis://[user[:password]@]host[:port][/db]` names.
-    ///
-    /// # Errors
-    ///
-    /// [`BadUrl`] if it is no such URL.
-    pub fn from_url(text: &str) -> Result<Self, BadUrl> {
-        let url = url::Url::parse(text).map_err(|_| BadUrl("is no URL"))?;
-        if url.scheme() != "redis" {
-            return Err(BadUrl("does not begin with redis://"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(BadUrl("has parameters (?… or #…), which are not served"));
-        }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BadUrl("has no host"))?;
+    /// The one server at `host` and `port`, with nothing else said.
+    pub const fn standalone(host: String, port: u16) -> Self {
+        Self::new(Servers::Standalone(Address { host, port }))
+    }
+}
+
+impl Address {
+    /// That port of that host.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
+    /// From `host:port`, as Redis writes it: an IPv6 address may stand without brackets.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let mut settings = Self::new(host.to_owned(), url.port().unwrap_or(6379));
-        let decoded = |text: &str| {
-            let bytes = percent_encoding::percent_decode_str(text);
-            bytes.decode_utf8().map(Into::into).map_err(|_| BadUrl("has a user that is not UTF-8"))
-        };
-        if !url.username().is_empty() {
-            settings.credentials.username = Some(decoded(url.username())?);
-        }
-        if let Some(password) = url.password() {
-            settings.credentials.password = Password::Text(decoded(password)?);
-        }
-        settings.db = match url.path().trim_start_matches('/') {
-            "" => 0,
-            db => db
-                .parse::<u16>()
-                .map_err(|_| BadUrl("has a path that is no database number"))?
-                .into(),
-        };
-        Ok(settings)
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        (!host.is_empty()).then(|| Self::new(host, port))
     }
 }
 
-impl Password {
-    /// The password as it is now.
-    pub(crate) fn read(&self) -> io::Result<Option<String>> {
-        match self {
-            Self::None => Ok(None),
-            Self::Text(text) => Ok(Some(text.clone())),
-            Self::File(path) => {
-                if std::fs::metadata(path)?.len() > PASSWORD_BYTES_MAX {
-                    return Err(io::Error::other("the password file is too large to be one"));
-                }
-                let text = std::fs::read_to_string(path)?;
-                Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Password {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Text(_) => f.write_str("Text(…)"),
-            Self::File(path) => write!(f, "File({})", path.display()),
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
         }
     }
 }
-
-impl fmt::Display for BadUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; wanted redis://[user[:password]@]host[:port][/db]", self.0)
-    }
-}
-
-impl std::error::Error for BadUrl {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn urls_say_all_there_is_to_say() {
-        let settings = Settings::from_url("redis://us%40er:p%3Aw@redis.example:7000/3").unwrap();
-        assert_eq!(
-            (settings.host.as_str(), settings.port, settings.db),
-            ("redis.example", 7000, 3)
-        );
-        assert_eq!(settings.credentials.username.as_deref(), Some("us@er"));
-        assert_eq!(settings.credentials.password.read().unwrap().as_deref(), Some("p:w"));
-        let settings = Settings::from_url("redis://[::1]").unwrap();
-        assert_eq!((settings.host.as_str(), settings.port, settings.db), ("::1", 6379, 0));
-        assert_eq!(settings.credentials.password.read().unwrap(), None);
-    }
-
-    #[test]
-    fn what_is_not_served_is_refused_without_showing_it() {
-        for (url, why) in [
-            ("redis.example:6379", "does not begin with redis://"),
-            ("not a url with hunter2", "is no URL"),
-            ("rediss://:hunter2@h", "does not begin with redis://"),
-            ("redis://:hunter2@h/x", "has a path that is no database number"),
-            (
-                "redis://:hunter2@h/0?protocol=resp3",
-                "has parameters (?… or #…), which are not served",
-            ),
-            ("redis:///0", "has no host"),
+    fn addresses_are_read_as_redis_writes_them() {
+        for (text, address) in [
+            ("10.0.0.1:6379", Some(("10.0.0.1", 6379))),
+            ("redis-0.redis:7000", Some(("redis-0.redis", 7000))),
+            ("2001:db8::1:6379", Some(("2001:db8::1", 6379))),
+            ("[::1]:6379", Some(("::1", 6379))),
+            (":6379", None),
+            ("redis:0", None),
+            ("redis", None),
         ] {
-            let bad = Settings::from_url(url).unwrap_err();
-            assert_eq!(bad.0, why, "{url}");
-            assert!(!bad.to_string().contains("hunter2"));
+            let wanted = address.map(|(host, port)| Address::new(host, port));
+            assert_eq!(Address::parse(text), wanted, "{text}");
         }
-    }
-
-    #[test]
-    fn debug_shows_no_password() {
-        let settings = Settings::from_url("redis://u:hunter2@h").unwrap();
-        assert!(!format!("{settings:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_password_file_is_read_anew_and_to_its_first_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("password");
-        let password = Password::File(path.clone());
-        assert!(password.read().is_err());
-        for (text, first) in [("one\n", "one"), ("two\r\n", "two"), ("three", "three"), ("", "")] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(password.read().unwrap().as_deref(), Some(first));
-        }
+        assert_eq!(Address::new("::1", 1).to_string(), "[::1]:1");
     }
 }

@@ -14,6 +14,12 @@ pub struct Stats {
     dials_failed: AtomicU64,
     retries: AtomicU64,
     timeouts: AtomicU64,
+    fail_overs: AtomicU64,
+    lost_asks_max: AtomicU64,
+    resets: AtomicU64,
+    redirects: AtomicU64,
+    given_back: AtomicU64,
+    kept_charges: AtomicU64,
 }
 
 macro_rules! read {
@@ -42,6 +48,20 @@ impl Stats {
         retries,
         /// Batches whose replies did not come in time.
         timeouts,
+        /// Times that another server took over and went on from where the last one was.
+        fail_overs,
+        /// Answered asks that fail-overs may have forgotten, at most: so much more may have
+        /// been admitted. Mostly far fewer, or none, were.
+        lost_asks_max,
+        /// Times that a server came back without anything that had been counted.
+        resets,
+        /// Asks that a node of a cluster sent on to another.
+        redirects,
+        /// Charges given back because another budget of the same ask, on another shard of a
+        /// cluster, refused.
+        given_back,
+        /// Charges that could not be given back: so much less is admitted until they fade.
+        kept_charges,
     }
 
     pub(crate) fn batch(&self, size: usize) {
@@ -57,6 +77,24 @@ impl Stats {
 
     pub(crate) fn retry(&self, commands: usize) {
         self.retries.fetch_add(commands as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed_over(&self, lost_max: u64) {
+        self.fail_overs.fetch_add(1, Ordering::Relaxed);
+        self.lost_asks_max.fetch_add(lost_max, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost_all(&self) {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn redirect(&self) {
+        self.redirects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gave_back(&self, worked: bool) {
+        let count = if worked { &self.given_back } else { &self.kept_charges };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn timeout(&self) {

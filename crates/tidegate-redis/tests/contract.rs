@@ -145,7 +145,7 @@ async fn a_key_that_somebody_else_wrote_counts_as_never_seen() {
 }
 
 async fn connected(server: &Server) -> Store {
-    let mut settings = Settings::new("127.0.0.1".to_owned(), server.port);
+    let mut settings = Settings::standalone("127.0.0.1".to_owned(), server.port);
     // These tests hold sums together, not times.
     settings.read_timeout = Duration::from_secs(10);
     settings.pool_timeout = Duration::from_secs(10);

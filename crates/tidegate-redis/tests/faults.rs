@@ -56,9 +56,36 @@ async fn while_redis_is_away_the_answer_comes_at_once_and_then_it_is_back() {
         assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     }
     until(|| store.trouble().is_some_and(|trouble| trouble.contains("refused"))).await;
+    assert_eq!(store.stats().resets(), 0);
     server.restart();
     until(|| store.trouble().is_none()).await;
     assert!(store.answer(one(1, 5)).await.unwrap().admits());
+    assert_eq!(store.stats().resets(), 1, "it came back empty, and that is known");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_dialled_no_more_often_than_stated() {
+    const HOSTS: usize = 20;
+    let Some(mut server) = Server::start() else { return };
+    server.kill();
+    let start = Instant::now();
+    let stores: Vec<_> = (0..HOSTS).map(|_| Store::start(patient(&server))).collect();
+    while start.elapsed() < Duration::from_millis(2_500) {
+        // Asks change nothing about it.
+        assert!(stores[0].answer(one(1, 5)).await.is_err());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let took = start.elapsed().as_secs_f64();
+    for store in &stores {
+        let (dials, most) = (store.stats().dials() as f64, 7.0 + 2.0 * took);
+        assert!((3.0..=most).contains(&dials), "{dials} in {took} s");
+    }
+    server.restart();
+    until(|| stores.iter().all(|store| store.trouble().is_none())).await;
+    // And not all in one moment: each waited its own time.
+    let mut dials: Vec<_> = stores.iter().map(|store| store.stats().dials()).collect();
+    dials.sort_unstable();
+    assert!(dials[HOSTS - 1] > dials[0], "{dials:?}");
 }
 
 #[tokio::test]
@@ -152,7 +179,8 @@ async fn a_rotated_password_is_found_in_its_file() {
     let file = dir.path().join("password");
     std::fs::write(&file, "wrong-hunter3\n").unwrap();
     let mut settings = patient(&server);
-    settings.credentials = Credentials { username: None, password: Password::File(file.clone()) };
+    settings.access.credentials =
+        Credentials { username: None, password: Password::File(file.clone()) };
     let store = Store::start(settings);
     until(|| store.trouble().is_some_and(|trouble| trouble.contains("sign in"))).await;
     assert!(matches!(store.answer(one(1, 5)).await, Err(Error::Away)));
@@ -175,7 +203,7 @@ async fn the_rights_that_the_settings_name_are_all_it_needs() {
     let mut settings = patient(&server);
     settings.db = 1;
     let password = Password::Text("secret".to_owned());
-    settings.credentials = Credentials { username: Some("limiter".to_owned()), password };
+    settings.access.credentials = Credentials { username: Some("limiter".to_owned()), password };
     let store = connected(settings).await;
     assert!(store.answer(one(1, 5)).await.unwrap().admits());
     // And no fewer: what it lacks is said.
@@ -237,7 +265,7 @@ async fn more_asks_than_may_wait_are_turned_away_uncharged() {
 
 /// Settings whose waits are far longer than anything here takes.
 fn patient(server: &Server) -> Settings {
-    let mut settings = Settings::new("127.0.0.1".to_owned(), server.port);
+    let mut settings = Settings::standalone("127.0.0.1".to_owned(), server.port);
     settings.dial_timeout = Duration::from_secs(10);
     settings.read_timeout = Duration::from_secs(10);
     settings.pool_timeout = Duration::from_secs(10);

@@ -12,6 +12,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("TIDEGATE_UNIX_SOCKET", "unix_socket"),
     ("TIDEGATE_ADMIN", "admin"),
     ("TIDEGATE_PROVIDER", "provider"),
+    ("TIDEGATE_RATE_LIMIT_FAIL_OPEN", "rate_limit_fail_open"),
     ("TIDEGATE_DRAIN_TIMEOUT", "drain_timeout"),
     ("TIDEGATE_LOG_LEVEL", "log_level"),
     ("TIDEGATE_LOG_FORMAT", "log_format"),
@@ -35,9 +36,31 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("TIDEGATE_REDIS_IDLE_TIMEOUT", "redis.idle_timeout"),
     ("TIDEGATE_REDIS_MAX_CONN_AGE", "redis.max_conn_age"),
     ("TIDEGATE_REDIS_TLS_ENABLED", "redis.tls.enabled"),
+    ("TIDEGATE_REDIS_TLS_CA_FILE", "redis.tls.ca_file"),
+    ("TIDEGATE_REDIS_TLS_CERT_FILE", "redis.tls.cert_file"),
+    ("TIDEGATE_REDIS_TLS_KEY_FILE", "redis.tls.key_file"),
+    ("TIDEGATE_REDIS_TLS_SERVER_NAME", "redis.tls.server_name"),
     ("TIDEGATE_REDIS_TLS_INSECURE_SKIP_VERIFY", "redis.tls.insecure_skip_verify"),
     ("TIDEGATE_REDIS_SENTINEL_MASTER", "redis.sentinel_master_name"),
+    (SENTINEL_HOSTS, "redis.addresses"),
+    ("TIDEGATE_REDIS_SENTINEL_USERNAME", "redis.sentinel_username"),
+    ("TIDEGATE_REDIS_SENTINEL_PASSWORD", "redis.sentinel_password"),
+    ("TIDEGATE_REDIS_SENTINEL_PASSWORD_FILE", "redis.sentinel_password_file"),
+    ("TIDEGATE_REDIS_SENTINEL_TLS_ENABLED", "redis.sentinel_tls.enabled"),
+    ("TIDEGATE_REDIS_SENTINEL_TLS_CA_FILE", "redis.sentinel_tls.ca_file"),
+    ("TIDEGATE_REDIS_SENTINEL_TLS_CERT_FILE", "redis.sentinel_tls.cert_file"),
+    ("TIDEGATE_REDIS_SENTINEL_TLS_KEY_FILE", "redis.sentinel_tls.key_file"),
+    ("TIDEGATE_REDIS_SENTINEL_TLS_SERVER_NAME", "redis.sentinel_tls.server_name"),
+    ("TIDEGATE_REDIS_SENTINEL_TLS_INSECURE_SKIP_VERIFY", "redis.sentinel_tls.insecure_skip_verify"),
+    ("TIDEGATE_REDIS_CLUSTER_MODE", "redis.cluster_mode"),
+    (CLUSTER_NODES, "redis.addresses"),
 ];
+
+/// Addresses that say of themselves that they are sentinels.
+pub(super) const SENTINEL_HOSTS: &str = "TIDEGATE_REDIS_SENTINEL_HOSTS";
+
+/// Addresses that say of themselves that they are nodes of a cluster.
+pub(super) const CLUSTER_NODES: &str = "TIDEGATE_REDIS_CLUSTER_NODES";
 
 /// Said in the environment, these take the place of what the file says in another way.
 const INSTEAD: &[(&str, &str)] = &[
@@ -45,34 +68,19 @@ const INSTEAD: &[(&str, &str)] = &[
     ("redis.addresses", "redis.url"),
     ("redis.password", "redis.password_file"),
     ("redis.password_file", "redis.password"),
-];
-
-/// Settings that elsewhere mean what is not served (yet): to pass them over in silence
-/// would be to run another system than the one asked for.
-const REFUSED: &[(&str, &str)] = &[
-    ("TIDEGATE_REDIS_SENTINEL_HOSTS", "Sentinel is not served yet"),
-    ("TIDEGATE_REDIS_CLUSTER_NODES", "Cluster is not served yet"),
-    ("TIDEGATE_REDIS_CLUSTER_MODE", "Cluster is not served yet"),
-    (
-        "TIDEGATE_RATE_LIMIT_FAIL_OPEN",
-        "what happens without a store is said by each limit's on_error, in the policy",
-    ),
+    ("redis.sentinel_password", "redis.sentinel_password_file"),
+    ("redis.sentinel_password_file", "redis.sentinel_password"),
 ];
 
 /// Puts every variable that is set over what the file says.
 ///
 /// # Errors
 ///
-/// A variable that asks for what is not served.
+/// Two variables for one setting.
 pub(super) fn apply(
     tree: &mut Node,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), Problem> {
-    for (name, why) in REFUSED {
-        if lookup(name).is_some() {
-            return Err(Problem::new((*why).to_owned()).at(Origin::Environment(name)));
-        }
-    }
     // An empty variable is one that is not set: templates leave such behind.
     let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
     let set = || VARIABLES.iter().filter_map(|(name, path)| Some((*name, *path, lookup(name)?)));
@@ -82,7 +90,13 @@ pub(super) fn apply(
             tree.remove(other);
         }
     }
+    let mut taken: Vec<(&str, &str)> = Vec::new();
     for (name, path, meant) in set() {
+        if let Some((other, _)) = taken.iter().find(|(_, taken)| *taken == path) {
+            let both = Problem::new(format!("is set, and {other} too")).within(path);
+            return Err(both.at(Origin::Environment(name)).hint("keep one of them".to_owned()));
+        }
+        taken.push((name, path));
         let origin = Origin::Environment(name);
         let text = |part: &str| Node {
             origin,
@@ -100,6 +114,9 @@ pub(super) fn apply(
             _ => text(&meant),
         };
         tree.put(path, node);
+        if name == CLUSTER_NODES && set().all(|(_, path, _)| path != "redis.cluster_mode") {
+            tree.put("redis.cluster_mode", text("true"));
+        }
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ pub(super) struct Text {
     pub(super) memory: Memory,
     pub(super) redis: Redis,
     pub(super) http: Http,
+    /// Whether the host itself admits what its store gives no answer to. Left out or false, it
+    /// says that it has none, and each limit's `on_error` decides.
+    pub(super) rate_limit_fail_open: Option<bool>,
     /// 10 s: well within Kubernetes' 30 s between SIGTERM and SIGKILL.
     pub(super) drain_timeout: Time<1, 600_000>,
     pub(super) log_level: LogLevel,
@@ -58,10 +61,20 @@ pub(super) struct Http {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Redis {
-    /// `host:port`, one for now.
+    /// `host:port`: the one server, all sentinels, or some nodes of a cluster.
     pub(super) addresses: Vec<Address>,
-    /// `redis://[user[:password]@]host[:port][/db]`, instead of `addresses`.
+    /// `redis://[user[:password]@]host[:port][/db]`, instead of `addresses`; `rediss://` is TLS.
     pub(super) url: Option<Secret>,
+    /// `addresses` are sentinels, and this is what they call the master.
+    pub(super) sentinel_master_name: Option<String>,
+    /// How the sentinels let us in: these have nothing to do with the servers' own.
+    pub(super) sentinel_username: Option<String>,
+    pub(super) sentinel_password: Option<Secret>,
+    pub(super) sentinel_password_file: Option<PathBuf>,
+    /// Left out: as `tls`, for one certificate authority mostly signs for both.
+    pub(super) sentinel_tls: Option<Tls>,
+    /// `addresses` or `url` are nodes of a cluster, from which all others are found.
+    pub(super) cluster_mode: Option<bool>,
     pub(super) username: Option<String>,
     pub(super) password: Option<Secret>,
     /// Read anew for every connection, so a rotated password needs no restart.
@@ -87,13 +100,22 @@ pub(super) struct Redis {
     /// A connection of this age is replaced, its successor being ready; 0 means never.
     pub(super) max_conn_age: MaybeTime,
     pub(super) tls: Tls,
-    pub(super) sentinel_master_name: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// All files are PEM, and read anew for every connection.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tls {
-    pub(super) enabled: bool,
+    /// Left out: as the URL says, otherwise false.
+    pub(super) enabled: Option<bool>,
+    /// Whom to trust. Left out: whom the system trusts.
+    pub(super) ca_file: Option<PathBuf>,
+    /// What to show of ourselves, for servers that ask for it.
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    /// The name that the certificate must bear, where it is not the address's host.
+    pub(super) server_name: Option<String>,
+    /// Whom to trust does not matter.
     pub(super) insecure_skip_verify: bool,
 }
 
@@ -122,6 +144,16 @@ pub enum LogFormat {
     Text,
 }
 
+impl Redis {
+    /// Whether it says where a Redis is, or of what kind.
+    pub(super) fn is_described(&self) -> bool {
+        self.url.is_some()
+            || !self.addresses.is_empty()
+            || self.sentinel_master_name.is_some()
+            || self.cluster_mode == Some(true)
+    }
+}
+
 impl Default for Text {
     fn default() -> Self {
         Self {
@@ -132,6 +164,7 @@ impl Default for Text {
             memory: Memory::default(),
             redis: Redis::default(),
             http: Http::default(),
+            rate_limit_fail_open: None,
             drain_timeout: Time(Duration::from_secs(10)),
             log_level: LogLevel::Info,
             log_format: LogFormat::Auto,
@@ -158,10 +191,16 @@ impl Default for Http {
 
 impl Default for Redis {
     fn default() -> Self {
-        let settings = tidegate_redis::Settings::new(String::new(), 0);
+        let settings = tidegate_redis::Settings::standalone(String::new(), 0);
         Self {
             addresses: Vec::new(),
             url: None,
+            sentinel_master_name: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            sentinel_password_file: None,
+            sentinel_tls: None,
+            cluster_mode: None,
             username: None,
             password: None,
             password_file: None,
@@ -175,7 +214,6 @@ impl Default for Redis {
             idle_timeout: MaybeTime(settings.idle_timeout),
             max_conn_age: MaybeTime(settings.max_conn_age),
             tls: Tls::default(),
-            sentinel_master_name: None,
         }
     }
 }

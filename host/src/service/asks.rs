@@ -9,7 +9,8 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use std::sync::PoisonError;
 use std::time::Instant;
-use tidegate_core::ask::{self, Ask};
+use tidegate_core::ask::{self, Answer, Ask};
+use tidegate_core::limit::State;
 use tidegate_core::wire::{self, ASK_BYTES_MAX, Malformed};
 
 /// What an ask's body and its reply's are.
@@ -41,6 +42,8 @@ pub(super) enum Outcome {
     Incomplete,
     /// The store gave no answer.
     NoStore(tidegate_redis::Error),
+    /// The store gave no answer, and then this host is to admit by itself.
+    FailedOpen(ask::Reply, tidegate_redis::Error),
 }
 
 pub(super) async fn answer<B: Asked>(site: &Site, request: Request<B>) -> Reply {
@@ -79,6 +82,8 @@ async fn outcome<B: Asked>(site: &Site, body: B, proxy: &[u8]) -> Outcome {
     };
     // Demand is what was asked for, whether or not it can be answered.
     let shares = shares(site, &ask, proxy);
+    // Kept only where it may be needed: then each ask is copied once.
+    let asked = site.fail_open.then(|| ask.clone());
     match site.store.answer(site.clock.elapsed(), ask).await {
         Ok(mut reply) => {
             for (answer, share) in reply.answers.iter_mut().zip(shares) {
@@ -86,8 +91,20 @@ async fn outcome<B: Asked>(site: &Site, body: B, proxy: &[u8]) -> Outcome {
             }
             Outcome::Answered(reply)
         }
-        Err(error) => Outcome::NoStore(error),
+        Err(error) => match asked {
+            Some(asked) => Outcome::FailedOpen(as_if_fresh(&asked), error),
+            None => Outcome::NoStore(error),
+        },
     }
+}
+
+/// The reply if nobody had asked before: only what never fits is refused.
+fn as_if_fresh(ask: &Ask) -> ask::Reply {
+    let answers = ask.items.iter().map(|item| Answer {
+        outcome: item.quota.check(&State::default(), tidegate_core::time::Instant(0), item.cost),
+        share_ppm: 0,
+    });
+    ask::Reply { answers: answers.collect() }
 }
 
 async fn read<B: Asked>(site: &Site, body: B) -> Result<Bytes, Outcome> {
@@ -120,12 +137,13 @@ impl Outcome {
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
             Self::NoStore(_) => "no_store",
+            Self::FailedOpen(..) => "failed_open",
         }
     }
 
     fn reply(&self) -> Reply {
         match self {
-            Self::Answered(reply) => {
+            Self::Answered(reply) | Self::FailedOpen(reply, _) => {
                 let mut response = Response::new(Full::from(wire::encode_reply(reply)));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ASK_TYPE));
                 response

@@ -14,16 +14,37 @@ struct Ready {
     store: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Each server that the store is made of, and each sentinel.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backends: Vec<Server>,
 }
 
-/// 200 if asks are answered here, otherwise 503 with the reason.
+#[derive(Serialize)]
+struct Server {
+    kind: &'static str,
+    address: String,
+    up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// 200 if asks are answered here, otherwise 503; with the reason, where something is wrong.
+///
+/// Of a cluster one shard that answers is enough: sending requests elsewhere would not bring
+/// the others back.
 pub(super) fn ready(site: &Site) -> Reply {
-    let reason = match site.stopping.load(Ordering::Relaxed) {
-        true => Some("draining".to_owned()),
-        false => site.store.trouble(),
+    let is_stopping = site.stopping.load(Ordering::Relaxed);
+    let health = site.store.health();
+    let answers = health.as_ref().is_none_or(|health| health.answers);
+    let trouble = health.as_ref().and_then(|health| health.trouble.clone());
+    let backends = health.map(|health| health.backends).unwrap_or_default();
+    let page = Ready {
+        ready: answers && !is_stopping,
+        store: site.store.name(),
+        reason: if is_stopping { Some("draining".to_owned()) } else { trouble },
+        backends: backends.into_iter().map(Server::of).collect(),
     };
-    let page = Ready { ready: reason.is_none(), store: site.store.name(), reason };
-    // A bool and two strings always serialize.
+    // Bools and strings always serialize.
     let body = serde_json::to_string(&page).unwrap_or_default();
     let mut reply = Response::new(Full::from(body + "\n"));
     if !page.ready {
@@ -31,4 +52,15 @@ pub(super) fn ready(site: &Site) -> Reply {
     }
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
+}
+
+impl Server {
+    fn of(backend: tidegate_redis::Backend) -> Self {
+        Self {
+            kind: backend.kind.name(),
+            address: backend.address,
+            up: backend.is_up,
+            reason: backend.trouble,
+        }
+    }
 }

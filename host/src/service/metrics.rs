@@ -2,6 +2,8 @@
 //!
 //! Every label has a fixed few values: nothing that a caller sends becomes one.
 
+mod redis;
+
 use super::Site;
 use super::asks::Outcome;
 use super::door::Use;
@@ -10,10 +12,8 @@ use super::store::Store;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -21,7 +21,6 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_redis::BATCH_SIZES;
 
 /// Seconds. 50 µs is a good answer from memory, 1 s the longest wait for a body.
 const SECONDS: [f64; 14] = [
@@ -92,7 +91,7 @@ impl Metrics {
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
         if store.redis_stats().is_some() {
-            registry.register_collector(Box::new(RedisStats(store.clone())));
+            registry.register_collector(Box::new(redis::Collected(store.clone())));
         }
         Self { registry, ..metrics }
     }
@@ -115,7 +114,7 @@ impl Metrics {
                     self.items.get_or_create(&OutcomeLabel { outcome }).inc();
                 }
             }
-            Outcome::NoStore(error) => {
+            Outcome::NoStore(error) | Outcome::FailedOpen(_, error) => {
                 self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
             }
             _ => {}
@@ -141,42 +140,6 @@ impl Metrics {
         let up = self.store_up.get_or_create(&StoreLabel { store: site.store.name() }).clone();
         up.set(i64::from(site.store.trouble().is_none()));
         prometheus_client::encoding::text::encode(page, &self.registry)
-    }
-}
-
-/// What the Redis store counts itself, read when the page is made.
-struct RedisStats(Arc<Store>);
-
-impl Collector for RedisStats {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(stats) = self.0.redis_stats() else { return Ok(()) };
-        for (name, help, count) in [
-            ("redis_asks", "Asks sent to Redis", stats.asks()),
-            ("redis_dials", "Attempts to connect to Redis", stats.dials()),
-            ("redis_dials_failed", "Attempts to connect in vain", stats.dials_failed()),
-            ("redis_retries", "Commands sent again that had not run", stats.retries()),
-            ("redis_timeouts", "Batches without a reply in time", stats.timeouts()),
-        ] {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
-        }
-        let mut batches = encoder.encode_descriptor(
-            "redis_batch_asks",
-            "Asks in one round trip to Redis",
-            None,
-            MetricType::Histogram,
-        )?;
-        let mut sizes: Vec<(f64, u64)> =
-            BATCH_SIZES.iter().map(|bound| *bound as f64).zip(stats.batches()).collect();
-        let count = sizes.iter().map(|(_, batches)| batches).sum();
-        sizes.push((f64::INFINITY, 0));
-        batches.encode_histogram::<[(&str, &str); 0]>(stats.asks() as f64, count, &sizes, None)
-    }
-}
-
-impl fmt::Debug for RedisStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RedisStats").field(&self.0.redis_stats()).finish()
     }
 }
 

@@ -10,7 +10,7 @@ use tidegate_redis::Error;
 pub(super) enum Store {
     /// In this process. One lock: an answer takes about a microsecond.
     Memory(Mutex<MemoryStore>),
-    /// A Redis server.
+    /// A Redis, of whatever kind.
     Redis(tidegate_redis::Store),
 }
 
@@ -48,6 +48,14 @@ impl Store {
         match self {
             Self::Memory(_) => None,
             Self::Redis(store) => store.trouble(),
+        }
+    }
+
+    /// How Redis is, server by server, if there is one.
+    pub(super) fn health(&self) -> Option<tidegate_redis::Health> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store.health()),
         }
     }
 

@@ -1,9 +1,12 @@
 //! A real Redis server of a test's own: on a free port, without a file on disk, killed when
-//! dropped and when the test's thread ends.
+//! dropped and when the test's thread ends. `sentinel` and `cluster` make whole sets of them.
 //!
 //! `TIDEGATE_REDIS_SERVER` names the program, otherwise the one on `PATH` is taken. Without any, a
 //! test skips aloud, or fails if `TIDEGATE_REQUIRE_REAL=1`.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+pub mod cluster;
+pub mod sentinel;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -53,6 +56,46 @@ impl Server {
         panic!("redis-server did not start on any of {TRIES} ports");
     }
 
+    /// One by a file that says all but the port for the test's own commands.
+    pub fn start_with_file(file: &std::path::Path, arguments: &[&str]) -> Option<Self> {
+        let program = program()?;
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut all = vec![file.display().to_string()];
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        for _ in 0..TRIES {
+            let port = free_port();
+            std::fs::write(file, format!("port {port}\nbind 127.0.0.1\n{text}")).unwrap();
+            if let Some(server) = Self::start_as(program.clone(), port, all.clone(), None) {
+                return Some(server);
+            }
+        }
+        panic!("redis-server did not start on any of {TRIES} ports");
+    }
+
+    /// One on that port; `None` if it ended by itself, as it does when the port was taken. A
+    /// file among the arguments comes first, and says all.
+    fn start_as(
+        program: PathBuf,
+        port: u16,
+        arguments: Vec<String>,
+        password: Option<&str>,
+    ) -> Option<Self> {
+        let password = password.map(str::to_owned);
+        let mut server = Self { program, child: None, port, arguments, password };
+        server.run().then_some(server)
+    }
+
+    /// What was said after an argument when it was started.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        let at = self.arguments.iter().position(|argument| argument == name)?;
+        self.arguments.get(at + 1).map(String::as_str)
+    }
+
+    /// From now on `restart` starts it with these arguments.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&argument| argument.into()).collect();
+    }
+
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -72,16 +115,22 @@ impl Server {
         kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
     }
 
-    /// Runs one command; the reply as on the wire, a bulk string's text without its length.
+    /// Runs one command; the reply as on the wire, a bulk string's text without its length,
+    /// an array's elements a line each.
     pub fn command(&self, words: &[&str]) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(UP_MAX)).unwrap();
+        self.try_command(words).unwrap()
+    }
+
+    /// As [`Self::command`], for a server that may not answer.
+    pub fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(UP_MAX))?;
         let mut stream = BufReader::new(&mut stream);
         if let Some(password) = &self.password {
-            let said = say(&mut stream, &["AUTH", password]).unwrap();
+            let said = say(&mut stream, &["AUTH", password])?;
             assert_eq!(said, "+OK", "the password of the test");
         }
-        say(&mut stream, words).unwrap()
+        say(&mut stream, words)
     }
 
     /// A field of `INFO`.
@@ -94,10 +143,14 @@ impl Server {
     /// Starts it; false if it ended by itself, as it does when its port was taken.
     fn run(&mut self) -> bool {
         let mut command = Command::new(&self.program);
+        // A configuration file comes first; it then says all of this itself.
+        if self.arguments.first().is_none_or(|first| first.starts_with("--")) {
+            command
+                .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+                .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+                .args(["--enable-debug-command", "local"]);
+        }
         command
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .args(["--enable-debug-command", "local"])
             .args(&self.arguments)
             .current_dir("/")
             .stdin(Stdio::null())
@@ -139,16 +192,39 @@ fn say(stream: &mut BufReader<&mut TcpStream>, words: &[&str]) -> std::io::Resul
         request += &format!("${}\r\n{word}\r\n", word.len());
     }
     stream.get_mut().write_all(request.as_bytes())?;
+    hear(stream)
+}
+
+fn hear(stream: &mut BufReader<&mut TcpStream>) -> std::io::Result<String> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let line = line.trim_end().to_owned();
-    match line.strip_prefix('$').map(|length| length.parse::<usize>()) {
-        Some(Ok(length)) => {
+    let count = |mark: char| line.strip_prefix(mark).map(|count| count.parse::<usize>());
+    match (count('$'), count('*')) {
+        (Some(Ok(length)), _) => {
             let mut bulk = vec![0; length + 2];
             stream.read_exact(&mut bulk)?;
             Ok(String::from_utf8_lossy(&bulk[..length]).into_owned())
         }
-        Some(Err(_)) | None => Ok(line),
+        (_, Some(Ok(count))) => {
+            let lines: std::io::Result<Vec<_>> = (0..count).map(|_| hear(stream)).collect();
+            Ok(lines?.join("\n"))
+        }
+        _ => Ok(line),
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `condition` is so, and says what was waited for if that does not come.
+pub fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + UP_MAX;
+    while !condition() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

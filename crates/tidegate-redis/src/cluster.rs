@@ -1,0 +1,156 @@
+//! A cluster: each key asked of the master that serves its slot.
+//!
+//! Each master has a lane of its own, with its own connection, deadlines and keeper, so one
+//! that is frozen or gone harms nobody else's keys. The `map` says whose slot it is; the
+//! `scout` keeps it right. A node that was asked wrongly says who is right (`MOVED`, `ASK`),
+//! and nothing ran there: then that one is asked, at once.
+//!
+//! Nothing that may have run is sent again. An ask for several budgets, which are in slots of
+//! their own, is answered as in `all_or_nothing`.
+
+mod all_or_nothing;
+mod map;
+mod scout;
+mod slot;
+pub(crate) mod topology;
+
+use crate::error::{Error, Refusal};
+use crate::health::{Backend, BackendKind, Health};
+use crate::script::{self, Call, Kind};
+use crate::settings::{Address, Settings};
+use crate::stats::Stats;
+use arc_swap::ArcSwap;
+use map::{Map, Nodes};
+use redis::Value;
+use scout::Scout;
+use slot::slot_of;
+use std::sync::{Arc, Mutex, PoisonError};
+use tidegate_core::ask::{Ask, Reply};
+use tokio::sync::Notify;
+
+/// How often an ask is sent on to another node. One redirection is common while slots move,
+/// two where a move is just being made known; more are nodes that do not agree.
+const REDIRECTS_MAX: usize = 3;
+
+/// A cluster.
+pub(crate) struct Cluster {
+    settings: Arc<Settings>,
+    seeds: Vec<Address>,
+    map: ArcSwap<Map>,
+    nodes: Nodes,
+    /// Why nobody tells how the cluster is.
+    trouble: Mutex<Option<String>>,
+    /// Rings when a connection is lost, or slots have moved.
+    bell: Arc<Notify>,
+    stats: Arc<Stats>,
+}
+
+impl Cluster {
+    pub(crate) fn new(settings: Arc<Settings>, seeds: &[Address], stats: Arc<Stats>) -> Self {
+        let bell = Arc::new(Notify::new());
+        Self {
+            seeds: seeds.to_vec(),
+            map: ArcSwap::from_pointee(Map::empty()),
+            nodes: Nodes::new(settings.clone(), stats.clone(), bell.clone()),
+            trouble: Mutex::new(Some("not connected yet".to_owned())),
+            bell,
+            stats,
+            settings,
+        }
+    }
+
+    /// Keeps the map right, for as long as this is polled.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        Scout::default().run(&self).await;
+    }
+
+    /// Answers an ask, and charges if every item is admitted.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        ask: Arc<Ask>,
+        now_us: u64,
+    ) -> Result<Reply, Error> {
+        if ask.items.len() > 1 {
+            // Whoever asks may go away meanwhile; what was taken must be given back all the same.
+            let whole = tokio::spawn(all_or_nothing::answer(self.clone(), ask, now_us));
+            return whole.await.unwrap_or(Err(Error::Away));
+        }
+        let value = self.call(Call::all(ask.clone(), now_us, Kind::Take)).await?;
+        script::reply(&ask.items, &value)
+    }
+
+    /// How it is, shard by shard.
+    pub(crate) fn health(&self) -> Health {
+        let map = self.map.load();
+        let shards = map.nodes.iter().map(|node| {
+            let link = &node.lane.link;
+            Backend::server(BackendKind::Shard, Some(&node.address), node.slots, link)
+        });
+        let backends: Vec<Backend> = shards.collect();
+        let answers = backends.iter().any(|shard| shard.trouble.is_none());
+        Health { answers, trouble: self.trouble_of(&map, &backends), backends }
+    }
+
+    /// What the server says that is asked about the one item of `call`.
+    async fn call(&self, mut call: Call) -> Result<Value, Error> {
+        let item = call.items().first().ok_or(Error::Garbled("nothing was asked"))?;
+        let slot = slot_of(item.key);
+        let mut lane = self.map.load().lane(slot).cloned().ok_or(Error::Away)?;
+        for _ in 0..REDIRECTS_MAX {
+            let answer = lane.send(call.clone()).await;
+            let Err(Error::Refused(refusal, said)) = &answer else { return answer };
+            let Some(other) = refusal.is_redirect().then(|| redirected(said)).flatten() else {
+                return answer;
+            };
+            // An ASK is about this key only: the slot is still where it was.
+            call.asking = *refusal == Refusal::Ask;
+            if !call.asking {
+                self.bell.notify_one();
+            }
+            self.stats.redirect();
+            match self.nodes.lane_to(&other) {
+                Some(next) => lane = next,
+                None => return answer,
+            }
+        }
+        lane.send(call).await
+    }
+
+    fn is_well(&self) -> bool {
+        let map = self.map.load();
+        map.uncovered() == 0 && map.nodes.iter().all(|node| node.lane.link.is_up())
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != trouble
+            && let Some(why) = &trouble
+        {
+            tracing::warn!(why, "the redis cluster cannot be looked at");
+        }
+        *known = trouble;
+    }
+
+    fn trouble_of(&self, map: &Map, shards: &[Backend]) -> Option<String> {
+        if map.nodes.is_empty() {
+            return self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        let uncovered = map.uncovered();
+        if uncovered > 0 {
+            return Some(format!("{uncovered} slots are served by nobody"));
+        }
+        let mut amiss = shards.iter().filter_map(|s| Some((&s.address, s.trouble.as_ref()?)));
+        let (address, why) = amiss.next()?;
+        let more = match amiss.count() {
+            0 => String::new(),
+            more => format!(", and {more} more of {}", shards.len()),
+        };
+        Some(format!("shard {address}: {why}{more}"))
+    }
+}
+
+/// Where a node sends us: `MOVED slot host:port`. No host is the node's own, but which one
+/// that is an error does not tell; the next view will.
+fn redirected(said: &redis::RedisError) -> Option<Address> {
+    Address::parse(said.redirect_node()?.0)
+}

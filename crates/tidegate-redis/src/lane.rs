@@ -1,0 +1,220 @@
+//! The way to one server: calls in, batches out.
+//!
+//! One task gathers what is queued and sends it as one pipeline, so that a thousand calls at
+//! once make some ten round trips. It never waits for company: a lone call goes out alone,
+//! and calls gather only while as many batches are under way as may be.
+
+use crate::error::Error;
+use crate::link::{Link, Live, State};
+use crate::script::{self, Call};
+use crate::settings::Settings;
+use crate::stats::BATCH_SIZES;
+use redis::aio::ConnectionLike;
+use redis::{Pipeline, RedisError, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+/// The most calls in a batch.
+const BATCH_MAX: usize = BATCH_SIZES[BATCH_SIZES.len() - 1];
+
+/// The most items in a batch, but for a call's own: some 30 KB out, and one to two
+/// milliseconds of the server's time, for which every other client of it waits.
+const BATCH_ITEMS_MAX: usize = 192;
+
+/// Calls that may wait to be sent: far more than can be sent within `pool_timeout`.
+const QUEUE_MAX: usize = 8_192;
+
+/// The way to one server.
+pub(crate) struct Lane {
+    queue: mpsc::Sender<Waiting>,
+    pub(crate) link: Arc<Link>,
+    pool_timeout: Duration,
+    keeper: AbortHandle,
+}
+
+/// A call that waits to be sent.
+struct Waiting {
+    call: Call,
+    reply: oneshot::Sender<Result<Value, Error>>,
+    /// Too late to be sent after this.
+    until: Instant,
+}
+
+impl Lane {
+    /// A lane over `link`, which is looked after by the task `keeper`; that ends with the lane.
+    pub(crate) fn new(settings: &Settings, link: Arc<Link>, keeper: AbortHandle) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let sender = Sender {
+            link: link.clone(),
+            room: Arc::new(Semaphore::new(settings.pool_size)),
+            max_retries: settings.max_retries,
+        };
+        tokio::spawn(gather(waiting, sender));
+        Self { queue, link, pool_timeout: settings.pool_timeout, keeper }
+    }
+
+    /// What the server says to a call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; no later than `pool_timeout` and `read_timeout` together, and at once while
+    /// there is no connection.
+    pub(crate) async fn send(&self, call: Call) -> Result<Value, Error> {
+        let (reply, replied) = oneshot::channel();
+        let until = Instant::now() + self.pool_timeout;
+        self.queue.try_send(Waiting { call, reply, until }).map_err(|_| Error::Busy)?;
+        // The gathering task answers everything it took, unless the runtime is ending.
+        replied.await.unwrap_or(Err(Error::Away))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// What a batch needs to be sent.
+struct Sender {
+    link: Arc<Link>,
+    room: Arc<Semaphore>,
+    max_retries: u16,
+}
+
+/// Takes what waits and sends it, until the lane is gone.
+async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
+    while let Some(first) = queue.recv().await {
+        sender.first_attempt(first.until).await;
+        let Some((first, room)) = with_room(first, &sender.room).await else { continue };
+        let mut items = first.call.items().len();
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX
+            && items < BATCH_ITEMS_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            items += next.call.items().len();
+            batch.push(next);
+        }
+        let now = Instant::now();
+        // Whoever no longer waits was never charged; whoever waited too long is told so.
+        batch.retain(|waiting| !waiting.reply.is_closed());
+        let (batch, late): (Vec<_>, _) = batch.into_iter().partition(|w| w.until >= now);
+        late.into_iter().for_each(|waiting| waiting.tell(Err(Error::Busy)));
+        match sender.link.live() {
+            Some(live) if !batch.is_empty() => {
+                live.carried_an_ask();
+                tokio::spawn(send(batch, live, sender.link.clone(), sender.max_retries, room));
+            }
+            Some(_) => {}
+            None => batch.into_iter().for_each(|waiting| waiting.tell(Err(Error::Away))),
+        }
+    }
+}
+
+impl Sender {
+    /// Waits for the first attempt to connect, but for no other. It takes milliseconds and
+    /// mostly succeeds, where slots have moved to a node that had none before, say.
+    async fn first_attempt(&self, until: Instant) {
+        if self.link.state() == State::New {
+            let _ = timeout_at(until, self.link.until_tried()).await;
+        }
+    }
+}
+
+/// Waits until another batch may be sent, or `first` has waited too long.
+async fn with_room(
+    first: Waiting,
+    room: &Arc<Semaphore>,
+) -> Option<(Waiting, OwnedSemaphorePermit)> {
+    match timeout_at(first.until, room.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => Some((first, permit)),
+        Ok(Err(_)) | Err(_) => {
+            first.tell(Err(Error::Busy));
+            None
+        }
+    }
+}
+
+/// Sends a batch, and again those of it that were only without their script.
+async fn send(
+    mut batch: Vec<Waiting>,
+    live: Arc<Live>,
+    link: Arc<Link>,
+    max_retries: u16,
+    _room: OwnedSemaphorePermit,
+) {
+    for attempt in 0..=max_retries {
+        link.stats.batch(batch.len());
+        let answers = match round_trip(&batch, &live, attempt > 0).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                link.note(&live, Err(&error));
+                batch.into_iter().for_each(|waiting| waiting.tell(Err(error.clone())));
+                return;
+            }
+        };
+        link.note(&live, Ok(()));
+        if let Some(history) = &live.history {
+            history.acknowledge(answers.iter().filter(|answer| answer.is_ok()).count());
+        }
+        let mut again = Vec::new();
+        for (waiting, answer) in batch.into_iter().zip(answers) {
+            if let Err(error) = &answer {
+                link.note(&live, Err(error));
+            }
+            match answer {
+                Err(error) if error.is_no_script() && attempt < max_retries => again.push(waiting),
+                answer => waiting.tell(answer),
+            }
+        }
+        if again.is_empty() {
+            return;
+        }
+        link.stats.retry(again.len());
+        batch = again;
+    }
+}
+
+/// One pipeline there and back; on a second attempt the script goes ahead of its calls.
+async fn round_trip(
+    batch: &[Waiting],
+    live: &Live,
+    load: bool,
+) -> Result<Vec<Result<Value, Error>>, Error> {
+    let mut pipeline = Pipeline::with_capacity(batch.len() + 1);
+    if load {
+        pipeline.add_command(script::load());
+    }
+    for waiting in batch {
+        if waiting.call.asking {
+            // It holds for the next command on the connection, and nothing comes in between.
+            pipeline.cmd("ASKING");
+        }
+        pipeline.add_command(waiting.call.command());
+    }
+    let count = pipeline.len();
+    let sent = live.connection().req_packed_commands(&pipeline, 0, count).await;
+    let values = sent.map_err(Error::of)?;
+    if values.len() != count {
+        return Err(Error::Garbled("another number of replies"));
+    }
+    let mut values = values.into_iter().skip(usize::from(load));
+    let answer = |waiting: &Waiting| {
+        let value = values.nth(usize::from(waiting.call.asking));
+        match value.ok_or(Error::Garbled("another number of replies"))? {
+            Value::ServerError(error) => Err(Error::of(RedisError::from(error))),
+            value => Ok(value),
+        }
+    };
+    Ok(batch.iter().map(answer).collect())
+}
+
+impl Waiting {
+    /// Whoever asked may have gone meanwhile: that is no error.
+    fn tell(self, answer: Result<Value, Error>) {
+        let _ = self.reply.send(answer);
+    }
+}
