@@ -95,6 +95,31 @@ fn a_local_share_is_enforced_while_the_host_is_dead() -> Result<()> {
 }
 
 #[test]
+fn what_a_share_let_through_is_charged_when_the_host_is_back() -> Result<()> {
+    stage(async {
+        let host = Host::on_memory().await?;
+        let limit = json!([{ "name": "global", "rate": "20/1s", "burst": 40, "scope": "global" }]);
+        let policy = policy_with(limit, json!({ "host": host_field("20ms") }));
+        let (envoy, _origin) = start(policy, 1, host.address()).await?;
+        let mut answers = envoy.flood(4, Duration::from_secs(2), &get("/")).await?;
+        host.signal(Signal::STOP)?;
+        let alone = envoy.flood(4, Duration::from_secs(3), &get("/")).await?;
+        host.signal(Signal::CONT)?;
+        assert!(admitted(&alone) >= 40, "{} of about 60 in three seconds", admitted(&alone));
+        answers.extend(alone);
+        answers.extend(envoy.flood(4, Duration::from_secs(3), &get("/")).await?);
+        // A share is never less than one request at a time.
+        assert_never_above(&answers, token_bucket(40 + 1, 20.0));
+        // What was used is charged once: by then some of each second's 20 must be let through.
+        let late = answers.iter().map(|answer| answer.sent).max();
+        let late = late.and_then(|end| end.checked_sub(Duration::from_secs(1)));
+        let last = answers.iter().filter(|it| it.status == 200 && Some(it.sent) > late).count();
+        assert!(last >= 10, "{last} in the last second");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_silent_host_costs_one_deadline_and_not_one_for_each_request() -> Result<()> {
     stage_for_workers(|workers| async move {
         let host = Host::on_memory().await?;

@@ -122,7 +122,7 @@ fn reply_to_bytes_and_back(bencher: Bencher<'_, '_>, items: u64) {
 
 fn ask(items: u64) -> Ask {
     let quota = quota(Algorithm::TokenBucket);
-    let item = |number| Item { key: key(number), limit: LimitTag(number), quota, cost: 1 };
+    let item = |number| Item { key: key(number), limit: LimitTag(number), quota, cost: 1, owed: 0 };
     Ask { items: (1..=items).map(item).collect() }
 }
 

@@ -6,7 +6,7 @@
 //! against it.
 
 use crate::key::Key;
-use crate::limit::{Quota, Refused, Standing};
+use crate::limit::{Quota, Refused, Standing, State};
 use crate::table::{Set, Table};
 use crate::time::Instant;
 use alloc::boxed::Box;
@@ -36,6 +36,9 @@ pub struct Item {
     pub quota: Quota,
     /// Units to take; zero only looks.
     pub cost: u32,
+    /// Units that were used while no store could be asked. They are charged first, whatever
+    /// becomes of the rest: all of them, or as many as there is room for.
+    pub owed: u32,
 }
 
 /// Which limit of which domain: a hash, for shares of demand and for metrics.
@@ -44,8 +47,8 @@ pub struct LimitTag(pub u64);
 
 /// The answer to an [`Ask`].
 ///
-/// All or nothing: if any item is refused, nothing is charged, and the items that would
-/// have passed say how they stand, uncharged.
+/// All or nothing: if any item is refused, nothing is charged (but for what is owed), and the
+/// items that would have passed say how they stand, uncharged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// One per item, in their order.
@@ -93,12 +96,16 @@ impl MemoryStore {
 
     /// Answers, and charges if every item is admitted.
     pub fn answer(&mut self, now: Instant, ask: &Ask) -> Reply {
+        for item in ask.items.iter().filter(|item| item.owed > 0) {
+            self.change(item, now, |state| item.quota.charge_up_to(state, now, item.owed));
+        }
         let checked = Reply { answers: self.each(ask, |set, item| check(set, item, now)) };
         if !checked.admits() {
             return Reply { answers: self.each(ask, |set, item| uncharged(set, item, now)) };
         }
-        for item in &ask.items {
-            self.charge(item, now);
+        for item in ask.items.iter().filter(|item| item.cost > 0) {
+            // Checked above, so it can be refused only if an ask names a key twice.
+            self.change(item, now, |state| item.quota.take(state, now, item.cost).is_ok());
         }
         checked
     }
@@ -112,14 +119,14 @@ impl MemoryStore {
         ask.items.iter().map(|item| answer(set_of(item), item)).collect()
     }
 
-    fn charge(&mut self, item: &Item, now: Instant) {
+    /// Changes a key's state, if `change` says that it did.
+    fn change(&mut self, item: &Item, now: Instant, change: impl FnOnce(&mut State) -> bool) {
         let Some(place) = self.sets.get_mut(self.table.set_of(&item.key) as usize) else {
             return; // there is a place for every set
         };
         let set = place.get_or_insert_default();
         let mut state = set.state(&item.key);
-        // Checked above, so it can be refused only if an ask names a key twice.
-        if item.cost > 0 && item.quota.take(&mut state, now, item.cost).is_ok() {
+        if change(&mut state) {
             set.put(&item.key, &state, item.quota.weight(&state, now), now);
         }
     }

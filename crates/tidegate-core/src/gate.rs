@@ -22,22 +22,27 @@
 //! bucket that was full may have refilled for those microseconds.
 
 mod breaker;
+mod debts;
 mod local;
+mod refusals;
 mod share;
 mod stock;
 
 use crate::ask::{Ask, Item, Reply, SHARE_WHOLE_PPM, Unreachable};
 use crate::facts::Facts;
-use crate::limit::{Quota, Refused, Standing};
+use crate::limit::{Refused, Standing};
 use crate::plan::{Applied, Planner};
 use crate::policy::{Limit, OnError, Policy, Scope};
 use crate::table::{Slots, Table};
 use crate::time::{Instant, Span};
-use crate::verdict::{Denial, LimitIndex, LimitStanding, Reason, Verdict};
+use crate::verdict::{LimitIndex, LimitStanding, Verdict};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use breaker::Breaker;
+pub use debts::DEBTS_MAX;
+use debts::{Carried, Debts};
 use local::{Local, Taken};
+use refusals::{Refusals, told};
 
 /// The most requests of one worker that may wait for the store at once. Each waits at
 /// most the deadline (20 ms), so this is 400,000 asks a second; beyond it a request is
@@ -86,15 +91,18 @@ pub struct Gate {
     breaker: Breaker,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u32,
-    shadows: Vec<(Ticket, Ask)>,
+    asides: Vec<(Ticket, Ask)>,
+    debts: Debts,
     shares_ppm: Vec<u32>,
     tallies: Vec<Tally>,
 }
 
 /// A request, or a shadow limit's question, that waits for the store.
 enum Waiting {
-    Request(Held),
+    /// And what its question carries of debts.
+    Request(Held, Carried),
     Shadow(Applied),
+    Debts(Carried),
 }
 
 /// What is known of a request whose global limits are still to be decided.
@@ -121,7 +129,8 @@ impl Gate {
             breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
             waiting: BTreeMap::new(),
             next_ticket: 0,
-            shadows: Vec::new(),
+            asides: Vec::new(),
+            debts: Debts::default(),
             shares_ppm: alloc::vec![0; limits],
             tallies: alloc::vec![Tally::default(); limits],
             policy,
@@ -161,14 +170,23 @@ impl Gate {
                 self.note_shadow(&applied, reply.ok()?);
                 None
             }
-            Waiting::Request(held) => Some(self.conclude(ground, held, reply)),
+            Waiting::Debts(carried) => {
+                self.settle(carried, reply.is_ok());
+                None
+            }
+            Waiting::Request(held, carried) => {
+                self.settle(carried, reply.is_ok());
+                Some(self.conclude(ground, held, reply))
+            }
         }
     }
 
     /// Forgets a request that died while it waited. What it took of local limits goes
     /// back; what the store charged for it stays charged, the safe direction.
     pub fn on_gone<G: Ground>(&mut self, ground: &mut G, ticket: Ticket) {
-        if let Some(Waiting::Request(held)) = self.waiting.remove(&ticket) {
+        if let Some(Waiting::Request(held, carried)) = self.waiting.remove(&ticket) {
+            // Nobody will say whether they were charged.
+            self.debts.keep(carried);
             self.give_back(ground, &held.local);
         }
     }
@@ -177,6 +195,9 @@ impl Gate {
     /// should be probed now: if so, tell [`Gate::on_probe`] how that went.
     pub fn on_tick<G: Ground>(&mut self, ground: &mut G) -> bool {
         self.local.on_tick(ground);
+        if !self.breaker.is_open() && !self.debts.is_empty() {
+            self.ask_for_debts(ground.now());
+        }
         self.breaker.is_open() && self.breaker.probes(ground.now())
     }
 
@@ -189,19 +210,25 @@ impl Gate {
         }
     }
 
+    /// Takes over what another gate of this worker, whose policy this one's replaces, is owed.
+    pub fn take_over(&mut self, other: &mut Self) {
+        self.debts.absorb(&mut other.debts);
+    }
+
     /// Gives back all that this worker holds ahead, because its policy is replaced.
     pub fn drain<G: Ground>(&mut self, ground: &mut G) {
         self.local.drain(ground);
     }
 
-    /// Whether there are questions of shadow limits to send.
-    pub const fn has_shadows(&self) -> bool {
-        !self.shadows.is_empty()
+    /// Whether there are questions to send that no request waits for.
+    pub const fn has_asides(&self) -> bool {
+        !self.asides.is_empty()
     }
 
-    /// Questions of shadow limits: send them off without holding any request for them.
-    pub fn take_shadows(&mut self) -> Vec<(Ticket, Ask)> {
-        core::mem::take(&mut self.shadows)
+    /// Questions of shadow limits and of debts: send them off without holding any request for
+    /// them, and tell [`Gate::on_reply`] what came of each.
+    pub fn take_asides(&mut self) -> Vec<(Ticket, Ask)> {
+        core::mem::take(&mut self.asides)
     }
 
     /// What happened to each limit since the last call, in the policy's order.
@@ -252,8 +279,9 @@ impl Gate {
         if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
             return Step::Answer(self.conclude(ground, held, Err(Unreachable)));
         }
-        let ask = self.question(&held.global);
-        Step::Ask(self.wait(Waiting::Request(held)), ask)
+        let mut ask = self.question(&held.global);
+        let carried = self.debts.load(&mut ask, || ground.now());
+        Step::Ask(self.wait(Waiting::Request(held, carried)), ask)
     }
 
     /// The common request, one local limit: nothing is collected for it.
@@ -321,7 +349,7 @@ impl Gate {
         global: &[Applied],
         refusals: &mut Refusals,
     ) {
-        let mut taken = Vec::new();
+        let (mut taken, since) = (Vec::new(), self.breaker.since());
         for applied in global {
             self.count(applied.limit, |tally| tally.degraded += 1);
             match self.limit(applied).map_or(OnError::Closed, |limit| limit.on_error) {
@@ -329,7 +357,7 @@ impl Gate {
                 OnError::Closed => refusals.close(applied),
                 OnError::LocalShare => {
                     let ours = share::of(applied, self.share_ppm(applied.limit));
-                    match self.local.take_of_empty(ground, &ours) {
+                    match self.local.take_of_empty(ground, &ours, since) {
                         Ok(ours) => taken.push(ours),
                         Err(refused) => self.refuse(applied, refused, refusals),
                     }
@@ -337,7 +365,35 @@ impl Gate {
             }
         }
         if refusals.denial.is_some() {
-            self.give_back(ground, &taken);
+            return self.give_back(ground, &taken);
+        }
+        if !taken.is_empty() {
+            self.owe(global, ground.now());
+        }
+    }
+
+    /// Notes what a request used of limits that are shared while the store is away.
+    fn owe(&mut self, global: &[Applied], now: Instant) {
+        let is_shared = |applied: &&Applied| {
+            let limit = self.limit(applied);
+            limit.is_some_and(|limit| limit.on_error == OnError::LocalShare)
+        };
+        let shared: Vec<_> = global.iter().filter(is_shared).map(|it| self.item(it)).collect();
+        shared.iter().for_each(|item| self.debts.owe(item, now));
+    }
+
+    fn settle(&mut self, carried: Carried, is_charged: bool) {
+        if !is_charged {
+            self.debts.keep(carried);
+        }
+    }
+
+    fn ask_for_debts(&mut self, now: Instant) {
+        if self.waiting.len() < WAITING_MAX {
+            for (ask, carried) in self.debts.questions(now) {
+                let ticket = self.wait(Waiting::Debts(carried));
+                self.asides.push((ticket, ask));
+            }
         }
     }
 
@@ -373,7 +429,7 @@ impl Gate {
         if !self.breaker.is_open() && self.waiting.len() < WAITING_MAX {
             let ask = self.question(&[applied]);
             let ticket = self.wait(Waiting::Shadow(applied));
-            self.shadows.push((ticket, ask));
+            self.asides.push((ticket, ask));
         }
     }
 
@@ -389,13 +445,12 @@ impl Gate {
     }
 
     fn question(&self, global: &[Applied]) -> Ask {
-        let item = |applied: &Applied| Item {
-            key: applied.key,
-            limit: self.planner.tag(applied.limit),
-            quota: applied.quota,
-            cost: applied.cost,
-        };
-        Ask { items: global.iter().map(item).collect() }
+        Ask { items: global.iter().map(|applied| self.item(applied)).collect() }
+    }
+
+    fn item(&self, applied: &Applied) -> Item {
+        let Applied { key, quota, cost, .. } = *applied;
+        Item { key, limit: self.planner.tag(applied.limit), quota, cost, owed: 0 }
     }
 
     fn wait(&mut self, waiting: Waiting) -> Ticket {
@@ -461,61 +516,4 @@ enum Role {
     Local,
     Global,
     GlobalShadow,
-}
-
-/// Refusals of one request, gathered into the denial that its client will see.
-#[derive(Default)]
-struct Refusals {
-    denial: Option<Denial>,
-}
-
-impl Refusals {
-    fn add(&mut self, applied: &Applied, refused: Refused) {
-        match refused {
-            Refused::Never => self.keep_longest(applied.limit, Reason::CostTooHigh, None),
-            Refused::Wait { wait, standing } => {
-                self.keep_longest(applied.limit, Reason::Limited, Some(wait));
-                if let Some(denial) = &mut self.denial {
-                    denial.standings.push(told(applied, standing));
-                }
-            }
-        }
-    }
-
-    fn close(&mut self, applied: &Applied) {
-        self.keep_longest(applied.limit, Reason::StoreAway, None);
-    }
-
-    /// "Never" outlasts every wait, and a budget that is used up is told before a store
-    /// that is away: the first is the client's doing.
-    fn keep_longest(&mut self, limit: LimitIndex, reason: Reason, wait: Option<Span>) {
-        let rank = |reason, wait: Option<Span>| match reason {
-            Reason::CostTooHigh => (2, Span::ZERO),
-            Reason::Limited => (1, wait.unwrap_or_default()),
-            Reason::StoreAway => (0, Span::ZERO),
-        };
-        match &mut self.denial {
-            Some(denial) if rank(denial.reason, denial.retry_after) >= rank(reason, wait) => {}
-            Some(denial) => {
-                (denial.reason, denial.limit, denial.retry_after) = (reason, limit, wait);
-            }
-            none => {
-                let standings = Vec::new();
-                *none = Some(Denial { reason, limit, retry_after: wait, standings });
-            }
-        }
-    }
-}
-
-fn told(applied: &Applied, standing: Standing) -> LimitStanding {
-    let Applied { limit, quota, .. } = applied;
-    LimitStanding { limit: *limit, burst: quota.burst(), window: window(quota), standing }
-}
-
-/// The time in which an empty budget fills: `burst / rate` for a bucket, the window itself
-/// otherwise.
-fn window(quota: &Quota) -> Span {
-    let nanos =
-        u128::from(quota.period().0) * u128::from(quota.burst()) / u128::from(quota.count());
-    Span(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -188,6 +188,13 @@ impl Quota {
         Ok(standing)
     }
 
+    /// Charges `cost`, or as much of it as there is room for: what was used already. Returns
+    /// whether that is anything.
+    pub fn charge_up_to(&self, state: &mut State, now: Instant, cost: u32) -> bool {
+        let cost = cost.min(self.standing(state, now).remaining);
+        cost > 0 && self.take(state, now, cost).is_ok()
+    }
+
     /// Undoes a take that did not happen after all; `now` is the instant it was given.
     ///
     /// Meant for the same moment: a token bucket that ran empty of debt in between has

@@ -172,7 +172,8 @@ pub enum Scope {
 /// What a global limit does while its store is out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// Enforce this proxy's share of the limit, locally.
+    /// Enforce this proxy's share of the limit, locally; what it lets through is charged once
+    /// the store is back.
     LocalShare,
     /// Let requests pass.
     Open,

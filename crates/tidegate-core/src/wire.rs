@@ -6,8 +6,9 @@
 //! bounds.
 //!
 //! ```text
-//! ask    1 version   1 'A'   1 items (1..=16)     then per item, 45 bytes:
+//! ask    1 version   1 'A'   1 items (1..=16)     then per item, 49 bytes:
 //!        16 key   8 limit   1 algorithm (1..=3)   4 count   8 period (ns)   4 burst   4 cost
+//!        4 owed
 //! reply  1 version   1 'R'   1 answers (1..=16)   then per answer, 5 to 25 bytes:
 //!        1 outcome   4 share (ppm)
 //!        0 admitted: 4 remaining   8 reset (ns)
@@ -23,7 +24,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// The version of the format. Bytes of another are not read.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The longest ask.
 pub const ASK_BYTES_MAX: usize = HEAD_BYTES + ITEMS_MAX * ITEM_BYTES;
@@ -32,7 +33,7 @@ pub const ASK_BYTES_MAX: usize = HEAD_BYTES + ITEMS_MAX * ITEM_BYTES;
 pub const REPLY_BYTES_MAX: usize = HEAD_BYTES + ITEMS_MAX * ANSWER_BYTES_MAX;
 
 const HEAD_BYTES: usize = 3;
-const ITEM_BYTES: usize = 16 + 8 + 1 + 4 + 8 + 4 + 4;
+const ITEM_BYTES: usize = 16 + 8 + 1 + 4 + 8 + 4 + 4 + 4;
 const ANSWER_BYTES_MAX: usize = 1 + 4 + 8 + 4 + 8;
 
 const ASK: u8 = b'A';
@@ -68,6 +69,7 @@ pub fn encode_ask(ask: &Ask) -> Vec<u8> {
         bytes.extend(quota.period().0.to_le_bytes());
         bytes.extend(quota.burst().to_le_bytes());
         bytes.extend(item.cost.to_le_bytes());
+        bytes.extend(item.owed.to_le_bytes());
     }
     bytes
 }
@@ -152,7 +154,7 @@ impl Reader<'_> {
     fn head(&mut self, kind: u8) -> Result<usize, Malformed> {
         let [version] = self.take()?;
         if version != VERSION {
-            return Err(self.wrong::<1>("a version other than 1"));
+            return Err(self.wrong::<1>("a version other than 2"));
         }
         if self.take()? != [kind] {
             return Err(self.wrong::<1>("another kind of message"));
@@ -168,7 +170,7 @@ impl Reader<'_> {
         let key = Key(self.take()?);
         let limit = LimitTag(self.u64()?);
         let quota = self.quota()?;
-        Ok(Item { key, limit, quota, cost: self.u32()? })
+        Ok(Item { key, limit, quota, cost: self.u32()?, owed: self.u32()? })
     }
 
     fn quota(&mut self) -> Result<Quota, Malformed> {

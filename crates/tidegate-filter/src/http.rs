@@ -32,13 +32,13 @@ pub(crate) fn on_request(stream: u32) -> u32 {
         let Some(plugin) = vm.plugin_of_request() else { return CONTINUE };
         let mut facts = plugin.reader.request();
         let step = plugin.gate.on_request(&mut plugin.ground, &mut facts);
-        let (serial, has_shadows) = (plugin.serial, plugin.gate.has_shadows());
+        let (serial, has_asides) = (plugin.serial, plugin.gate.has_asides());
         let action = match step {
             Step::Answer(verdict) => answer(vm, serial, stream, verdict),
             Step::Ask(ticket, ask) => hold(vm, serial, stream, ticket, &ask),
         };
-        if has_shadows {
-            send_shadows(vm, serial);
+        if has_asides {
+            send_asides(vm, serial);
         }
         action
     })
@@ -53,7 +53,7 @@ pub(crate) fn on_call_response(call: Call, body_size: usize) {
                 plugin.gate.on_probe(&mut plugin.ground, is_ready());
             }
         }
-        Call::Shadow { plugin, ticket } => {
+        Call::Aside { plugin, ticket } => {
             if let Some(plugin) = vm.plugin(plugin) {
                 let _ = plugin.gate.on_reply(&mut plugin.ground, ticket, reply);
             }
@@ -72,7 +72,7 @@ pub(crate) fn on_call_response(call: Call, body_size: usize) {
             if answer(vm, serial, stream, verdict) == CONTINUE {
                 let _ = abi::resume();
             }
-            send_shadows(vm, serial);
+            send_asides(vm, serial);
         }
     });
 }
@@ -172,12 +172,13 @@ fn hold(vm: &mut Vm, serial: Serial, stream: u32, ticket: Ticket, ask: &Ask) -> 
     }
 }
 
-fn send_shadows(vm: &mut Vm, serial: Serial) {
-    let shadows = vm.plugin(serial).map(|plugin| plugin.gate.take_shadows()).unwrap_or_default();
-    for (ticket, ask) in shadows {
+/// Sends the questions that no request waits for.
+pub(crate) fn send_asides(vm: &mut Vm, serial: Serial) {
+    let asides = vm.plugin(serial).map(|plugin| plugin.gate.take_asides()).unwrap_or_default();
+    for (ticket, ask) in asides {
         match send(vm, serial, &ask) {
             Some(token) => {
-                vm.calls.insert(token, Call::Shadow { plugin: serial, ticket });
+                vm.calls.insert(token, Call::Aside { plugin: serial, ticket });
             }
             None => {
                 if let Some(plugin) = vm.plugin(serial) {

@@ -43,8 +43,8 @@ pub(crate) struct Serial(u32);
 pub(crate) enum Call {
     /// For a request that is held.
     Request { plugin: Serial, ticket: Ticket, stream: u32 },
-    /// For a limit that only looks on.
-    Shadow { plugin: Serial, ticket: Ticket },
+    /// That no request waits for: of a limit that only looks on, or of debts.
+    Aside { plugin: Serial, ticket: Ticket },
     /// Whether the host service is back.
     Probe { plugin: Serial },
 }
@@ -54,7 +54,7 @@ impl Call {
     pub(crate) const fn stream(&self) -> Option<u32> {
         match self {
             Self::Request { stream, .. } => Some(*stream),
-            Self::Shadow { .. } | Self::Probe { .. } => None,
+            Self::Aside { .. } | Self::Probe { .. } => None,
         }
     }
 }
@@ -136,6 +136,9 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
         if let Some(old) = old {
             let mut old = vm.plugins.swap_remove(old);
             old.metrics.tell(&mut old.gate);
+            if let Some(new) = vm.plugin(serial) {
+                new.gate.take_over(&mut old.gate);
+            }
             vm.retired.push(old);
         }
         hostcalls::set_tick_period(TICK).is_ok()
@@ -150,9 +153,12 @@ pub(crate) fn tick(root: u32) {
         let Some(plugin) = vm.plugins.iter_mut().find(|plugin| plugin.root == root) else { return };
         let is_probe_due = plugin.gate.on_tick(&mut plugin.ground);
         plugin.metrics.tell(&mut plugin.gate);
+        let (serial, has_asides) = (plugin.serial, plugin.gate.has_asides());
         if is_probe_due {
-            let serial = plugin.serial;
             http::probe(vm, serial);
+        }
+        if has_asides {
+            http::send_asides(vm, serial);
         }
     });
 }

@@ -5,9 +5,10 @@
 --
 -- KEYS  one per item, tidegate:<limit>:{<key>}
 -- ARGV  1: now, in microseconds of any clock; 0 is this server's TIME
---       2 ..: one per item, packed '<BI4I4I4I4ddd': algorithm (1 token bucket, 2 sliding
---       window, 3 sliding counter), tick (us), cost, count, burst, period (ticks), cell,
---       drain (units of backlog)
+--       2 ..: one per item, packed '<BI4I4I4I4I4ddd': algorithm (1 token bucket, 2 sliding
+--       window, 3 sliding counter), tick (us), cost, count, burst, owed (units, charged first
+--       as far as there is room, whatever becomes of the rest), period (ticks), cell, drain
+--       (units of backlog)
 --       last, where there is one more: '' if what is taken may have to be given back; or
 --       '<dd' packed, a receipt: then its cost is given back to the one item
 -- reply four integers per item:
@@ -300,6 +301,29 @@ if receipt and #receipt > 0 then
   take_back = function(code, a, q, cost) of[code](a, q, cost) end
 end
 
+local function state_of(i)
+  local state = states[i]
+  if state and #state ~= BYTES[state:byte() or 0] then return false end
+  return state
+end
+
+local function keep(i, q, a)
+  local fresh_ms = ceil((q.alg.fresh_at(a) * q.tick - now_us) / 1000)
+  local ttl_ms = string.format('%.0f', max(0, fresh_ms) + SLACK_MS)
+  states[i] = q.alg.close(a)
+  redis.call('SET', KEYS[i], states[i], 'PX', ttl_ms)
+end
+
+-- The twin of Quota::charge_up_to.
+local function charge_up_to(i, q, owed)
+  local a = q.alg.open(q, state_of(i))
+  local units = min(owed, q.alg.room(a, q))
+  if units > 0 then
+    q.alg.add(a, units)
+    keep(i, q, a)
+  end
+end
+
 -- Spends the account: the reset is of the account with nothing left.
 local function answer(i, outcome, q, a, room, wait)
   q.alg.add(a, room)
@@ -309,19 +333,18 @@ local function answer(i, outcome, q, a, room, wait)
 end
 
 for i = 1, #KEYS do
-  local code, tick, cost, count, burst, period, cell, drain =
-    struct.unpack('<BI4I4I4I4ddd', ARGV[i + 1])
+  local code, tick, cost, count, burst, owed, period, cell, drain =
+    struct.unpack('<BI4I4I4I4I4ddd', ARGV[i + 1])
   local alg = algorithm(code)
   local q = { alg = alg, tick = tick, now = floor(now_us / tick), cost = cost, count = count,
               burst = burst, period = period, cell = cell, drain = drain, account = false, room = 0 }
   quotas[i] = q
+  if owed > 0 then charge_up_to(i, q, owed) end
   if cost > burst then
     admitted = false
     reply[4 * i - 3], reply[4 * i - 2], reply[4 * i - 1], reply[4 * i] = 2, 0, 0, 0
   else
-    local state = states[i]
-    if state and #state ~= BYTES[state:byte() or 0] then state = false end
-    local a = alg.open(q, state)
+    local a = alg.open(q, state_of(i))
     if take_back then
       take_back(code, a, q, cost)
       cost, q.cost = 0, 0
@@ -348,9 +371,7 @@ for i = 1, #KEYS do
       q.alg.add(a, q.cost)
       left = left - q.cost
       if q.cost > 0 or take_back then
-        local fresh_ms = ceil((q.alg.fresh_at(a) * q.tick - now_us) / 1000)
-        local ttl_ms = string.format('%.0f', max(0, fresh_ms) + SLACK_MS)
-        redis.call('SET', KEYS[i], q.alg.close(a), 'PX', ttl_ms)
+        keep(i, q, a)
       end
     end
     answer(i, 0, q, a, left, 0)

@@ -99,5 +99,5 @@ fn ask_of(key: Key) -> Option<Arc<Ask>> {
     // A million a second: the probe itself is never refused.
     let second = Span::from_secs(1);
     let quota = Quota::new(Algorithm::TokenBucket, 1_000_000, second, 1_000_000).ok()?;
-    Some(Arc::new(Ask { items: vec![Item { key, limit: LimitTag(0), quota, cost: 1 }] }))
+    Some(Arc::new(Ask { items: vec![Item { key, limit: LimitTag(0), quota, cost: 1, owed: 0 }] }))
 }

@@ -19,7 +19,7 @@ static TAKE_SHA: LazyLock<String> =
 const FIELDS: usize = 4;
 
 /// Bytes of one packed item.
-const ITEM_BYTES: usize = 1 + 4 * 4 + 3 * 8;
+const ITEM_BYTES: usize = 1 + 5 * 4 + 3 * 8;
 
 /// One call of the script.
 #[derive(Clone)]
@@ -82,8 +82,10 @@ impl Call {
             call.arg(key_name(item.limit, item.key));
         }
         call.arg(self.now_us);
+        // Whoever gives back what was taken has told what is owed already.
+        let is_told = matches!(self.kind, Kind::GiveBack(_));
         for item in items {
-            call.arg(&pack(item)[..]);
+            call.arg(&pack(item, if is_told { 0 } else { item.owed })[..]);
         }
         match self.kind {
             Kind::Take => {}
@@ -165,9 +167,9 @@ fn key_name(limit: LimitTag, key: Key) -> String {
     format!("tidegate:{:016x}:{{{:032x}}}", limit.0, u128::from_be_bytes(key.0))
 }
 
-/// Packed as `'<BI4I4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
+/// Packed as `'<BI4I4I4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
 #[expect(clippy::cast_precision_loss, reason = "below 2^53, see EXACT_MAX")]
-fn pack(item: &Item) -> [u8; ITEM_BYTES] {
+fn pack(item: &Item, owed: u32) -> [u8; ITEM_BYTES] {
     let quota = &item.quota;
     let algorithm = match quota.algorithm() {
         Algorithm::TokenBucket => 1,
@@ -181,8 +183,8 @@ fn pack(item: &Item) -> [u8; ITEM_BYTES] {
     };
     let mut packed = [0; ITEM_BYTES];
     packed[0] = algorithm;
-    let (counts, quantities) = packed[1..].split_at_mut(4 * 4);
-    let values = [tick_us, item.cost, quota.count(), quota.burst()];
+    let (counts, quantities) = packed[1..].split_at_mut(5 * 4);
+    let values = [tick_us, item.cost, quota.count(), quota.burst(), owed];
     for (place, value) in counts.chunks_exact_mut(4).zip(values) {
         place.copy_from_slice(&u32::to_le_bytes(value));
     }
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn strange_replies_are_said_to_be_so() {
         let quota = Quota::new(Algorithm::TokenBucket, 1, Span::from_secs(1), 1).unwrap();
-        let item = Item { key: Key([0; 16]), limit: LimitTag(1), quota, cost: 1 };
+        let item = Item { key: Key([0; 16]), limit: LimitTag(1), quota, cost: 1, owed: 0 };
         let items = [item];
         let array =
             |numbers: &[i64]| Value::Array(numbers.iter().map(|n| Value::Int(*n)).collect());

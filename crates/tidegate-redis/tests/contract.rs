@@ -95,7 +95,7 @@ async fn the_largest_numbers_are_counted_alike() {
             (period_us * 2, count),
             (period_us * 2, 0),
         ] {
-            let item = item(number as u64, quota, cost);
+            let item = Item { owed: cost / 2, ..item(number as u64, quota, cost) };
             let (now_us, ask) = (start + elapsed, Ask { items: vec![item] });
             let wanted = memory.answer(Instant(now_us * 1_000), &ask);
             let found = store.answer_at(ask, now_us).await.unwrap();
@@ -160,7 +160,7 @@ async fn connected(server: &Server) -> Store {
 }
 
 fn item(key: u64, quota: Quota, cost: u32) -> Item {
-    Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost }
+    Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost, owed: 0 }
 }
 
 /// Four quotas that can exist: small, odd, huge, of every algorithm.
@@ -217,7 +217,12 @@ fn ask(dice: &mut fastrand::Rng, seed: u64, quotas: &[Quota]) -> Ask {
             8 => quota.burst(),
             _ => quota.burst().saturating_add(dice.u32(0..=1)),
         };
-        item(seed << 8 | key, quota, cost)
+        let owed = match dice.u8(..12) {
+            0 => dice.u32(0..=quota.burst()),
+            1 => dice.u32(0..=3),
+            _ => 0,
+        };
+        Item { owed, ..item(seed << 8 | key, quota, cost) }
     });
     Ask { items: items.collect() }
 }

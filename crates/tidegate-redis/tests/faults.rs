@@ -291,5 +291,5 @@ fn one(key: u64, burst: u32) -> Ask {
     let day = Span::from_secs(86_400);
     let quota = Quota::new(Algorithm::TokenBucket, 1, day, burst).unwrap();
     let key = Key(u128::from(key).to_be_bytes());
-    Ask { items: vec![Item { key, limit: LimitTag(9), quota, cost: 1 }] }
+    Ask { items: vec![Item { key, limit: LimitTag(9), quota, cost: 1, owed: 0 }] }
 }

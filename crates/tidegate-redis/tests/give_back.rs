@@ -151,7 +151,7 @@ impl Life {
         };
         assert_eq!(quota.tick(), Tick::Micro);
         let mut item = vec![algorithm];
-        for count in [1, cost, quota.count(), quota.burst()] {
+        for count in [1, cost, quota.count(), quota.burst(), 0] {
             item.extend(count.to_le_bytes());
         }
         for quantity in [quota.period_ticks(), quota.cell(), quota.drain()] {

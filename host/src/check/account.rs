@@ -166,6 +166,10 @@ impl Account<'_> {
                     several => format!("1/{several} of it, as proxies_max says"),
                 };
                 self.row("", format_args!("before it knows one: {share}"));
+                self.row(
+                    "",
+                    format_args!("what it lets through is charged once the store is back"),
+                );
             }
         }
     }

@@ -4,7 +4,8 @@
 //! away, and tells what it has counted. A history of a month has 26 million ticks, nearly
 //! all without effect, so a case runs those that can matter:
 //!
-//! - after each request and each change of the store, all ticks of [`RESTS_AFTER`];
+//! - after each request, each change of the store, and when a filter has found it back, all
+//!   ticks of [`RESTS_AFTER`];
 //! - if the filter holds the store for away, all ticks until its pauses between probes are
 //!   as long as they get ([`rests_after_outage`]);
 //! - the last one before the next step.

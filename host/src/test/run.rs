@@ -214,14 +214,23 @@ impl<'a> Run<'a> {
 
     /// From when on ticks have no effect.
     fn rests_at(&self) -> Instant {
-        let is_away = self.proxies.values().any(Proxy::holds_store_for_away);
+        let is_away = self.is_held_for_away();
         self.active_at.after(if is_away { self.rests_after_outage } else { self.rests_after })
     }
 
+    fn is_held_for_away(&self) -> bool {
+        self.proxies.values().any(Proxy::holds_store_for_away)
+    }
+
     fn tick(&mut self) {
+        let was_away = self.is_held_for_away();
         for proxy in self.proxies.values() {
             proxy.worker.run_due();
             proxy.answer_calls(&mut self.store);
+        }
+        // Whoever finds the store back tells it, with the next tick, what was used meanwhile.
+        if was_away && !self.is_held_for_away() {
+            self.active_at = self.now();
         }
     }
 

@@ -253,7 +253,7 @@ pub fn ask_request(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
 /// An ask for one unit of a small bucket of `burst`, for key number `key`.
 pub fn one(key: u8, burst: u32) -> Ask {
     let quota = Quota::new(Algorithm::TokenBucket, burst, Span::from_secs(3600), burst).unwrap();
-    let item = Item { key: Key([key; 16]), limit: LimitTag(key.into()), quota, cost: 1 };
+    let item = Item { key: Key([key; 16]), limit: LimitTag(key.into()), quota, cost: 1, owed: 0 };
     Ask { items: vec![item] }
 }
 

@@ -17,6 +17,7 @@ pub(super) struct Breaker {
 }
 
 struct Open {
+    since: Instant,
     next_probe: Instant,
     pause: Span,
 }
@@ -28,6 +29,11 @@ impl Breaker {
 
     pub(super) const fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// When it opened.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.since)
     }
 
     pub(super) fn close(&mut self) {
@@ -58,7 +64,8 @@ impl Breaker {
 
     fn schedule(&mut self, now: Instant, pause: Span) {
         let pause = pause.min(self.longest);
-        self.open = Some(Open { next_probe: now.after(pause), pause });
+        let since = self.since().unwrap_or(now);
+        self.open = Some(Open { since, next_probe: now.after(pause), pause });
     }
 }
 

@@ -71,18 +71,21 @@ impl Local {
         })
     }
 
-    /// As [`Local::take`], but a key that was never seen starts with nothing, and no stock is kept.
+    /// As [`Local::take`], of a budget that began with nothing: at `since`, or where that is
+    /// not known, when its key was first seen. No stock is kept.
     pub(super) fn take_of_empty<G: Ground>(
         &mut self,
         ground: &mut G,
         applied: &Applied,
+        since: Option<Instant>,
     ) -> Result<Taken, Refused> {
         let now = ground.now();
         let Applied { quota, cost, .. } = applied;
         let outcome = change(&self.table, ground, applied, now, |state| {
-            if *state == State::default() {
-                // A fresh state holds a whole burst, so this cannot be refused.
-                let _ = quota.take(state, now, quota.burst());
+            let is_of_before = since.is_some_and(|since| token_bucket::is_older(state, since));
+            if is_of_before || *state == State::default() {
+                *state = State::default();
+                quota.charge_up_to(state, since.unwrap_or(now), quota.burst());
             }
             quota.take(state, now, *cost)
         });

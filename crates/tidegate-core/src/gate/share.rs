@@ -1,8 +1,9 @@
 //! This proxy's share of a global limit, for the time that its store is away.
 //!
 //! A token bucket of the limit's rate and burst times our share of recent demand, which
-//! starts empty: what this proxy was already granted before the store went away is not
-//! granted again. Windows are shared as a bucket of half the count that refills by the
+//! starts empty when the store goes away, each time: what this proxy was already granted
+//! before is not granted again. What it then lets through is owed (see
+//! [`debts`](super::debts)). Windows are shared as a bucket of half the count that refills by the
 //! other half in a period, which together never exceed the count in any window.
 //!
 //! Shares add up to at most one, so the fleet stays within the limit, but for rounding:

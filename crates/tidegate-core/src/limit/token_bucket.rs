@@ -108,6 +108,11 @@ pub fn draw(
     (chunk, Ok(quota.standing_of(&bucket, now, room - cost - granted)))
 }
 
+/// Whether a state was last changed before `at`.
+pub(crate) fn is_older(state: &State, at: Instant) -> bool {
+    Bucket::load(state).is_some_and(|bucket| bucket.last < bucket.tick.of(at))
+}
+
 /// See [`super::used`].
 pub(super) fn used(state: &State, now: Instant) -> u32 {
     Bucket::load(state).map_or(0, |mut bucket| {

@@ -205,7 +205,7 @@ fn a_global_shadow_is_asked_about_without_holding_anybody() {
     let mut store = MemoryStore::new(8);
     for _ in 0..3 {
         assert!(worker.admits(&Request::new()));
-        for (ticket, ask) in worker.gate.take_shadows() {
+        for (ticket, ask) in worker.gate.take_asides() {
             let answer = store.answer(worker.process.now(), &ask);
             assert!(worker.gate.on_reply(&mut worker.process, ticket, Ok(answer)).is_none());
         }

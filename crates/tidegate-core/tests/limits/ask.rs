@@ -9,7 +9,7 @@ use tidegate_core::limit::{Algorithm, Quota, Refused, State};
 use tidegate_core::time::{Instant, Span};
 
 fn item(key: u8, quota: Quota, cost: u32) -> Item {
-    Item { key: Key([key; 16]), limit: LimitTag(key.into()), quota, cost }
+    Item { key: Key([key; 16]), limit: LimitTag(key.into()), quota, cost, owed: 0 }
 }
 
 fn window(count: u32) -> Quota {
@@ -86,5 +86,28 @@ proptest! {
             let answered: Vec<_> = reply.answers.iter().map(|a| a.outcome).collect();
             prop_assert_eq!(answered, outcomes);
         }
+    }
+}
+
+#[test]
+fn what_is_owed_is_charged_whatever_becomes_of_the_rest() {
+    for algorithm in [Algorithm::TokenBucket, Algorithm::SlidingWindow, Algorithm::SlidingCounter] {
+        let quota = Quota::new(algorithm, 10, Span::from_secs(60), 10).unwrap();
+        let mut store = MemoryStore::new(8);
+        let mut ask = |cost, owed| {
+            let ask = Ask { items: vec![Item { owed, ..item(1, quota, cost) }] };
+            store.answer(Instant(1_000_000_000_000), &ask).answers[0].outcome
+        };
+        assert_eq!(ask(1, 4).unwrap().remaining, 5, "{algorithm:?}");
+        assert!(
+            matches!(ask(9, 2), Err(Refused::Wait { standing, .. }) if standing.remaining == 3)
+        );
+        assert_eq!(ask(0, 0).unwrap().remaining, 3, "{algorithm:?}: refused, and the debt stays");
+        assert_eq!(
+            ask(0, 100).unwrap().remaining,
+            0,
+            "{algorithm:?}: as much as there is room for"
+        );
+        assert_eq!(ask(11, 1), Err(Refused::Never));
     }
 }

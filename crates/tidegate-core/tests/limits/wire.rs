@@ -16,7 +16,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         let items = items.into_iter().zip(0..).map(|((rest, limit, quota, cost), number)| {
             let mut key = [number; 16];
             key[1..].copy_from_slice(&rest);
-            Item { key: Key(key), limit: LimitTag(limit), quota, cost }
+            Item { key: Key(key), limit: LimitTag(limit), quota, cost, owed: cost / 3 }
         });
         Ask { items: items.collect() }
     })
@@ -114,19 +114,19 @@ proptest! {
 
 fn small_ask() -> Vec<u8> {
     let quota = Quota::new(Algorithm::SlidingWindow, 5, Span::from_secs(1), 5).unwrap();
-    let item = Item { key: Key([7; 16]), limit: LimitTag(9), quota, cost: 1 };
+    let item = Item { key: Key([7; 16]), limit: LimitTag(9), quota, cost: 1, owed: 4 };
     encode_ask(&Ask { items: vec![item] })
 }
 
 /// The bytes themselves, so that a change of the format is a choice and not an accident.
 #[test]
 fn the_format_is_as_its_head_says() {
-    let mut wanted = vec![1, b'A', 1];
+    let mut wanted = vec![2, b'A', 1];
     wanted.extend([7; 16]);
     wanted.extend([9, 0, 0, 0, 0, 0, 0, 0]);
     wanted.extend([2, 5, 0, 0, 0]);
     wanted.extend(1_000_000_000_u64.to_le_bytes());
-    wanted.extend([5, 0, 0, 0, 1, 0, 0, 0]);
+    wanted.extend([5, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0]);
     assert_eq!(small_ask(), wanted);
     let standing = Standing { remaining: 3, reset: Span(4) };
     let answer = |outcome| Answer { outcome, share_ppm: 258 };
@@ -137,7 +137,7 @@ fn the_format_is_as_its_head_says() {
             answer(Err(Refused::Never)),
         ],
     };
-    let mut wanted = vec![1, b'R', 3];
+    let mut wanted = vec![2, b'R', 3];
     wanted.extend([0, 2, 1, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
     wanted.extend([1, 2, 1, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
     wanted.extend([2, 2, 1, 0, 0]);
@@ -151,11 +151,11 @@ fn what_is_wrong_is_said_and_where() {
         bytes[at] = byte;
         decode_ask(&bytes).unwrap_err().to_string()
     };
-    assert_eq!(told(0, 2), "a version other than 1 at byte 0");
+    assert_eq!(told(0, 1), "a version other than 2 at byte 0");
     assert_eq!(told(1, b'R'), "another kind of message at byte 1");
     assert_eq!(told(2, 0), "not 1 to 16 items at byte 2");
     assert_eq!(told(2, 17), "not 1 to 16 items at byte 2");
-    assert_eq!(told(2, 2), "cut short at byte 48");
+    assert_eq!(told(2, 2), "cut short at byte 52");
     assert_eq!(told(27, 0), "no such algorithm at byte 27");
     assert_eq!(told(28, 0), "a quota that cannot be at byte 27");
     // A window whose burst is not its count cannot have been sent.
@@ -163,7 +163,7 @@ fn what_is_wrong_is_said_and_where() {
     let mut twice = small_ask();
     twice[2] = 2;
     twice.extend_from_within(3..);
-    assert_eq!(decode_ask(&twice).unwrap_err().to_string(), "the same key twice at byte 48");
+    assert_eq!(decode_ask(&twice).unwrap_err().to_string(), "the same key twice at byte 52");
     let over =
         Reply { answers: vec![Answer { outcome: Err(Refused::Never), share_ppm: 1_000_001 }] };
     let told = decode_reply(&encode_reply(&over)).unwrap_err().to_string();
@@ -173,7 +173,7 @@ fn what_is_wrong_is_said_and_where() {
 #[test]
 fn what_is_beyond_the_bounds_does_not_decode() {
     let quota = Quota::new(Algorithm::TokenBucket, 1, Span::from_secs(1), 1).unwrap();
-    let item = |n| Item { key: Key([n; 16]), limit: LimitTag(0), quota, cost: 1 };
+    let item = |n| Item { key: Key([n; 16]), limit: LimitTag(0), quota, cost: 1, owed: 0 };
     for count in [0_u16, 17, 250, 300] {
         let items: Vec<_> = (0..count).map(|n| item(n as u8)).collect();
         assert!(decode_ask(&encode_ask(&Ask { items })).is_err(), "{count} items");

@@ -152,7 +152,7 @@ pub fn all(keys: &[u64], burst: u32) -> Ask {
 pub fn item(key: u64, burst: u32) -> Item {
     let day = Span::from_secs(86_400);
     let quota = Quota::new(Algorithm::TokenBucket, 1, day, burst.min(60_000)).unwrap();
-    Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost: 1 }
+    Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost: 1, owed: 0 }
 }
 
 /// An ask that only looks at such a bucket.
@@ -191,6 +191,7 @@ impl Sequence {
             limit: LimitTag(9),
             quota: self.0[number],
             cost: dice.u32(0..4),
+            owed: dice.u32(0..8).saturating_sub(5),
         };
         Ask { items: keys.into_iter().map(item).collect() }
     }

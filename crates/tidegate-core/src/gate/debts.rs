@@ -1,0 +1,134 @@
+//! What was let through on this worker's share while the store was away, to be charged when
+//! it is back: so an outage gives nobody more than the limit, only on trust.
+//!
+//! A key's debt goes with the next question about it, and is charged before that is decided;
+//! what nobody asks about is sent by itself, some at each tick. A question that stays without
+//! an answer may have been charged all the same: its debt is kept, which errs on the safe side.
+
+use crate::ask::{Ask, ITEMS_MAX, Item};
+use crate::key::Key;
+use crate::limit::Quota;
+use crate::time::{Instant, Span};
+use alloc::vec::Vec;
+
+/// The most keys of one worker whose debts are kept, about 100 bytes each. What is let through
+/// for more of them is not charged: each may use its share of the outage twice.
+pub const DEBTS_MAX: usize = 4_096;
+
+/// Questions that carry nothing but debts, at one tick: all debts are told within two seconds.
+const QUESTIONS_PER_TICK: usize = 16;
+
+/// What a question carries of debts, to be kept if it stays without an answer.
+pub(super) type Carried = Vec<(Key, Debt)>;
+
+#[derive(Default)]
+pub(super) struct Debts {
+    /// In the order of their keys.
+    all: Vec<(Key, Debt)>,
+}
+
+/// What one key owes.
+#[derive(Clone, Copy)]
+pub(super) struct Debt {
+    limit: crate::ask::LimitTag,
+    quota: Quota,
+    units: u32,
+    /// When it last grew.
+    at: Instant,
+}
+
+impl Debts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Notes what an item of a question that was not asked has used.
+    pub(super) fn owe(&mut self, item: &Item, now: Instant) {
+        let Item { key, limit, quota, cost, .. } = *item;
+        self.add(key, Debt { limit, quota, units: cost, at: now });
+    }
+
+    /// Keeps what a question without an answer carried.
+    pub(super) fn keep(&mut self, carried: Carried) {
+        for (key, debt) in carried {
+            self.add(key, debt);
+        }
+    }
+
+    /// Takes over all of another's.
+    pub(super) fn absorb(&mut self, other: &mut Self) {
+        self.keep(core::mem::take(&mut other.all));
+    }
+
+    fn add(&mut self, key: Key, more: Debt) {
+        // More than the burst changes nothing: there is no more to take.
+        let units = |units: u32| units.min(more.quota.burst());
+        match self.place(&key) {
+            Ok(at) => {
+                let Some((_, debt)) = self.all.get_mut(at) else { return };
+                let at = debt.at.max(more.at);
+                *debt = Debt { units: units(debt.units.saturating_add(more.units)), at, ..more };
+            }
+            Err(at) if more.units > 0 && self.all.len() < DEBTS_MAX => {
+                self.all.insert(at, (key, Debt { units: units(more.units), ..more }));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Where a key's debt is, or would be.
+    fn place(&self, key: &Key) -> Result<usize, usize> {
+        self.all.binary_search_by(|(known, _)| known.0.cmp(&key.0))
+    }
+
+    /// Puts the debts of a question's keys into it.
+    pub(super) fn load(&mut self, ask: &mut Ask, now: impl FnOnce() -> Instant) -> Carried {
+        let mut carried = Carried::new();
+        if self.is_empty() {
+            return carried;
+        }
+        let now = now();
+        for item in &mut ask.items {
+            if let Ok(at) = self.place(&item.key) {
+                let (key, debt) = self.all.remove(at);
+                if !debt.is_over(now) {
+                    item.owed = debt.units;
+                    carried.push((key, debt));
+                }
+            }
+        }
+        carried
+    }
+
+    /// Questions that carry nothing else.
+    pub(super) fn questions(&mut self, now: Instant) -> Vec<(Ask, Carried)> {
+        self.all.retain(|(_, debt)| !debt.is_over(now));
+        let mut questions = Vec::new();
+        while questions.len() < QUESTIONS_PER_TICK && !self.is_empty() {
+            let carried = self.all.split_off(self.all.len().saturating_sub(ITEMS_MAX));
+            let item = |(key, debt): &(Key, Debt)| Item {
+                key: *key,
+                limit: debt.limit,
+                quota: debt.quota,
+                cost: 0,
+                owed: debt.units,
+            };
+            questions.push((Ask { items: carried.iter().map(item).collect() }, carried));
+        }
+        questions
+    }
+}
+
+impl Debt {
+    /// Whether it is so old that a budget charged with it then would be whole again. Until
+    /// that moment all of it is owed: what else was charged is the store's to know.
+    fn is_over(&self, now: Instant) -> bool {
+        let quota = &self.quota;
+        let span = match quota.algorithm() {
+            crate::limit::Algorithm::TokenBucket => super::refusals::window(quota),
+            // A window, and as long again for the one that fades; a part of one more.
+            _ => Span(quota.period().0.saturating_mul(2)),
+        };
+        now >= self.at.after(span)
+    }
+}
