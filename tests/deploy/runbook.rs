@@ -102,8 +102,12 @@ async fn run_all(
 #[test]
 fn every_block_of_commands_is_of_a_kind_that_is_run() -> Result<()> {
     for block in blocks()? {
-        let kinds = ["sh redis-sentinel", "sh redis-cluster", "sh redis-sentinel tls"];
+        // The doctor's are run in `settings`, by that command.
+        let kinds = ["sh redis-sentinel", "sh redis-cluster", "sh redis-sentinel tls", "sh doctor"];
         ensure!(kinds.contains(&block.kind.as_str()), "{}:{}", block.page, block.line);
+        let doctor = "kubectl -n tidegate exec deploy/tidegate -- tidegate doctor --config \
+                      /etc/tidegate/tidegate.yaml\n";
+        ensure!(block.kind != "sh doctor" || block.commands == doctor, "{}", block.commands);
     }
     Ok(())
 }
