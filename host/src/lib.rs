@@ -7,6 +7,7 @@
 //!
 //! - [`config`]: what the operator set
 //! - [`policy_file`]: policies as files; [`check`]: what one means, in plain words
+//! - [`doctor`]: is the Redis that is set fit for limits?
 //! - [`test`]: policies tried on a virtual clock
 //! - [`shipped`]: the filter, and where it is
 //! - [`secret`]: text that is used and never shown
@@ -16,6 +17,7 @@
 
 pub mod check;
 pub mod config;
+pub mod doctor;
 pub mod logs;
 pub mod policy_file;
 pub mod proxy;

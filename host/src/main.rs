@@ -2,14 +2,17 @@
 //!
 //! 0: ended as it was told to · 64: wrong usage, files of cases that cannot be run among it ·
 //! 78: wrong configuration · 1: anything else, a case that failed or a policy that cannot be
-//! used among it.
+//! used among it. `doctor` has codes of its own: see `tidegate doctor --help`.
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tidegate::config::Loaded;
 
 /// `EX_USAGE` of sysexits.h.
 const EXIT_USAGE: u8 = 64;
+/// `EX_SOFTWARE` of sysexits.h: 1 and 2 are findings of the doctor's.
+const EXIT_SOFTWARE: u8 = 70;
 /// `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 
@@ -37,6 +40,16 @@ enum Command {
         /// The policy: YAML, or JSON if its name ends in .json
         file: PathBuf,
     },
+    /// Tell whether the Redis that `serve` would use is fit for limits, and what to do if not
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        /// The configuration, as for `serve`; without it, defaults and TIDEGATE_* variables
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Tell it as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Try policies on a virtual clock, against the shipped filter
     #[command(after_help = CASES)]
     Test(TestArguments),
@@ -54,6 +67,15 @@ A file of cases, shop.test.yaml:
         - { at: 600ms, expect: allowed }
 
 Exit: 0 all passed, 1 a case failed, 64 a file cannot be run";
+
+/// What the doctor's answers mean, for the help.
+const DOCTOR: &str = "\
+Each finding is OK, WARNING (it works, but not as it should, or not when something else
+fails), CRITICAL (limits are not counted), or NOT ASKED (the server does not let us).
+Nothing is changed; the script runs on keys of its own, which expire.
+
+Exit: 0 OK, 1 WARNING, 2 CRITICAL, 64 wrong usage, 70 it could not be told, 78 wrong
+configuration. The variables are those of `tidegate serve --help`";
 
 #[derive(clap::Args)]
 struct TestArguments {
@@ -79,6 +101,7 @@ fn main() -> ExitCode {
         Ok(Arguments { command: Command::Serve { config } }) => serve(config),
         Ok(Arguments { command: Command::Proxy(arguments) }) => proxy(&arguments),
         Ok(Arguments { command: Command::Check { file } }) => check(&file),
+        Ok(Arguments { command: Command::Doctor { config, json } }) => doctor(config, json),
         Ok(Arguments { command: Command::Test(arguments) }) => test(arguments),
         Err(asked) if !asked.use_stderr() => {
             print!("{asked}");
@@ -99,17 +122,18 @@ fn variables() -> String {
     format!("Environment, each over the file's setting beside it:\n{}", table.join("\n"))
 }
 
-fn serve(file: Option<PathBuf>) -> ExitCode {
+/// The configuration from a file and the environment; tells what is wrong with it.
+fn load(file: Option<&Path>) -> Option<Loaded> {
     let names: Vec<String> =
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     let lookup = |name: &str| std::env::var(name).ok();
-    let loaded = match tidegate::config::load(file.as_deref(), &lookup, &names) {
-        Ok(loaded) => loaded,
-        Err(problem) => {
-            eprintln!("tidegate: {problem}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
+    tidegate::config::load(file, &lookup, &names)
+        .inspect_err(|problem| eprintln!("tidegate: {problem}"))
+        .ok()
+}
+
+fn serve(file: Option<PathBuf>) -> ExitCode {
+    let Some(loaded) = load(file.as_deref()) else { return ExitCode::from(EXIT_CONFIG) };
     tidegate::logs::start(loaded.config.log_level, loaded.config.log_format);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -119,6 +143,21 @@ fn serve(file: Option<PathBuf>) -> ExitCode {
         Err(failure) => {
             eprintln!("tidegate: {failure}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn doctor(file: Option<PathBuf>, json: bool) -> ExitCode {
+    use tidegate::doctor::{Form, run};
+    let Some(Loaded { config, warnings }) = load(file.as_deref()) else {
+        return ExitCode::from(EXIT_CONFIG);
+    };
+    let form = if json { Form::Json } else { Form::Table };
+    match run(&config, &warnings, form, &mut std::io::stdout().lock()) {
+        Ok(worst) => ExitCode::from(worst.exit_code()),
+        Err(failure) => {
+            eprintln!("tidegate: {failure}");
+            ExitCode::from(EXIT_SOFTWARE)
         }
     }
 }

@@ -115,6 +115,16 @@ pub fn redis() -> Result<PathBuf> {
     named("TIDEGATE_REDIS_SERVER", "redis-server", hint, || on_path("redis-server"))
 }
 
+/// Redis's command line, by which scripts ask it: `TIDEGATE_REDIS_CLI`, else the one on `PATH`.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn redis_cli() -> Result<PathBuf> {
+    let hint = "install Redis's tools, or set TIDEGATE_REDIS_CLI";
+    named("TIDEGATE_REDIS_CLI", "redis-cli", hint, || on_path("redis-cli"))
+}
+
 /// The host service's program, built here once so that nobody has to be told to.
 ///
 /// # Errors

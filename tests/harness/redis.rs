@@ -60,6 +60,15 @@ impl Redis {
         self.process.signal(signal)
     }
 
+    /// Kills it, and its data with it.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
     /// Runs one command; the reply's lines as Redis wrote them (`+OK`, `:3`, `$-1` …).
     ///
     /// # Errors

@@ -29,6 +29,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "tokio-rustls",
             "tracing",
             "url",
+            "x509-parser",
         ],
     ),
     (

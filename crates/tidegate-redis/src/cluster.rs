@@ -23,10 +23,11 @@ use arc_swap::ArcSwap;
 use map::{Map, Nodes};
 use redis::Value;
 use scout::Scout;
-use slot::slot_of;
+pub(crate) use slot::{SLOTS, slot_of};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_core::ask::{Ask, Reply};
 use tokio::sync::Notify;
+pub(crate) use topology::Topology;
 
 /// How often an ask is sent on to another node. One redirection is common while slots move,
 /// two where a move is just being made known; more are nodes that do not agree.

