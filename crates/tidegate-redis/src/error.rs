@@ -99,6 +99,11 @@ impl Refusal {
         matches!(self, Self::Loading | Self::ReadOnly | Self::NotAllowed)
     }
 
+    /// Whether the next ask would be refused as well: the breaker's business.
+    pub(crate) const fn is_lasting(self) -> bool {
+        matches!(self, Self::OutOfMemory | Self::NoWrites | Self::Blocked | Self::ClusterDown)
+    }
+
     /// Whether another node of the cluster is to be asked instead.
     pub(crate) const fn is_redirect(self) -> bool {
         matches!(self, Self::Moved | Self::Ask)

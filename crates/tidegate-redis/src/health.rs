@@ -33,6 +33,10 @@ pub struct Backend {
     pub losses: u64,
     /// Batches whose replies did not come in time.
     pub misses: u64,
+    /// Whether it is not asked for now, being known not to answer.
+    pub is_shunned: bool,
+    /// How often that has begun.
+    pub shunned: u64,
 }
 
 /// What a backend is.
@@ -63,6 +67,8 @@ impl Backend {
             connects,
             losses,
             misses,
+            is_shunned: link.breaker.is_open(),
+            shunned: link.breaker.opens(),
         }
     }
 
@@ -76,6 +82,8 @@ impl Backend {
             connects: 0,
             losses: 0,
             misses: 0,
+            is_shunned: false,
+            shunned: 0,
         }
     }
 }

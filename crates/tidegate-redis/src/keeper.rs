@@ -29,6 +29,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// How often an established connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is probed while its server is known not to answer asks.
+const PROBE_OPEN_EVERY: Duration = Duration::from_millis(200);
+
 /// The first wait after a failed attempt; it doubles …
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 
@@ -130,6 +133,14 @@ impl Keeper {
             .map_err(|_| Step::Prepare.said("not in time".to_owned()))?
             .map_err(|error| Step::Prepare.said(chain(&error)))?;
         let amiss = prepared(&probed)?;
+        match &amiss {
+            Some(error @ Error::Refused(refusal, _)) if refusal.is_lasting() => {
+                self.link.breaker.open(error.clone());
+            }
+            _ => {
+                self.link.breaker.close();
+            }
+        }
         self.link.set_trouble(amiss.and_then(|error| self.trouble(&error)).as_deref());
         connection.set_response_timeout(settings.read_timeout);
         let stats = &self.link.stats;
@@ -150,9 +161,15 @@ impl Keeper {
     async fn tend(&self, live: &Arc<Live>, target: &mut watch::Receiver<Option<Address>>) {
         while self.link.holds(live) && !live.is_due(&self.settings) {
             // Once silent, it is probed without a pause: it is broken, or back.
-            let pause = if live.is_silent() { Duration::ZERO } else { PROBE_EVERY };
+            let pause = match (live.is_silent(), self.link.breaker.is_open()) {
+                (true, _) => Duration::ZERO,
+                (false, true) => PROBE_OPEN_EVERY,
+                (false, false) => PROBE_EVERY,
+            };
             tokio::select! {
                 () = self.link.until(State::Away) => {}
+                // To be probed sooner.
+                () = self.link.breaker.opened() => {}
                 _ = target.changed() => {
                     let named = target.borrow_and_update().clone();
                     if named.as_ref() != Some(&live.address) {
@@ -174,7 +191,7 @@ impl Keeper {
             Err(error) => Some(error),
         };
         self.link.note(live, failure.map_or(Ok(()), Err));
-        let trouble = failure.and_then(|error| self.trouble(error));
+        let (works, trouble) = (failure.is_none(), failure.and_then(|error| self.trouble(error)));
         let lineage = probed.ok().and_then(|probed| probed.lineage);
         if lineage.as_ref().is_some_and(|lineage| !lineage.is_master) {
             self.link.give_up(live, "it has become a replica");
@@ -185,6 +202,9 @@ impl Keeper {
             history.mark(lineage, acknowledged);
         }
         if self.link.holds(live) {
+            if works {
+                self.link.proved(live);
+            }
             self.link.set_trouble(trouble.as_deref());
         }
     }

@@ -61,8 +61,11 @@ impl Lane {
     /// # Errors
     ///
     /// [`Error`]; no later than `pool_timeout` and `read_timeout` together, and at once while
-    /// there is no connection.
+    /// there is no connection, or the server is known not to answer.
     pub(crate) async fn send(&self, call: Call) -> Result<Value, Error> {
+        if let Some(why) = self.link.breaker.why() {
+            return Err(why);
+        }
         let (reply, replied) = oneshot::channel();
         let until = Instant::now() + self.pool_timeout;
         self.queue.try_send(Waiting { call, reply, until }).map_err(|_| Error::Busy)?;

@@ -12,6 +12,7 @@
 //! - `script`: an ask as calls of the script, and its reply
 //! - `lane`: the way to one server: calls in, batches out
 //! - `link`: the place of that server's connection, and when it is given up
+//! - `breaker`: keeps asks from a server that is known not to answer them
 //! - `keeper`: dials, probes, and paces itself
 //! - `dial`, `tls`: one connection, signed in, or the step at which it failed
 //! - `probe`: whether a server works, by the script itself
@@ -21,10 +22,8 @@
 //! - `error`: why there is no answer, and whether it was charged
 //! - `health`, `stats`: how it is, server by server, and what is counted
 //! - `inspect`: a look at everything, once, for a person
-//!
-//! Not here: when to stop asking a Redis that is away. Whoever asks decides that, by
-//! [`Store::health`].
 
+mod breaker;
 mod cluster;
 mod dial;
 mod error;

@@ -13,6 +13,7 @@
 //! It is then closed at once, whatever is under way on it: a master that was replaced goes on
 //! taking writes for ten seconds, and what it counts is lost.
 
+use crate::breaker::Breaker;
 use crate::error::{Error, chain};
 use crate::lineage::History;
 use crate::settings::{Address, Settings};
@@ -35,6 +36,8 @@ const MISSES_MAX: u32 = 3;
 pub(crate) struct Link {
     live: ArcSwapOption<Live>,
     state: watch::Sender<State>,
+    /// Whether it is of any use to ask over it.
+    pub(crate) breaker: Breaker,
     /// Why there is no connection, or what is wrong with it.
     trouble: Mutex<Option<String>>,
     /// For replies.
@@ -91,6 +94,7 @@ impl Link {
             bell,
             live: ArcSwapOption::empty(),
             state: watch::Sender::new(State::New),
+            breaker: Breaker::default(),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
             deadline,
             connects: AtomicU64::new(0),
@@ -168,12 +172,19 @@ impl Link {
     /// Notes what came of a batch, and gives the connection up if that says so.
     pub(crate) fn note(&self, live: &Arc<Live>, outcome: Result<(), &Error>) {
         match outcome {
-            Ok(()) => live.heard(),
+            Ok(()) => {
+                live.heard();
+                if self.breaker.heard() {
+                    self.set_trouble(None);
+                }
+            }
             Err(Error::Unknown(cause)) if cause.is_timeout() => {
                 self.stats.timeout();
                 self.misses.fetch_add(1, Ordering::Relaxed);
                 if live.missed(self.deadline) {
                     self.give_up(live, "no replies");
+                } else if self.holds(live) {
+                    self.stop_asking(live, Error::Away, "no reply within read_timeout");
                 }
             }
             Err(error @ Error::Unknown(_)) => self.give_up(live, &chain(error)),
@@ -185,9 +196,26 @@ impl Link {
                 if refusal.is_redirect() {
                     self.bell.notify_one();
                 }
+                if refusal.is_lasting() && self.holds(live) {
+                    self.stop_asking(live, error.clone(), &chain(error));
+                }
             }
             Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}
         }
+    }
+
+    /// The server may be asked: the script has run on it.
+    pub(crate) fn proved(&self, live: &Live) {
+        if self.breaker.close() {
+            tracing::info!(server = %live.address, "redis answers again");
+        }
+    }
+
+    fn stop_asking(&self, live: &Live, why: Error, said: &str) {
+        if self.breaker.open(why) {
+            tracing::warn!(server = %live.address, why = said, "redis is not asked for now");
+        }
+        self.set_trouble(Some(said));
     }
 
     /// Takes this connection away and closes it; a successor that is there already stays.
@@ -195,6 +223,8 @@ impl Link {
         let before = self.live.compare_and_swap(live, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, live)) {
             live.driver.abort();
+            // What is not there need not be shunned.
+            self.breaker.close();
             tracing::warn!(server = %live.address, why, "redis connection lost");
             self.losses.fetch_add(1, Ordering::Relaxed);
             self.set_trouble(Some(why));

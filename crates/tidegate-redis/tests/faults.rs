@@ -150,9 +150,44 @@ async fn a_full_redis_refuses_and_charges_nothing() {
     let error = store.answer(both).await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::OutOfMemory, _)), "{error:?}");
     assert!(!error.may_have_run());
+    // From now on it is not asked, but by the probe.
+    let sent = store.stats().asks();
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        let error = store.answer(one(1, 5)).await.unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::OutOfMemory, _)), "{error:?}");
+    }
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+    assert_eq!(store.stats().asks(), sent);
+    let backend = &store.health().backends[0];
+    assert!(backend.is_up && backend.is_shunned && backend.shunned == 1, "{backend:?}");
+    assert!(store.trouble().is_some_and(|trouble| trouble.contains("out_of_memory")));
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    until(|| store.trouble().is_none()).await;
     let left = store.answer(one(1, 5)).await.unwrap().answers[0].outcome.unwrap().remaining;
     assert_eq!(left, 3, "two charged, the refused one not");
+}
+
+#[tokio::test]
+async fn one_ask_waits_for_a_redis_that_holds_back_writes() {
+    let Some(server) = Server::start() else { return };
+    let mut settings = patient(&server);
+    settings.read_timeout = Duration::from_millis(300);
+    let store = connected(settings).await;
+    store.answer(one(1, 50)).await.unwrap();
+    // PING and every read are answered all the while.
+    server.command(&["CLIENT", "PAUSE", "400", "WRITE"]);
+    let first = store.answer(one(1, 50)).await;
+    assert!(matches!(first, Err(Error::Unknown(_))), "{first:?}");
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert!(matches!(store.answer(one(1, 50)).await, Err(Error::Away)));
+    }
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+    until(|| store.trouble().is_none()).await;
+    assert!(store.answer(one(1, 50)).await.unwrap().admits());
+    let backend = &store.health().backends[0];
+    assert!(backend.connects == 1 && !backend.is_shunned, "the same connection: {backend:?}");
 }
 
 #[tokio::test]

@@ -38,6 +38,11 @@ impl Collector for Collected {
         each(&mut encoder, "redis_backend_connects", help, counter, &servers, |b| b.connects)?;
         let help = "Connections lost or given up, by server";
         each(&mut encoder, "redis_backend_losses", help, counter, &servers, |b| b.losses)?;
+        let help = "Whether a server is not asked for now, being known not to answer";
+        let gauge = MetricType::Gauge;
+        each(&mut encoder, "redis_breaker_open", help, gauge, &servers, |b| b.is_shunned.into())?;
+        let help = "Times that a server was found not to answer, and asked no more for now";
+        each(&mut encoder, "redis_breaker_opens", help, counter, &servers, |b| b.shunned)?;
         let help = "Batches without a reply in time, by server";
         each(&mut encoder, "redis_backend_misses", help, counter, &servers, |b| b.misses)
     }
