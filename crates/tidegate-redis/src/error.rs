@@ -99,9 +99,10 @@ impl Refusal {
         matches!(self, Self::Loading | Self::ReadOnly | Self::NotAllowed)
     }
 
-    /// Whether the next ask would be refused as well: the breaker's business.
+    /// Whether the next ask would be refused as well, whatever its key: the breaker's business.
+    /// A node of a cluster may have nobody for one slot and serve all its others.
     pub(crate) const fn is_lasting(self) -> bool {
-        matches!(self, Self::OutOfMemory | Self::NoWrites | Self::Blocked | Self::ClusterDown)
+        matches!(self, Self::OutOfMemory | Self::NoWrites | Self::Blocked)
     }
 
     /// Whether another node of the cluster is to be asked instead.

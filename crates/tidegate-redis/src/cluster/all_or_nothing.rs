@@ -102,13 +102,15 @@ async fn give_back(
 }
 
 impl Cluster {
-    /// Whether every item's server is there, as far as is known. If not, nothing is taken
+    /// Whether every item's server is there and answers, as far as is known. If not, nothing is taken
     /// from the others only to be given back.
     fn can_answer(&self, ask: &Ask) -> bool {
         let map = self.map.load();
         ask.items.iter().all(|item| {
             let lane = map.lane(super::slot_of(item.key));
-            lane.is_some_and(|lane| lane.link.state() != State::Away)
+            lane.is_some_and(|lane| {
+                lane.link.state() != State::Away && !lane.link.breaker.is_open()
+            })
         })
     }
 }
