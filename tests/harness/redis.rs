@@ -5,6 +5,7 @@ use crate::{Result, parts, ports, wait};
 use anyhow::{Context, bail};
 use rustix::process::Signal;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
@@ -15,10 +16,11 @@ pub const PASSWORD: &str = "a-secret-of-the-tests";
 
 /// A running Redis; it is killed, and its data gone, when dropped.
 pub struct Redis {
+    program: PathBuf,
     address: SocketAddr,
     process: Process,
     // Dropped last: the process still writes its log there.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Redis {
@@ -32,13 +34,8 @@ impl Redis {
         for _ in 0..ports::TRIES {
             let folder = tempfile::tempdir()?;
             let address = ports::free()?;
-            let mut command = Command::new(&program);
-            command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-            command.args(["--save", "", "--appendonly", "no", "--requirepass", PASSWORD]);
-            command.arg("--dir").arg(folder.path());
-            command.arg("--logfile").arg("");
-            let process = Process::start("redis", &mut command, folder.path())?;
-            let mut redis = Self { address, process, _folder: folder };
+            let process = run(&program, address, folder.path())?;
+            let mut redis = Self { program: program.clone(), address, process, folder };
             if redis.is_up().await? {
                 return Ok(redis);
             }
@@ -69,14 +66,36 @@ impl Redis {
         self.process.kill()
     }
 
+    /// Starts it again at the same place, empty, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up: somebody may have taken its port.
+    pub async fn revive(&mut self) -> Result<()> {
+        self.process = run(&self.program, self.address, self.folder.path())?;
+        if !self.is_up().await? {
+            bail!("Redis did not come up again:\n{}", self.process.log());
+        }
+        Ok(())
+    }
+
     /// Runs one command; the reply's lines as Redis wrote them (`+OK`, `:3`, `$-1` …).
     ///
     /// # Errors
     ///
     /// If it cannot be reached.
     pub async fn command(&self, words: &[&str]) -> Result<Vec<String>> {
+        self.command_as(PASSWORD, words).await
+    }
+
+    /// As [`Self::command`], where the password has become another.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::command`].
+    pub async fn command_as(&self, password: &str, words: &[&str]) -> Result<Vec<String>> {
         let mut stream = BufStream::new(TcpStream::connect(self.address).await?);
-        for words in [&["AUTH", PASSWORD], words, &["QUIT"]] {
+        for words in [&["AUTH", password], words, &["QUIT"]] {
             stream.write_all(format!("*{}\r\n", words.len()).as_bytes()).await?;
             for word in words {
                 let bulk = format!("${}\r\n{word}\r\n", word.len());
@@ -107,4 +126,12 @@ impl Redis {
         });
         state.await
     }
+}
+
+fn run(program: &Path, address: SocketAddr, folder: &Path) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+    command.args(["--save", "", "--appendonly", "no", "--requirepass", PASSWORD]);
+    command.arg("--dir").arg(folder).arg("--logfile").arg("");
+    Process::start("redis", &mut command, folder)
 }

@@ -9,6 +9,7 @@ mod bench;
 mod checkers;
 mod command;
 mod demo;
+mod faults;
 mod filter;
 mod guests;
 mod linker;
@@ -54,6 +55,10 @@ usage: cargo xtask <command>
       cannot be, it is skipped aloud, or fails if TIDEGATE_REQUIRE_REAL=1.
       ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
 
+  test faults [NAME...]
+      Makes faults of a real Redis under load through a real Envoy, all or those of these names, and
+      prints what each cost. Fails if a promise was broken. Takes minutes: not among the steps.
+
   bench filter [--rounds N]
       Measures what the filter costs a request, beside Envoy's own local_ratelimit; N rounds of
       all cells in turn.
@@ -72,6 +77,7 @@ enum Task {
     BuildGuests,
     Tools,
     Test { steps: Vec<Step>, arguments: Vec<OsString> },
+    Faults { names: Vec<OsString> },
 }
 
 /// Exit code for a command line that makes no sense (`EX_USAGE` in sysexits.h).
@@ -115,6 +121,7 @@ fn run(task: Task) -> Result<()> {
             println!("redis-server  {}", tools.redis_server.display());
             println!("redis-cli     {}", tools.redis_cli.display());
         }
+        Task::Faults { names } => faults::run(&Workspace::find()?, &names)?,
         Task::Test { steps, arguments } => test::run(&Workspace::find()?, &steps, &arguments)?,
     }
     Ok(())
@@ -194,6 +201,9 @@ fn test_task(args: &mut lexopt::Parser) -> Result<Task> {
             return Ok(Task::Test { steps: all_if_empty(steps), arguments });
         }
         match args.next()? {
+            Some(Value(word)) if word == "faults" && steps.is_empty() => {
+                return Ok(Task::Faults { names: args.raw_args()?.collect() });
+            }
             Some(Long("only")) => {
                 for name in args.value()?.string()?.split(',') {
                     steps.push(Step::named(name)?);
@@ -239,6 +249,9 @@ mod tests {
             parsed(&["bench", "filter", "--rounds", "3"]),
             Ok(Task::Bench { what: bench::What::Filter, rounds: 3 })
         );
+        let names = vec!["full".into(), "frozen".into()];
+        assert_eq!(parsed(&["test", "faults", "full", "frozen"]), Ok(Task::Faults { names }));
+        assert_eq!(parsed(&["test", "faults"]), Ok(Task::Faults { names: Vec::new() }));
         let all = Task::Test { steps: Step::ALL.to_vec(), arguments: Vec::new() };
         assert_eq!(parsed(&["test"]), Ok(all));
         let steps = vec![Step::Clippy, Step::Tests];
