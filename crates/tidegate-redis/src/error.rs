@@ -69,6 +69,13 @@ impl Error {
         matches!(self, Self::Refused(Refusal::NoScript, _))
     }
 
+    /// Whether the next ask would be refused as well, whatever its key: the breaker's business.
+    /// A node of a cluster may have nobody for one slot and serve all its others.
+    pub(crate) const fn is_lasting(&self) -> bool {
+        use Refusal::{Blocked, NoWrites, OutOfMemory};
+        matches!(self, Self::Refused(OutOfMemory | NoWrites | Blocked, _))
+    }
+
     pub(crate) fn of(error: redis::RedisError) -> Self {
         match Refusal::of(&error) {
             Some(refusal) => Self::Refused(refusal, Arc::new(error)),
@@ -97,12 +104,6 @@ impl Refusal {
     /// Whether another connection is needed before any ask can be answered.
     pub(crate) const fn wants_another_connection(self) -> bool {
         matches!(self, Self::Loading | Self::ReadOnly | Self::NotAllowed)
-    }
-
-    /// Whether the next ask would be refused as well, whatever its key: the breaker's business.
-    /// A node of a cluster may have nobody for one slot and serve all its others.
-    pub(crate) const fn is_lasting(self) -> bool {
-        matches!(self, Self::OutOfMemory | Self::NoWrites | Self::Blocked)
     }
 
     /// Whether another node of the cluster is to be asked instead.

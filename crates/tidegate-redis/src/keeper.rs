@@ -133,14 +133,10 @@ impl Keeper {
             .map_err(|_| Step::Prepare.said("not in time".to_owned()))?
             .map_err(|error| Step::Prepare.said(chain(&error)))?;
         let amiss = prepared(&probed)?;
-        match &amiss {
-            Some(error @ Error::Refused(refusal, _)) if refusal.is_lasting() => {
-                self.link.breaker.open(error.clone());
-            }
-            _ => {
-                self.link.breaker.close();
-            }
-        }
+        match amiss.as_ref().filter(|error| error.is_lasting()) {
+            Some(error) => self.link.breaker.open(error.clone()),
+            None => self.link.breaker.close(),
+        };
         self.link.set_trouble(amiss.and_then(|error| self.trouble(&error)).as_deref());
         connection.set_response_timeout(settings.read_timeout);
         let stats = &self.link.stats;

@@ -172,12 +172,7 @@ impl Link {
     /// Notes what came of a batch, and gives the connection up if that says so.
     pub(crate) fn note(&self, live: &Arc<Live>, outcome: Result<(), &Error>) {
         match outcome {
-            Ok(()) => {
-                live.heard();
-                if self.breaker.heard() {
-                    self.set_trouble(None);
-                }
-            }
+            Ok(()) => self.heard(live),
             Err(Error::Unknown(cause)) if cause.is_timeout() => {
                 self.stats.timeout();
                 self.misses.fetch_add(1, Ordering::Relaxed);
@@ -189,18 +184,26 @@ impl Link {
             }
             Err(error @ Error::Unknown(_)) => self.give_up(live, &chain(error)),
             Err(error @ Error::Refused(refusal, _)) => {
-                live.heard();
+                self.heard(live);
                 if refusal.wants_another_connection() {
                     self.give_up(live, &chain(error));
                 }
                 if refusal.is_redirect() {
                     self.bell.notify_one();
                 }
-                if refusal.is_lasting() && self.holds(live) {
+                if error.is_lasting() && self.holds(live) {
                     self.stop_asking(live, error.clone(), &chain(error));
                 }
             }
             Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}
+        }
+    }
+
+    /// It has said something, whatever that was.
+    fn heard(&self, live: &Live) {
+        live.heard();
+        if self.breaker.heard() {
+            self.set_trouble(None);
         }
     }
 
