@@ -11,14 +11,12 @@ mod server;
 use load::{Load, Report, all, none, one};
 use rustix::process::Signal;
 use server::cluster::{Cluster, MASTERS, PASSWORD};
+use server::until;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_core::ask::MemoryStore;
 use tidegate_redis::{Access, Address, Credentials, Password, Servers, Settings, Store};
 use tokio::task::JoinSet;
-
-/// The longest wait for a state to come.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How soon a new master is found once it is one, on a busy machine.
 const FOUND_WITHIN: Duration = Duration::from_millis(1_500);
@@ -310,12 +308,4 @@ async fn connected(cluster: &Cluster) -> Arc<Store> {
     let store = Store::start(settings(vec![address(cluster, 0), address(cluster, 1)]));
     until(|| store.trouble().is_none()).await;
     Arc::new(store)
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < end, "it did not come in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

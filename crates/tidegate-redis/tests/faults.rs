@@ -5,6 +5,7 @@ mod server;
 
 use rustix::process::Signal;
 use server::Server;
+use server::{DEADLINE, until};
 use std::time::{Duration, Instant};
 use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
@@ -12,9 +13,6 @@ use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
 use tidegate_redis::{Credentials, Error, Password, Refusal, Settings, Store};
 use tokio::task::JoinSet;
-
-/// The longest wait for a state to come.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// "At once", on a machine that is busy with other tests. A wait for any deadline of the
 /// settings here would take seconds.
@@ -311,14 +309,6 @@ async fn connected(settings: Settings) -> Store {
     let store = Store::start(settings);
     until(|| store.trouble().is_none()).await;
     store
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < end, "it did not come in time");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// An ask for one unit of a bucket that refills within days.

@@ -11,12 +11,10 @@ mod server;
 use load::{Load, one};
 use rustix::process::Signal;
 use server::sentinel::{Fleet, NAME, PASSWORD, SENTINEL_PASSWORD};
+use server::until;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_redis::{Access, Address, Credentials, Password, Servers, Settings, Store};
-
-/// The longest wait for a state to come.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What a fail-over of Sentinel's takes with a split vote, and a little more.
 const OUTAGE_MAX: Duration = Duration::from_secs(8);
@@ -223,12 +221,4 @@ async fn connected(fleet: &Fleet) -> Arc<Store> {
     let store = Arc::new(Store::start(settings(fleet)));
     until(|| store.trouble().is_none()).await;
     store
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < end, "it did not come in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -6,6 +6,7 @@ mod server;
 
 use load::{Load, one};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use server::until;
 use server::{Server, free_port};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +15,6 @@ use tempfile::TempDir;
 use tidegate_redis::{
     Access, Address, ClientCertificate, Credentials, Password, Servers, Settings, Store, Tls,
 };
-
-/// The longest wait for a state to come.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 const PASSWORD: &str = "hunter2-of-tls";
 
@@ -301,12 +299,4 @@ async fn trouble(settings: Settings) -> String {
     let said = store.trouble().unwrap();
     assert!(!said.contains("hunter2"), "{said}");
     said
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < end, "it did not come in time");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// The longest wait for a server to come up. Busy machines take a second.
 const UP_MAX: Duration = Duration::from_secs(20);
 
+/// The longest wait of a test for what must come.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
 /// A free port may be taken between looking and starting.
 const TRIES: usize = 5;
 
@@ -240,4 +243,13 @@ fn program() -> Option<PathBuf> {
         eprintln!("SKIPPED: no redis-server here; install it, or set TIDEGATE_REDIS_SERVER");
     }
     found
+}
+
+/// Waits until it is so; fails if that does not come.
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "it did not come in time");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
