@@ -2,15 +2,11 @@
 //!
 //! The measuring is in `tests/bench/`; here it gets what it needs.
 
-use std::os::unix::process::CommandExt;
+use anyhow::{Result, bail};
 
-use anyhow::{Context, Result, bail};
-
-use crate::filter;
+use crate::command;
 use crate::parts::{self, Profile};
-use crate::wasm::Exceptions;
 use crate::workspace::Workspace;
-use crate::{command, tools};
 
 /// Rounds unless told otherwise: enough for medians to settle on a noisy machine, in two minutes.
 pub(crate) const ROUNDS: u32 = 60;
@@ -48,12 +44,8 @@ impl What {
 /// If a part cannot be had; the program's own are its exit code.
 pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
     needs_h2load()?;
-    let tools = tools::find(workspace)?;
-    let built = filter::build(workspace, Exceptions::Standard)?;
-    let mut bench = parts::program(workspace, what.program(), Profile::Release)?;
-    bench.args(["--rounds", &rounds.to_string()]);
-    let error = parts::hand_over(&mut bench, &tools, &built).exec();
-    Err(error).context("cannot start the measuring")
+    let arguments = ["--rounds".to_owned(), rounds.to_string()];
+    parts::become_program(workspace, what.program(), Profile::Release, arguments)
 }
 
 /// The load comes from h2load: a client in C takes less of the machine than one of ours would.

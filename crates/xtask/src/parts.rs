@@ -1,13 +1,16 @@
 //! The real parts that tests, demo and measurements run: who starts them finds them in variables.
 
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::command;
-use crate::filter::Built;
-use crate::tools::Tools;
+use crate::filter::{self, Built};
+use crate::tools::{self, Tools};
+use crate::wasm::Exceptions;
 use crate::workspace::{Workspace, cargo};
 
 /// All packages that build natively. Of the filter only the wasm counts: its hostcalls do not link natively.
@@ -51,6 +54,25 @@ pub(crate) fn program(workspace: &Workspace, name: &str, profile: Profile) -> Re
     let mut program = Command::new(folder.join(name));
     program.current_dir(&workspace.root).env("TIDEGATE_HOST", folder.join("tidegate"));
     Ok(program)
+}
+
+/// Builds what is missing, then becomes the program `name` of `tidegate-tests`. In our place rather
+/// than below us: Ctrl-C is its alone, and we wait for its cleaning up.
+///
+/// # Errors
+///
+/// If a part cannot be had; the program's own are its exit code.
+pub(crate) fn become_program(
+    workspace: &Workspace,
+    name: &str,
+    profile: Profile,
+    arguments: impl IntoIterator<Item: AsRef<OsStr>>,
+) -> Result<()> {
+    let tools = tools::find(workspace)?;
+    let built = filter::build(workspace, Exceptions::Standard)?;
+    let mut program = program(workspace, name, profile)?;
+    let error = hand_over(program.args(arguments), &tools, &built).exec();
+    Err(error).with_context(|| format!("cannot start {name}"))
 }
 
 fn build(workspace: &Workspace, programs: &[&str], profile: Profile) -> Result<()> {
