@@ -36,6 +36,7 @@ mod settings;
 mod shared;
 mod side;
 mod tcp;
+mod time;
 mod tls;
 mod upstream;
 

@@ -122,7 +122,7 @@ impl Drop for UnderWay {
 
 impl Outside for Calls {
     fn wall_ns(&self) -> u64 {
-        super::access_log::wall_ns()
+        super::time::wall_ns()
     }
 
     fn monotonic_ns(&self) -> u64 {

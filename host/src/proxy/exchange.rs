@@ -15,6 +15,7 @@ use super::headers::{self, back};
 use super::lane::{Lane, Route};
 use super::listener::Visit;
 use super::pipe;
+use super::time::nanos;
 use super::upstream::{Answer, Failure, Lease};
 use bytes::Bytes;
 use clock::Clock;
@@ -301,8 +302,7 @@ impl Drop for Exchange {
         let took = self.clock.since_start();
         {
             let mut exchange = self.stream.exchange();
-            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            exchange.facts.duration_ns = Some(nanos);
+            exchange.facts.duration_ns = Some(nanos(took));
             let status = exchange.facts.response_code;
             self.lane.counts.exchange_ended(status, took);
             self.lane.log.add(&exchange, took);

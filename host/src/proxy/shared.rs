@@ -60,7 +60,7 @@ impl Shared {
 
     /// Nanoseconds since this process began.
     pub(super) fn monotonic_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        super::time::nanos(self.start.elapsed())
     }
 
     /// The moment that [`Shared::monotonic_ns`] calls so.

@@ -33,7 +33,7 @@ pub(super) async fn serve<S: Stream>(
     let facts = Facts {
         listener: Rc::clone(&route.facts),
         connection: Rc::new(connection),
-        start_wall_ns: super::access_log::wall_ns(),
+        start_wall_ns: super::time::wall_ns(),
         start_ns: lane.shared.monotonic_ns(),
         ..Facts::default()
     };

@@ -13,6 +13,7 @@ pub(super) use dial::HereOnly;
 
 use super::plan::Peer;
 use super::tcp::Stream;
+use super::time::nanos;
 use dial::{Http1, Http2};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -275,10 +276,6 @@ impl Lease {
             }
         }
     }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A request that was not sent comes back, if it may go elsewhere.

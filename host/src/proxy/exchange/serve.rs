@@ -5,12 +5,12 @@
 //! response, and the other way round.
 
 use super::{Beginning, Exchange, Part, bridge};
-use crate::proxy::access_log::wall_ns;
 use crate::proxy::headers::{self, Hop, Presented, Refusal};
 use crate::proxy::lane::{Lane, Route};
 use crate::proxy::listener::Visit;
 use crate::proxy::path::{Normalized, normalize};
 use crate::proxy::pipe::{self, CutOff, pipe};
+use crate::proxy::time::wall_ns;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderValue, LOCATION};

@@ -4,6 +4,7 @@ use super::{Exchange, Up};
 use crate::proxy::headers::{self, back};
 use crate::proxy::lane::Target;
 use crate::proxy::pipe::pipe;
+use crate::proxy::time::nanos;
 use crate::proxy::upstream::{Answer, Failure, RequestBody};
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -153,8 +154,7 @@ impl Exchange {
     /// The whole response has come. Its connection is another's, if the request is all sent.
     fn upstream_ended(&mut self) {
         if let Up::Answers { lease, since, .. } = std::mem::replace(&mut self.upstream, Up::Over) {
-            let took = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.stream.exchange().facts.backend_latency_ns = Some(took);
+            self.stream.exchange().facts.backend_latency_ns = Some(nanos(since.elapsed()));
             if self.is_request_sent {
                 lease.give_back();
             }
