@@ -128,6 +128,8 @@ async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
     fleet.servers[0].kill();
     until_away(&host).await;
     until_ready(&host).await;
+    // Not every sentinel has heard of it when the host has.
+    server::wait("a sentinel's new master", || fleet.master(0) != 0);
     let master = fleet.servers[fleet.master(0)].port;
     until(&host, 200, &format!("\"address\":\"127.0.0.1:{master}\",\"up\":true")).await;
     assert!(proxy.reply(&one(1, 5)).await.admits());

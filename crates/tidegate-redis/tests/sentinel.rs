@@ -74,7 +74,7 @@ async fn a_frozen_master_is_left_and_not_asked_again_when_it_wakes() {
     assert!(report.slowest() < Duration::from_secs(1), "nobody waits for a fail-over");
     // Only what was under way was given up on; then there was no connection to wait for.
     assert!(report.errors().get("unknown_outcome").is_none_or(|&errors| errors < 200));
-    assert_ne!(fleet.master(1), 0);
+    until(|| fleet.master(1) != 0).await;
     let master = store.health().backends[0].address.clone();
     assert_ne!(master, format!("127.0.0.1:{}", fleet.servers[0].port));
 }
