@@ -26,6 +26,7 @@ use scout::Scout;
 pub(crate) use slot::{SLOTS, slot_of};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_core::ask::{Ask, Reply};
+use tidegate_core::key::Key;
 use tokio::sync::Notify;
 pub(crate) use topology::Topology;
 
@@ -78,6 +79,13 @@ impl Cluster {
         }
         let value = self.call(Call::all(ask.clone(), now_us, Kind::Take)).await?;
         script::reply(&ask.items, &value)
+    }
+
+    /// Notes, for whoever serves the key now, what was asked about it in vain.
+    pub(crate) fn note_unanswered(&self, key: Key, units: u64) {
+        if let Some(lane) = self.map.load().lane(slot_of(key)) {
+            lane.link.outages.add_unanswered(units);
+        }
     }
 
     /// How it is, shard by shard.

@@ -15,7 +15,7 @@ use server::until;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_core::ask::MemoryStore;
-use tidegate_redis::{Access, Address, Credentials, Password, Servers, Settings, Store};
+use tidegate_redis::{Access, Address, Backend, Credentials, Password, Servers, Settings, Store};
 use tokio::task::JoinSet;
 
 /// How soon a new master is found once it is one, on a busy machine.
@@ -215,6 +215,29 @@ async fn a_cluster_is_found_by_any_node_and_what_is_amiss_is_said() {
 }
 
 #[tokio::test]
+async fn what_an_outage_leaves_uncounted_is_known_shard_by_shard() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let store = connected(&cluster).await;
+    let keys = keys(&cluster, 1);
+    for lost in [0, MASTERS] {
+        cluster.nodes[lost].kill();
+    }
+    until(|| store.health().backends[0].outage.is_some()).await;
+    // Whoever gets no answer for one budget has none for the others either.
+    for _ in 0..7 {
+        assert!(store.answer(all(&keys[..2], 60_000)).await.is_err());
+    }
+    assert!(store.answer(one(keys[0], 5)).await.is_err());
+    assert!(store.answer(one(keys[2], 5)).await.unwrap().admits());
+    let outages: Vec<_> = store.health().backends.iter().map(outage).collect();
+    assert_eq!(outages, [(true, 8), (false, 7), (false, 0)]);
+    assert_eq!(store.stats().unanswered_units(), 15);
+    let lasts = store.health().backends[0].outage.unwrap();
+    assert_eq!(lasts.unanswered_units, 8);
+    assert!(store.health().backends[0].downtime >= lasts.lasts);
+}
+
+#[tokio::test]
 async fn the_rights_that_the_settings_name_suffice_for_a_cluster() {
     let Some(cluster) = Cluster::start() else { return };
     let rights =
@@ -258,6 +281,11 @@ fn tell(what: &str, cluster: &Cluster, report: &Report, promoted: Duration) {
     assert!(hit.outage() < promoted + FOUND_WITHIN, "{:?}", hit.outage());
     assert!(others.errors().is_empty(), "{:?}", others.errors());
     assert!(report.slowest() < Duration::from_secs(1), "nobody waits for a fail-over");
+}
+
+/// Whether a shard gives no answers, and how many units were asked of it in vain.
+fn outage(shard: &Backend) -> (bool, u64) {
+    (shard.outage.is_some(), shard.unanswered_units)
 }
 
 /// How long the cluster took to replace its first master.
