@@ -14,7 +14,7 @@
 //! taking writes for ten seconds, and what it counts is lost.
 
 use crate::breaker::Breaker;
-use crate::error::{Error, chain};
+use crate::error::{Error, Refusal, chain};
 use crate::lineage::History;
 use crate::outage::Outages;
 use crate::settings::{Address, Settings};
@@ -192,11 +192,11 @@ impl Link {
                 if refusal.wants_another_connection() {
                     self.give_up(live, &chain(error));
                 }
-                if refusal.is_redirect() {
+                if refusal.is_redirect() || *refusal == Refusal::ClusterStopped {
                     self.bell.notify_one();
                 }
                 if error.is_lasting() && self.holds(live) {
-                    self.stop_asking(live, error.clone(), &chain(error));
+                    self.stop_asking(live, error.clone(), &error.with_remedy());
                 }
             }
             Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}

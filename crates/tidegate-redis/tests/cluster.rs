@@ -215,6 +215,44 @@ async fn a_cluster_is_found_by_any_node_and_what_is_amiss_is_said() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_stops_with_one_shard_is_not_asked_and_comes_back() {
+    let Some(mut cluster) = Cluster::start_that_needs_all_slots() else { return };
+    let store = connected(&cluster).await;
+    let keys = keys(&cluster, 1);
+    for lost in [0, MASTERS] {
+        cluster.nodes[lost].kill();
+    }
+    let shunned = || store.health().backends.iter().filter(|shard| shard.is_shunned).count();
+    until(|| shunned() == MASTERS - 1).await;
+    let (health, sent) = (store.health(), store.stats().asks());
+    assert!(!health.answers, "nobody answers anything");
+    let lost = format!("shard {}: ", address(&cluster, 0));
+    let trouble = health.trouble.unwrap();
+    assert!(trouble.starts_with(&lost), "{trouble}");
+    assert!(trouble.contains("2 of 3 refuse everything"), "{trouble}");
+    assert!(trouble.ends_with("cluster-require-full-coverage no on every node"), "{trouble}");
+    for key in &keys[1..] {
+        let error = store.answer(one(*key, 5)).await.unwrap_err();
+        assert_eq!(error.kind(), "cluster_stopped");
+        assert!(!error.may_have_run());
+    }
+    // Nobody was sent anything: only the probes go on asking.
+    assert_eq!(store.stats().asks(), sent);
+    let outages: Vec<_> = store.health().backends.iter().map(outage).collect();
+    assert_eq!(outages, [(true, 0), (true, 1), (true, 1)]);
+
+    for back in [0, MASTERS] {
+        cluster.nodes[back].restart();
+    }
+    until(|| store.trouble().is_none()).await;
+    for key in &keys {
+        assert!(store.answer(one(*key, 5)).await.unwrap().admits());
+    }
+    let outages: Vec<_> = store.health().backends.iter().map(outage).collect();
+    assert_eq!(outages, [(false, 0), (false, 1), (false, 1)]);
+}
+
+#[tokio::test]
 async fn what_an_outage_leaves_uncounted_is_known_shard_by_shard() {
     let Some(mut cluster) = Cluster::start() else { return };
     let store = connected(&cluster).await;
