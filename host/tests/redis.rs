@@ -13,6 +13,7 @@ use tidegate_core::wire;
 use tokio::task::JoinSet;
 
 const PASSWORD: &str = "hunter2-and-more";
+const NULL: serde_json::Value = serde_json::Value::Null;
 
 #[tokio::test]
 async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
@@ -38,6 +39,60 @@ async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
     redis.restart();
     until_ready(&host).await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
+}
+
+#[tokio::test]
+async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_it() {
+    const AWAY: &str = "tidegate_redis_backend_away_seconds";
+    const DOWNTIME: &str = "tidegate_redis_backend_downtime_seconds_total";
+    const UNANSWERED: &str = "tidegate_redis_backend_unanswered_units_total";
+    let Some(mut redis) = Server::start() else { return };
+    let host = on(&redis, "");
+    let of = |name: &str| format!("{name}{{kind=\"master\",address=\"127.0.0.1:{}\"}}", redis.port);
+    let [away, downtime, unanswered] = [AWAY, DOWNTIME, UNANSWERED].map(of);
+    let server = async || {
+        let page = host.admin("/readyz").await.1;
+        serde_json::from_str::<serde_json::Value>(&page).unwrap()["backends"][0].clone()
+    };
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 50)).await.admits());
+    assert_eq!((host.metric(&away).await, host.metric(&unanswered).await), (0.0, 0.0));
+    assert_eq!(
+        (&server().await["away_seconds"], &server().await["unanswered_units"]),
+        (&NULL, &NULL)
+    );
+
+    let before = host.metric(&downtime).await;
+    redis.kill();
+    until_away(&host).await;
+    let mut dear = one(1, 50);
+    dear.items[0].cost = 5;
+    for ask in [one(1, 50), dear] {
+        assert_eq!(proxy.ask(wire::encode_ask(&ask)).await.0.status(), 503);
+    }
+    let first = host.metric(&away).await;
+    let page = server().await;
+    assert_eq!(page["unanswered_units"], 6);
+    assert!(first > 0.0 && page["away_seconds"].as_f64() >= Some(first), "{first} and {page}");
+    assert_eq!(host.metric(&unanswered).await, 6.0);
+    assert_eq!(host.metric("tidegate_redis_unanswered_units_total").await, 6.0);
+
+    redis.restart();
+    until_ready(&host).await;
+    assert_eq!(
+        (&server().await["away_seconds"], &server().await["unanswered_units"]),
+        (&NULL, &NULL)
+    );
+    assert_eq!((host.metric(&away).await, host.metric(&unanswered).await), (0.0, 6.0));
+    assert!(host.metric(&downtime).await - before >= first);
+    // It came back empty. A proxy had let seven through meanwhile.
+    assert_eq!(host.metric("tidegate_charged_back_units_total").await, 0.0);
+    let mut owing = one(1, 50);
+    owing.items[0].owed = 7;
+    let reply = proxy.reply(&owing).await;
+    assert_eq!(reply.answers[0].outcome.unwrap().remaining, 50 - 7 - 1);
+    assert_eq!(host.metric("tidegate_charged_back_units_total").await, 7.0);
 }
 
 #[tokio::test]

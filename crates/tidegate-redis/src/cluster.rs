@@ -26,6 +26,7 @@ use scout::Scout;
 pub(crate) use slot::{SLOTS, slot_of};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_core::ask::{Ask, Reply};
+use tidegate_core::key::Key;
 use tokio::sync::Notify;
 pub(crate) use topology::Topology;
 
@@ -78,6 +79,13 @@ impl Cluster {
         }
         let value = self.call(Call::all(ask.clone(), now_us, Kind::Take)).await?;
         script::reply(&ask.items, &value)
+    }
+
+    /// Notes, for whoever serves the key now, what was asked about it in vain.
+    pub(crate) fn note_unanswered(&self, key: Key, units: u64) {
+        if let Some(lane) = self.map.load().lane(slot_of(key)) {
+            lane.link.outages.add_unanswered(units);
+        }
     }
 
     /// How it is, shard by shard.
@@ -140,14 +148,30 @@ impl Cluster {
         if uncovered > 0 {
             return Some(format!("{uncovered} slots are served by nobody"));
         }
-        let mut amiss = shards.iter().filter_map(|s| Some((&s.address, s.trouble.as_ref()?)));
-        let (address, why) = amiss.next()?;
-        let more = match amiss.count() {
-            0 => String::new(),
-            more => format!(", and {more} more of {}", shards.len()),
+        let amiss = map.nodes.iter().zip(shards);
+        let amiss = amiss.filter_map(|(node, s)| Some((node, &s.address, s.trouble.as_ref()?)));
+        // A shard that stopped with another is not the cause.
+        let (stopped, mut causes): (Vec<_>, Vec<_>) =
+            amiss.partition(|(node, ..)| node.lane.link.breaker.why().is_some_and(is_stopped));
+        let has_cause = !causes.is_empty();
+        causes.extend(stopped.iter().copied());
+        let (_, address, why) = causes.first()?;
+        let more = match (causes.len() - 1, stopped.len()) {
+            (0, _) => String::new(),
+            (_, stopped @ 1..) if has_cause => format!(
+                "; and {stopped} of {} refuse everything while it is lost: set \
+                 cluster-require-full-coverage no on every node",
+                shards.len()
+            ),
+            (more, _) => format!(", and {more} more of {}", shards.len()),
         };
         Some(format!("shard {address}: {why}{more}"))
     }
+}
+
+/// Whether that is why nothing is answered: the whole cluster has stopped.
+fn is_stopped(why: Error) -> bool {
+    matches!(why, Error::Refused(Refusal::ClusterStopped, _))
 }
 
 /// Where a node sends us: `MOVED slot host:port`. No host is the node's own, but which one

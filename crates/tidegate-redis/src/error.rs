@@ -19,6 +19,13 @@ pub enum Error {
     Garbled(&'static str),
 }
 
+/// How Redis says that all of a cluster has stopped; of one slot it says `Hash slot not served`.
+const STOPPED: &str = "The cluster is down";
+
+/// What that mostly comes from.
+const CLUSTER_STOPPED: &str = " (one lost shard stops all others, unless \
+                               cluster-require-full-coverage is set to no on every node)";
+
 /// Why a server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,8 +48,11 @@ pub enum Refusal {
     Moved,
     /// It is part of a cluster, and the key has just gone to another node.
     Ask,
-    /// It is part of a cluster that is moving the keys just now, or that serves no slots.
+    /// It is part of a cluster that is moving the keys just now, or has nobody for them.
     ClusterDown,
+    /// It is part of a cluster that has stopped, whatever the key: some slot is nobody's and
+    /// all must be served, or this node sees too few masters.
+    ClusterStopped,
     /// Something else; the source says what.
     Other,
 }
@@ -72,8 +82,17 @@ impl Error {
     /// Whether the next ask would be refused as well, whatever its key: the breaker's business.
     /// A node of a cluster may have nobody for one slot and serve all its others.
     pub(crate) const fn is_lasting(&self) -> bool {
-        use Refusal::{Blocked, NoWrites, OutOfMemory};
-        matches!(self, Self::Refused(OutOfMemory | NoWrites | Blocked, _))
+        use Refusal::{Blocked, ClusterStopped, NoWrites, OutOfMemory};
+        matches!(self, Self::Refused(OutOfMemory | NoWrites | Blocked | ClusterStopped, _))
+    }
+
+    /// In words, with what to do about it where that is not in the server's own.
+    pub(crate) fn with_remedy(&self) -> String {
+        let remedy = match self {
+            Self::Refused(Refusal::ClusterStopped, _) => CLUSTER_STOPPED,
+            _ => "",
+        };
+        format!("{}{remedy}", chain(self))
     }
 
     pub(crate) fn of(error: redis::RedisError) -> Self {
@@ -97,6 +116,7 @@ impl Refusal {
             Self::Moved => "moved",
             Self::Ask => "ask",
             Self::ClusterDown => "cluster_down",
+            Self::ClusterStopped => "cluster_stopped",
             Self::Other => "refused",
         }
     }
@@ -117,6 +137,9 @@ impl Refusal {
             redis::ErrorKind::AuthenticationFailed => return Some(Self::NotAllowed),
             _ => error.code()?,
         };
+        if code == "CLUSTERDOWN" && error.detail().is_some_and(|it| it.starts_with(STOPPED)) {
+            return Some(Self::ClusterStopped);
+        }
         let known = Self::of_code(code);
         Some(known.or_else(|| Self::of_detail(error.detail()?)).unwrap_or(Self::Other))
     }

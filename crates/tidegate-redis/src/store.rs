@@ -32,6 +32,14 @@ enum Backing {
     },
 }
 
+/// An ask, counted as unanswered if it ends without an answer: because there is none, or
+/// because whoever asked no longer waits for it.
+struct Asked<'a> {
+    store: &'a Store,
+    ask: &'a Ask,
+    is_answered: bool,
+}
+
 /// One server, the same for all keys.
 struct One {
     lane: Lane,
@@ -89,13 +97,13 @@ impl Store {
     /// As [`Self::answer`].
     pub async fn answer_at(&self, ask: Ask, now_us: u64) -> Result<Reply, Error> {
         let ask = Arc::new(ask);
-        match &self.servers {
-            Backing::One(one) => {
-                let value = one.lane.send(Call::all(ask.clone(), now_us, Kind::Take)).await?;
-                script::reply(&ask.items, &value)
-            }
-            Backing::Cluster { cluster, .. } => cluster.answer(ask, now_us).await,
-        }
+        let mut asked = Asked { store: self, ask: &ask, is_answered: false };
+        let reply = match &self.servers {
+            Backing::One(one) => one.answer(&ask, now_us).await,
+            Backing::Cluster { cluster, .. } => cluster.answer(ask.clone(), now_us).await,
+        };
+        asked.is_answered = reply.is_ok();
+        reply
     }
 
     /// Why asks are not answered now, or may not be; `None` if all is well.
@@ -111,6 +119,18 @@ impl Store {
         match &self.servers {
             Backing::One(one) => one.health(),
             Backing::Cluster { cluster, .. } => cluster.health(),
+        }
+    }
+
+    /// Notes, for each server, what was asked of it in vain.
+    fn note_unanswered(&self, ask: &Ask) {
+        for item in &ask.items {
+            let units = u64::from(item.cost);
+            self.stats.unanswered(units);
+            match &self.servers {
+                Backing::One(one) => one.lane.link.outages.add_unanswered(units),
+                Backing::Cluster { cluster, .. } => cluster.note_unanswered(item.key, units),
+            }
         }
     }
 
@@ -149,6 +169,11 @@ impl One {
         Self { lane, target, sentinels, _tasks: tasks }
     }
 
+    async fn answer(&self, ask: &Arc<Ask>, now_us: u64) -> Result<Reply, Error> {
+        let value = self.lane.send(Call::all(ask.clone(), now_us, Kind::Take)).await?;
+        script::reply(&ask.items, &value)
+    }
+
     fn health(&self) -> Health {
         let link = &self.lane.link;
         let address = self.target.borrow();
@@ -157,6 +182,14 @@ impl One {
         let sentinels = self.sentinels.as_ref().map(|sentinels| sentinels.backends());
         let backends = std::iter::once(master).chain(sentinels.into_iter().flatten()).collect();
         Health { answers: trouble.is_none(), trouble, backends }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.store.note_unanswered(self.ask);
+        }
     }
 }
 

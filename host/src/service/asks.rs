@@ -82,10 +82,12 @@ async fn outcome<B: Asked>(site: &Site, body: B, proxy: &[u8]) -> Outcome {
     };
     // Demand is what was asked for, whether or not it can be answered.
     let shares = shares(site, &ask, proxy);
+    let owed = ask.items.iter().map(|item| u64::from(item.owed)).sum();
     // Kept only where it may be needed: then each ask is copied once.
     let asked = site.fail_open.then(|| ask.clone());
     match site.store.answer(site.clock.elapsed(), ask).await {
         Ok(mut reply) => {
+            site.metrics.charged_back(owed);
             for (answer, share) in reply.answers.iter_mut().zip(shares) {
                 answer.share_ppm = share;
             }
