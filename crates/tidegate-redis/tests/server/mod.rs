@@ -99,6 +99,11 @@ impl Server {
         self.arguments = arguments.iter().map(|&argument| argument.into()).collect();
     }
 
+    /// From now on commands say this password.
+    pub fn set_password(&mut self, password: &str) {
+        self.password = Some(password.to_owned());
+    }
+
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
