@@ -5,6 +5,7 @@ mod common;
 mod server;
 
 use common::{DEADLINE, Host, one};
+use rustix::process::Signal;
 use server::Server;
 use server::cluster::{self, Cluster};
 use server::sentinel::{self, Fleet};
@@ -33,6 +34,7 @@ async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
         let (head, body) = proxy.ask(wire::encode_ask(&one(1, 5))).await;
         assert_eq!((head.status().as_u16(), &body[..]), (503, &b"redis is away\n"[..]));
         assert_eq!(head.headers()["x-tidegate"], "1");
+        assert!(head.headers().contains_key(wire::AWAY_MS));
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     }
     assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 50.0);
@@ -105,6 +107,38 @@ async fn it_starts_before_its_redis() {
     until_away(&host).await;
     redis.restart();
     until_ready(&host).await;
+}
+
+#[tokio::test]
+async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
+    let Some(redis) = Server::start() else { return };
+    let host = on(&redis, "  read_timeout: 10s\n");
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    redis.signal(Signal::STOP);
+    let waits = Duration::from_millis(500);
+    let mut ask = async || {
+        let mut request = common::ask_request(wire::encode_ask(&one(1, 5)));
+        request.headers_mut().insert(wire::WAITS_MS, "500".parse().unwrap());
+        let start = Instant::now();
+        let (head, body) = proxy.send(request).await;
+        assert_eq!(head.status(), 503, "{body:?}");
+        let away = head.headers().get(wire::AWAY_MS).map(|away| away.to_str().unwrap().to_owned());
+        (start.elapsed(), away.expect("for how long").parse::<u64>().unwrap())
+    };
+    let (took, away_ms) = ask().await;
+    assert!(took < waits && away_ms < 100, "{took:?} {away_ms}");
+    // It is not waited for again, though its connection is not given up yet.
+    let mut last_ms = away_ms;
+    while last_ms < 120 {
+        let (took, away_ms) = ask().await;
+        assert!(took < waits / 2 && away_ms >= last_ms, "{took:?} {away_ms}");
+        last_ms = away_ms;
+    }
+    redis.signal(Signal::CONT);
+    until_ready(&host).await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub(crate) mod topology;
 
 use crate::error::{Error, Refusal};
 use crate::health::{Backend, BackendKind, Health};
+use crate::outage::Outages;
 use crate::script::{self, Call, Kind};
 use crate::settings::{Address, Settings};
 use crate::stats::Stats;
@@ -25,9 +26,11 @@ use redis::Value;
 use scout::Scout;
 pub(crate) use slot::{SLOTS, slot_of};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
 use tidegate_core::key::Key;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 pub(crate) use topology::Topology;
 
 /// How often an ask is sent on to another node. One redirection is common while slots move,
@@ -40,6 +43,8 @@ pub(crate) struct Cluster {
     seeds: Vec<Address>,
     map: ArcSwap<Map>,
     nodes: Nodes,
+    /// Of slots that are nobody's.
+    uncovered: Outages,
     /// Why nobody tells how the cluster is.
     trouble: Mutex<Option<String>>,
     /// Rings when a connection is lost, or slots have moved.
@@ -54,6 +59,7 @@ impl Cluster {
             seeds: seeds.to_vec(),
             map: ArcSwap::from_pointee(Map::empty()),
             nodes: Nodes::new(settings.clone(), stats.clone(), bell.clone()),
+            uncovered: Outages::new(),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
             bell,
             stats,
@@ -71,13 +77,15 @@ impl Cluster {
         self: &Arc<Self>,
         ask: Arc<Ask>,
         now_us: u64,
+        until: Option<Instant>,
     ) -> Result<Reply, Error> {
         if ask.items.len() > 1 {
             // Whoever asks may go away meanwhile; what was taken must be given back all the same.
-            let whole = tokio::spawn(all_or_nothing::answer(self.clone(), ask, now_us));
+            let whole = tokio::spawn(all_or_nothing::answer(self.clone(), ask, now_us, until));
             return whole.await.unwrap_or(Err(Error::Away));
         }
-        let value = self.call(Call::all(ask.clone(), now_us, Kind::Take)).await?;
+        let call = Call::all(ask.clone(), now_us, Kind::Take).until(until);
+        let value = self.call(call).await?;
         script::reply(&ask.items, &value)
     }
 
@@ -86,6 +94,19 @@ impl Cluster {
         if let Some(lane) = self.map.load().lane(slot_of(key)) {
             lane.link.outages.add_unanswered(units);
         }
+    }
+
+    /// How long nobody has answered for the key, if nobody does.
+    pub(crate) fn away_for(&self, key: Key) -> Option<Duration> {
+        let map = self.map.load();
+        let outages = map.lane(slot_of(key)).map_or(&self.uncovered, |lane| &lane.link.outages);
+        outages.current().map(|outage| outage.lasts)
+    }
+
+    /// Puts a new map in the place of the old one.
+    fn follow_map(&self, map: Map) {
+        self.map.store(Arc::new(map));
+        self.uncovered.review(|| self.map.load().uncovered() == 0);
     }
 
     /// How it is, shard by shard.

@@ -11,6 +11,8 @@ pub enum Error {
     Away,
     /// More asks wait than can be sent in time. Nothing was sent.
     Busy,
+    /// Whoever asked can wait no longer. It may have been charged, and counts so.
+    Late,
     /// It was sent and no reply came in time or at all. It may have been charged, and counts so.
     Unknown(Arc<redis::RedisError>),
     /// The server refused it before it ran. Nothing was charged.
@@ -60,7 +62,7 @@ pub enum Refusal {
 impl Error {
     /// Whether the ask may have been charged. If not, it may be asked again.
     pub const fn may_have_run(&self) -> bool {
-        matches!(self, Self::Unknown(_) | Self::Garbled(_))
+        matches!(self, Self::Late | Self::Unknown(_) | Self::Garbled(_))
     }
 
     /// A short name, for metrics: one of a fixed few.
@@ -68,6 +70,7 @@ impl Error {
         match self {
             Self::Away => "away",
             Self::Busy => "busy",
+            Self::Late => "late",
             Self::Unknown(_) => "unknown_outcome",
             Self::Garbled(_) => "garbled",
             Self::Refused(refusal, _) => refusal.kind(),
@@ -177,6 +180,7 @@ impl fmt::Display for Error {
         match self {
             Self::Away => f.write_str("redis is away"),
             Self::Busy => f.write_str("more asks than redis answers in time"),
+            Self::Late => f.write_str("redis gave no reply while it was waited for"),
             Self::Unknown(_) => f.write_str("redis gave no reply"),
             Self::Garbled(what) => write!(f, "redis replied what our script never does: {what}"),
             Self::Refused(refusal, _) => write!(f, "redis refused: {}", refusal.kind()),
@@ -188,7 +192,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unknown(source) | Self::Refused(_, source) => Some(source.as_ref()),
-            Self::Away | Self::Busy | Self::Garbled(_) => None,
+            Self::Away | Self::Busy | Self::Late | Self::Garbled(_) => None,
         }
     }
 }

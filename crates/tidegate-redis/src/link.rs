@@ -33,6 +33,9 @@ use tokio::time::Instant;
 /// together; three deadlines are no moment.
 const MISSES_MAX: u32 = 3;
 
+/// Shorter silence says nothing: a server that forks, or a busy machine, takes as long.
+const SILENCE_MIN: Duration = Duration::from_millis(10);
+
 /// The place of one connection.
 pub(crate) struct Link {
     live: ArcSwapOption<Live>,
@@ -199,7 +202,17 @@ impl Link {
                     self.stop_asking(live, error.clone(), &error.with_remedy());
                 }
             }
-            Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}
+            Err(Error::Away | Error::Busy | Error::Late | Error::Garbled(_)) => {}
+        }
+    }
+
+    /// Notes that somebody could wait no longer for the reply to what was asked then. If all
+    /// was silent since, it is no use to ask on until something is heard.
+    pub(crate) fn late(&self, asked: Instant) {
+        if let Some(live) = self.live()
+            && live.is_silent_since(asked)
+        {
+            self.stop_asking(&live, Error::Away, "no reply in the time that proxies wait");
         }
     }
 
@@ -283,6 +296,11 @@ impl Live {
     /// Whether the last batch got no reply.
     pub(crate) fn is_silent(&self) -> bool {
         self.signs().misses > 0
+    }
+
+    /// Whether it has said nothing since, long enough to mean something.
+    fn is_silent_since(&self, asked: Instant) -> bool {
+        asked.elapsed() >= SILENCE_MIN && self.signs().heard < asked
     }
 
     fn heard(&self) {

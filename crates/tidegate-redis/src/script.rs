@@ -7,6 +7,7 @@ use tidegate_core::ask::{Answer, Ask, Item, LimitTag, Reply};
 use tidegate_core::key::Key;
 use tidegate_core::limit::{Algorithm, Quota, Refused, Standing, Tick};
 use tidegate_core::time::Span;
+use tokio::time::Instant;
 
 /// The script, as `SCRIPT LOAD` takes it.
 pub(crate) const TAKE: &str = include_str!("../scripts/take.lua");
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     kind: Kind,
     /// Whether the key is on its way to the server that is asked: then it wants `ASKING`.
     pub(crate) asking: bool,
+    /// Nobody waits for the reply any longer than this.
+    pub(crate) until: Option<Instant>,
 }
 
 /// What a call is for.
@@ -57,12 +60,17 @@ pub(crate) struct Receipt {
 impl Call {
     /// About all items of an ask at once: on a cluster they must have one slot.
     pub(crate) const fn all(ask: Arc<Ask>, now_us: u64, kind: Kind) -> Self {
-        Self { ask, item: None, now_us, kind, asking: false }
+        Self { ask, item: None, now_us, kind, asking: false, until: None }
     }
 
     /// About one of them.
     pub(crate) const fn one(ask: Arc<Ask>, item: usize, now_us: u64, kind: Kind) -> Self {
-        Self { ask, item: Some(item), now_us, kind, asking: false }
+        Self { ask, item: Some(item), now_us, kind, asking: false, until: None }
+    }
+
+    /// Of no use after that.
+    pub(crate) fn until(self, until: Option<Instant>) -> Self {
+        Self { until, ..self }
     }
 
     /// What is asked for.

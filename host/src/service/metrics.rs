@@ -126,7 +126,7 @@ impl Metrics {
                     self.items.get_or_create(&OutcomeLabel { outcome }).inc();
                 }
             }
-            Outcome::NoStore(error) | Outcome::FailedOpen(_, error) => {
+            Outcome::NoStore(error, _) | Outcome::FailedOpen(_, error) => {
                 self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
             }
             _ => {}
