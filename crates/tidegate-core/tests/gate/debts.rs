@@ -242,10 +242,10 @@ fn a_new_policy_keeps_what_the_last_questions_of_the_old_one_leave() {
     assert_eq!((owed, ask(&mut next).1), (30, 0), "it is on its way");
     // Neither gets an answer, and the second is let through by the share: one a second.
     let Worker { gate, process } = old;
-    let verdict = gate.on_reply(process, first, Err(Unreachable));
+    let verdict = gate.on_reply(process, first, Err(NoAnswer::Unreachable));
     assert!(matches!(verdict, Some(Verdict::Deny(_))), "{verdict:?}");
     process.pass(Span::from_secs(1));
-    let verdict = gate.on_reply(process, second, Err(Unreachable));
+    let verdict = gate.on_reply(process, second, Err(NoAnswer::Unreachable));
     assert!(matches!(verdict, Some(Verdict::Allow(_))), "{verdict:?}");
     assert!(!gate.is_asking());
     next.gate.take_over(gate);
