@@ -115,7 +115,8 @@ impl Host {
     ///
     /// If it does not come up.
     pub async fn revive(&mut self) -> Result<()> {
-        self.process = serve(&self.program, self.asks, self.admin, &self.environment, &self.folder)?;
+        self.process =
+            serve(&self.program, self.asks, self.admin, &self.environment, &self.folder)?;
         if self.is_up().await? {
             return Ok(());
         }
