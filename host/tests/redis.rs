@@ -14,12 +14,14 @@ use tidegate_core::wire;
 use tokio::task::JoinSet;
 
 const PASSWORD: &str = "hunter2-and-more";
+/// Waits far longer than anything here takes: a busy machine stalls for longer than by default.
+const PATIENT: &str = "  read_timeout: 10s\n  pool_timeout: 10s\n";
 const NULL: serde_json::Value = serde_json::Value::Null;
 
 #[tokio::test]
 async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
     let Some(mut redis) = Server::start() else { return };
-    let host = on(&redis, "");
+    let host = on(&redis, PATIENT);
     until_ready(&host).await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
@@ -49,7 +51,7 @@ async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_
     const DOWNTIME: &str = "tidegate_redis_backend_downtime_seconds_total";
     const UNANSWERED: &str = "tidegate_redis_backend_unanswered_units_total";
     let Some(mut redis) = Server::start() else { return };
-    let host = on(&redis, "");
+    let host = on(&redis, PATIENT);
     let of = |name: &str| format!("{name}{{kind=\"master\",address=\"127.0.0.1:{}\"}}", redis.port);
     let [away, downtime, unanswered] = [AWAY, DOWNTIME, UNANSWERED].map(of);
     let server = async || {
@@ -142,7 +144,7 @@ async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
 #[tokio::test]
 async fn two_hosts_on_one_redis_keep_one_truth() {
     let Some(redis) = Server::start() else { return };
-    let (one_host, other_host) = (on(&redis, ""), on(&redis, ""));
+    let (one_host, other_host) = (on(&redis, PATIENT), on(&redis, PATIENT));
     until_ready(&one_host).await;
     until_ready(&other_host).await;
     let mut proxies = [one_host.http2().await, other_host.http2().await];
@@ -157,7 +159,7 @@ async fn two_hosts_on_one_redis_keep_one_truth() {
 async fn asks_that_come_together_share_round_trips() {
     const ASKS: u8 = 200;
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, "  pool_size: 1\n  pool_timeout: 10s\n  read_timeout: 10s\n");
+    let host = on(&redis, &format!("  pool_size: 1\n{PATIENT}"));
     until_ready(&host).await;
     let proxy = host.http2().await;
     let common::Caller::Http2(sender) = proxy else { unreachable!() };
@@ -189,6 +191,7 @@ async fn a_host_that_fails_open_admits_what_redis_gives_no_answer_to() {
         assert!(proxy.reply(&one(1, 1)).await.admits());
     }
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"failed_open\"}").await, 3.0);
+    assert_eq!(host.metric("tidegate_redis_unanswered_units_total").await, 3.0);
     assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 3.0);
 }
 

@@ -215,6 +215,10 @@ impl Gate {
     }
 
     /// Takes over what another gate of this worker, whose policy this one's replaces, is owed.
+    ///
+    /// Call it again until the other is asking no more: a question of its own that stays
+    /// without an answer brings back the debts that it carried, and may make new ones. Debts
+    /// of limits that this policy does not have are told all the same.
     pub fn take_over(&mut self, other: &mut Self) {
         self.debts.absorb(&mut other.debts);
     }

@@ -3,8 +3,8 @@
 //!
 //! A server gives answers while it is connected to and its breaker is closed. Whatever it gave
 //! no answer to was decided without it, by each limit's `on_error`, here or at the proxies; so
-//! it has counted too little by that at most. Proxies soon ask no more: what they decided then
-//! only they know.
+//! it has counted too little by that at most. What a proxy decided that reached no host at all
+//! only that proxy knows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -220,6 +220,39 @@ fn a_new_policy_keeps_what_is_owed() {
 }
 
 #[test]
+fn a_new_policy_keeps_what_the_last_questions_of_the_old_one_leave() {
+    let policy = policy("60/1m", 60, "token_bucket");
+    let mut fleet = Fleet::new(&policy, 1);
+    assert!(fleet.admits(0, "k"));
+    fleet.is_up = false;
+    assert!(!fleet.admits(0, "k"));
+    fleet.pass(Span::from_secs(30));
+    assert_eq!((0..100).filter(|_| fleet.admits(0, "k")).count(), 30);
+    // Two questions about it are under way, the first with the debt, when the policy is replaced.
+    let Worker { gate, process } = &mut fleet.proxies[0];
+    gate.on_probe(process, true);
+    let mut next = fleet.proxies[0].process.worker(&policy);
+    let ask = |worker: &mut Worker| match worker.step(&Request::key("k")) {
+        Step::Ask(ticket, ask) => (ticket, ask.items[0].owed),
+        Step::Answer(verdict) => panic!("{verdict:?}"),
+    };
+    let old = &mut fleet.proxies[0];
+    let ((first, owed), (second, _)) = (ask(old), ask(old));
+    next.gate.take_over(&mut old.gate);
+    assert_eq!((owed, ask(&mut next).1), (30, 0), "it is on its way");
+    // Neither gets an answer, and the second is let through by the share: one a second.
+    let Worker { gate, process } = old;
+    let verdict = gate.on_reply(process, first, Err(NoAnswer::Unreachable));
+    assert!(matches!(verdict, Some(Verdict::Deny(_))), "{verdict:?}");
+    process.pass(Span::from_secs(1));
+    let verdict = gate.on_reply(process, second, Err(NoAnswer::Unreachable));
+    assert!(matches!(verdict, Some(Verdict::Allow(_))), "{verdict:?}");
+    assert!(!gate.is_asking());
+    next.gate.take_over(gate);
+    assert_eq!(ask(&mut next).1, 31);
+}
+
+#[test]
 fn debts_are_bounded() {
     let mut fleet = Fleet::new(&policy("1000/1m", 1000, "token_bucket"), 1);
     assert!(fleet.admits(0, "k"));

@@ -20,8 +20,10 @@ struct BackendLabel {
     address: String,
 }
 
-/// What is told of each server: name, meaning, kind, and where it stands.
-const OF_SERVERS: &[(&str, &str, MetricType, fn(&Backend) -> f64)] = &[
+/// What is told of a server: name, meaning, kind, and where it stands.
+type OfServer = (&'static str, &'static str, MetricType, fn(&Backend) -> f64);
+
+const OF_SERVERS: &[OfServer] = &[
     ("redis_backend_slots", "Slots of a cluster, by server", GAUGE, |b| b.slots.into()),
     ("redis_backend_connects", "Connections made, by server", COUNTER, |b| b.connects as f64),
     ("redis_backend_losses", "Connections lost or given up, by server", COUNTER, |b| {
