@@ -1,5 +1,6 @@
 //! A fault: how it is made, how it is mended, and what it is allowed to cost.
 
+use crate::BURST;
 use std::time::Duration;
 
 /// Something that breaks in a lab of kind `L`.
@@ -9,9 +10,15 @@ pub(crate) struct Fault<L> {
     pub(crate) make: fn(&mut L),
     pub(crate) mend: fn(&mut L),
     pub(crate) heals: Heals,
-    /// Whether what was counted may be lost: then a key may have a burst once more.
-    pub(crate) forgets: bool,
+    /// How many more than its bound a limit may admit, in any span.
+    pub(crate) over_max: f64,
 }
+
+/// What was counted is kept.
+pub(crate) const NONE: f64 = 0.0;
+
+/// What was counted may be lost: then a key may have a burst once more.
+pub(crate) const A_BURST: f64 = BURST as f64;
 
 /// When decisions by the store are to be back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

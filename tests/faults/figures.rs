@@ -76,7 +76,7 @@ impl Figures {
 
     /// The promises that are broken, one line each.
     pub(crate) fn broken<L>(&self, fault: &Fault<L>) -> Vec<String> {
-        let over_max = if fault.forgets { f64::from(BURST) } else { 0.0 };
+        let over_max = fault.over_max;
         let back_max = match fault.heals {
             Heals::Unhurt => Duration::ZERO,
             Heals::Itself(most) | Heals::Mended(most) => most,

@@ -7,12 +7,14 @@ pub(crate) mod behind;
 pub(crate) mod cluster;
 pub(crate) mod one;
 pub(crate) mod sentinel;
+pub(crate) mod split;
 pub(crate) mod tls;
 
 use crate::fault::Fault;
 use anyhow::{Context, bail};
 use harness::Result;
 use harness::host::Environment;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -32,8 +34,15 @@ pub(crate) trait Lab: Sized + 'static {
     /// Starts it, whole and empty; `None` if there is no Redis here.
     fn start() -> Option<Self>;
 
-    /// What the host service is told of it.
-    fn environment(&self) -> Environment;
+    /// What a host service is told of it, if it has none of its own.
+    fn environment(&self) -> Environment {
+        Environment::new()
+    }
+
+    /// Where its own host services are asked: each by an Envoy, under a load.
+    fn hosts(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
 
     /// How many keys each shard has; that which a fault is of comes first. Nothing, if all
     /// keys are in one.

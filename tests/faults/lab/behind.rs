@@ -2,7 +2,7 @@
 //! a reply.
 
 use super::Lab;
-use crate::fault::{Fault, MENDED};
+use crate::fault::{Fault, MENDED, NONE};
 use crate::server::{Server, free_port};
 use harness::host::Environment;
 use rustix::net::sockopt::set_socket_linger;
@@ -36,21 +36,21 @@ impl Lab for Behind {
             make: |lab| lab.wire.set(Mode::Cut),
             mend: |lab| lab.wire.set(Mode::Pass),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "slow reader: a byte in 5 ms, each way",
             make: |lab| lab.wire.set(Mode::Slow),
             mend: |lab| lab.wire.set(Mode::Pass),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "nothing read and nothing said",
             make: |lab| lab.wire.set(Mode::Hold),
             mend: |lab| lab.wire.set(Mode::Pass),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
     ];
 

@@ -1,7 +1,7 @@
 //! Three masters with a replica each. Faults are of the first shard.
 
 use super::Lab;
-use crate::fault::{Fault, Heals, MENDED, nothing};
+use crate::fault::{A_BURST, Fault, Heals, MENDED, NONE, nothing};
 use crate::server::Server;
 use crate::server::cluster::{Cluster, MASTERS, PASSWORD};
 use harness::host::Environment;
@@ -23,56 +23,56 @@ impl Lab for Cluster {
             make: |cluster| cluster.nodes[0].kill(),
             mend: |cluster| cluster.nodes[0].restart(),
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "master frozen (SIGSTOP)",
             make: |cluster| cluster.nodes[0].signal(Signal::STOP),
             mend: |cluster| cluster.nodes[0].signal(Signal::CONT),
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "master busy (DEBUG SLEEP)",
             make: |cluster| say(&cluster.nodes[0], &["DEBUG", "SLEEP", "8"]),
             mend: nothing,
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "replica promoted (CLUSTER FAILOVER)",
             make: |cluster| say(&cluster.nodes[REPLICA], &["CLUSTER", "FAILOVER"]),
             mend: |cluster| say(&cluster.nodes[0], &["CLUSTER", "FAILOVER"]),
             heals: Heals::Itself(Duration::from_secs(1)),
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "a replica killed",
             make: |cluster| cluster.nodes[REPLICA].kill(),
             mend: |cluster| cluster.nodes[REPLICA].restart(),
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "slots moved, and moved back",
             make: |cluster| move_all(cluster, 0, 1),
             mend: |cluster| move_all(cluster, 1, 0),
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "master full (OOM)",
             make: |cluster| say(&cluster.nodes[0], &["CONFIG", "SET", "maxmemory", "1"]),
             mend: |cluster| say(&cluster.nodes[0], &["CONFIG", "SET", "maxmemory", "0"]),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "scripts flushed everywhere",
             make: |cluster| cluster.nodes.iter().for_each(|node| say(node, &["SCRIPT", "FLUSH"])),
             mend: nothing,
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
     ];
 

@@ -1,7 +1,7 @@
 //! One Redis.
 
 use super::Lab;
-use crate::fault::{Fault, Heals, MENDED, nothing};
+use crate::fault::{A_BURST, Fault, Heals, MENDED, NONE, nothing};
 use crate::server::{Server, wait};
 use harness::host::Environment;
 use rustix::process::Signal;
@@ -32,70 +32,70 @@ impl Lab for One {
             make: |lab| lab.redis.kill(),
             mend: |lab| lab.redis.restart(),
             heals: MENDED,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "restarted empty",
             make: |lab| lab.redis.restart(),
             mend: nothing,
             heals: Heals::Itself(Duration::from_secs(2)),
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "frozen (SIGSTOP)",
             make: |lab| lab.redis.signal(Signal::STOP),
             mend: |lab| lab.redis.signal(Signal::CONT),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "busy (DEBUG SLEEP)",
             make: |lab| lab.say(&["DEBUG", "SLEEP", "4"]),
             mend: nothing,
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "writes held back (CLIENT PAUSE)",
             make: |lab| lab.say(&["CLIENT", "PAUSE", LONG_MS, "WRITE"]),
             mend: |lab| lab.say(&["CLIENT", "UNPAUSE"]),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "full (OOM)",
             make: |lab| lab.say(&["CONFIG", "SET", "maxmemory", "1"]),
             mend: |lab| lab.say(&["CONFIG", "SET", "maxmemory", "0"]),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "cannot save (MISCONF)",
             make: Self::fail_to_save,
             mend: |lab| lab.say(&["CONFIG", "SET", "save", ""]),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "without replicas (NOREPLICAS)",
             make: |lab| lab.say(&["CONFIG", "SET", "min-replicas-to-write", "1"]),
             mend: |lab| lab.say(&["CONFIG", "SET", "min-replicas-to-write", "0"]),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "scripts flushed",
             make: |lab| lab.say(&["SCRIPT", "FLUSH"]),
             mend: nothing,
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "connections cut",
             make: Self::cut,
             mend: nothing,
             heals: Heals::Itself(Duration::from_secs(1)),
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "another password",
@@ -106,7 +106,7 @@ impl Lab for One {
             },
             mend: |lab| lab.say(&["CONFIG", "SET", "requirepass", PASSWORD]),
             heals: MENDED,
-            forgets: false,
+            over_max: NONE,
         },
     ];
 

@@ -1,7 +1,7 @@
 //! A master with two replicas, and three sentinels.
 
 use super::Lab;
-use crate::fault::{Fault, Heals, nothing};
+use crate::fault::{A_BURST, Fault, Heals, NONE, nothing};
 use crate::server::Server;
 use crate::server::sentinel::{Fleet, NAME, PASSWORD, SENTINEL_PASSWORD};
 use harness::host::Environment;
@@ -20,56 +20,56 @@ impl Lab for Fleet {
             make: |fleet| fleet.servers[0].kill(),
             mend: |fleet| fleet.servers[0].restart(),
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "master frozen (SIGSTOP)",
             make: |fleet| fleet.servers[0].signal(Signal::STOP),
             mend: |fleet| fleet.servers[0].signal(Signal::CONT),
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "master busy (DEBUG SLEEP)",
             make: |fleet| say(&fleet.servers[0], &["DEBUG", "SLEEP", "6"]),
             mend: nothing,
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "master paused (CLIENT PAUSE)",
             make: |fleet| say(&fleet.servers[0], &["CLIENT", "PAUSE", "6000", "ALL"]),
             mend: nothing,
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "switched by hand (SENTINEL FAILOVER)",
             make: |fleet| say(&fleet.sentinels[0], &["SENTINEL", "FAILOVER", NAME]),
             mend: nothing,
             heals: FAILS_OVER,
-            forgets: true,
+            over_max: A_BURST,
         },
         Fault {
             name: "a replica killed",
             make: |fleet| fleet.servers[1].kill(),
             mend: |fleet| fleet.servers[1].restart(),
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "a sentinel killed",
             make: |fleet| fleet.sentinels[0].kill(),
             mend: |fleet| fleet.sentinels[0].restart(),
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "quorum lost: two sentinels killed",
             make: |fleet| fleet.sentinels[..2].iter_mut().for_each(Server::kill),
             mend: |fleet| fleet.sentinels[..2].iter_mut().for_each(Server::restart),
             heals: Heals::Unhurt,
-            forgets: false,
+            over_max: NONE,
         },
         Fault {
             name: "quorum lost, then master killed",
@@ -80,7 +80,7 @@ impl Lab for Fleet {
             mend: |fleet| fleet.sentinels[..2].iter_mut().for_each(Server::restart),
             // The sentinels must find each other again, and then agree.
             heals: Heals::Mended(Duration::from_secs(8)),
-            forgets: true,
+            over_max: A_BURST,
         },
     ];
 

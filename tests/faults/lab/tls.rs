@@ -1,7 +1,7 @@
 //! One Redis that speaks TLS, and its certificates.
 
 use super::Lab;
-use crate::fault::{Fault, MENDED};
+use crate::fault::{Fault, MENDED, NONE};
 use crate::server::{Server, free_port};
 use harness::host::Environment;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -26,7 +26,7 @@ impl Lab for Tls {
         make: |lab| lab.show("expired", true),
         mend: |lab| lab.show("renewed", false),
         heals: MENDED,
-        forgets: false,
+        over_max: NONE,
     }];
 
     fn start() -> Option<Self> {
