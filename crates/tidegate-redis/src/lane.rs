@@ -104,7 +104,8 @@ async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
         sender.first_attempt(first.until).await;
         let Some((first, room)) = with_room(first, &sender.room).await else { continue };
         let mut items = first.call.items().len();
-        let mut batch = vec![first];
+        let mut batch = Vec::with_capacity((1 + queue.len()).min(BATCH_MAX));
+        batch.push(first);
         while batch.len() < BATCH_MAX
             && items < BATCH_ITEMS_MAX
             && let Ok(next) = queue.try_recv()
