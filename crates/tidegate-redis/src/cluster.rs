@@ -30,12 +30,19 @@ use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
 use tidegate_core::key::Key;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 pub(crate) use topology::Topology;
 
 /// How often an ask is sent on to another node. One redirection is common while slots move,
-/// two where a move is just being made known; more are nodes that do not agree.
-const REDIRECTS_MAX: usize = 3;
+/// two where a move is just being made known; more are nodes that do not agree yet, and are
+/// given a moment each to hear of each other.
+const REDIRECTS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+];
 
 /// A cluster.
 pub(crate) struct Cluster {
@@ -126,7 +133,7 @@ impl Cluster {
         let item = call.items().first().ok_or(Error::Garbled("nothing was asked"))?;
         let slot = slot_of(item.key);
         let mut lane = self.map.load().lane(slot).cloned().ok_or(Error::Away)?;
-        for _ in 0..REDIRECTS_MAX {
+        for pause in REDIRECTS {
             let answer = lane.send(call.clone()).await;
             let Err(Error::Refused(refusal, said)) = &answer else { return answer };
             let Some(other) = refusal.is_redirect().then(|| redirected(said)).flatten() else {
@@ -141,6 +148,9 @@ impl Cluster {
             match self.nodes.lane_to(&other) {
                 Some(next) => lane = next,
                 None => return answer,
+            }
+            if !pause.is_zero() {
+                sleep(pause).await;
             }
         }
         lane.send(call).await

@@ -85,7 +85,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error`]; no later than `pool_timeout` and `read_timeout` together (again for each node
-    /// that a cluster sends it on to, three at most), and at once while there is no
+    /// that a cluster sends it on to, five at most), and at once while there is no
     /// connection. [`Error::may_have_run`] says whether it may be charged.
     pub async fn answer(&self, ask: impl Into<Arc<Ask>>) -> Result<Reply, Error> {
         self.answer_at(ask, 0).await
