@@ -83,6 +83,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "http-body-util",
             "hyper",
             "hyper-util",
+            "rcgen",
             "rustix",
             "saphyr",
             "serde_json",
