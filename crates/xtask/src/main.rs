@@ -56,8 +56,9 @@ usage: cargo xtask <command>
       ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
 
   test faults [NAME...]
-      Makes faults of a real Redis under load through a real Envoy, all or those of these names, and
-      prints what each cost. Fails if a promise was broken. Takes minutes: not among the steps.
+      Makes faults of a real Redis, Sentinel and Cluster under load through a real Envoy, all or
+      those of these names, and prints what each cost. Fails if a promise was broken. Takes a
+      quarter of an hour, and root for networks of its own: not among the steps.
 
   bench filter [--rounds N]
       Measures what the filter costs a request, beside Envoy's own local_ratelimit; N rounds of
