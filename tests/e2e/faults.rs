@@ -214,8 +214,12 @@ fn a_dead_redis_is_a_dead_store() -> Result<()> {
             (envoy.send(get("/")).await.ok()?.status == 503).then_some(())
         })
         .await?;
+        // The host is there and says so: it is asked on, and answers at once.
+        let in_vain = "tidegate_asks_total{outcome=\"no_store\"}";
+        let before = host.metric(in_vain).await?;
         let dead = envoy.burst(1, 20, &get("/")).await?;
-        assert_eq!(count(&dead, 503), 20);
+        assert_eq!((count(&dead, 503), slow(&dead)), (20, 0));
+        assert_eq!(host.metric(in_vain).await? - before, 20);
         Ok(())
     })
 }

@@ -225,12 +225,8 @@ fn what_the_last_requests_of_an_old_policy_owe_is_charged() -> Result<()> {
         assert_eq!(statuses, [429, 200]);
         host.signal(Signal::CONT)?;
         let charged = wait::until("the second to be charged", async || {
-            let mut client = Client::http1(host.admin()).await.ok()?;
-            let page = client.send(get("/metrics")).await.ok()?.body;
-            let page = String::from_utf8(page.to_vec()).ok()?;
-            let of =
-                |line: &str| line.strip_prefix("tidegate_charged_back_units_total ")?.parse().ok();
-            page.lines().find_map(of).filter(|units: &u64| *units > 0)
+            let units = host.metric("tidegate_charged_back_units_total").await.ok()?;
+            (units > 0).then_some(units)
         })
         .await?;
         assert_eq!(charged, 1);

@@ -90,6 +90,18 @@ impl Host {
         self.process.id()
     }
 
+    /// A series of its metrics, as it is written there; 0 if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached.
+    pub async fn metric(&self, series: &str) -> Result<u64> {
+        let page = client::Client::http1(self.admin).await?.send(client::get("/metrics")).await?;
+        let page = String::from_utf8(page.body.to_vec())?;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.map_or(Ok(0), str::parse)?)
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.log()
