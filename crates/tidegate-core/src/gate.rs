@@ -25,7 +25,7 @@ mod breaker;
 mod debts;
 mod local;
 mod refusals;
-mod share;
+pub(crate) mod share;
 mod stock;
 
 use crate::ask::{Ask, Item, Reply, SHARE_WHOLE_PPM, Unreachable};

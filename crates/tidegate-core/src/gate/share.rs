@@ -27,7 +27,7 @@ fn aside(Key(bytes): Key) -> Key {
     Key(bytes.map(|byte| !byte))
 }
 
-fn part(quota: &Quota, ppm: u32) -> Quota {
+pub(crate) fn part(quota: &Quota, ppm: u32) -> Quota {
     let half = match quota.algorithm() {
         Algorithm::TokenBucket => 1,
         Algorithm::SlidingWindow | Algorithm::SlidingCounter => 2,

@@ -1,0 +1,85 @@
+//! How much is wanted lately: a sum that fades, in whole numbers.
+//!
+//! What was wanted counts half as much for each half-life that has passed, and between two
+//! of those its weight falls in a straight line: nearly `e^(−t/τ)`, with τ one and a half
+//! half-lives, which is also by what the sum is divided to give a rate. No logarithm, so
+//! that scripts get the same numbers.
+
+use crate::time::{Instant, Span};
+
+/// What was wanted, in thousandths, faded to this moment.
+pub(super) fn faded(sum_milli: u64, passed: Span, half_life: Span) -> u64 {
+    let halves = passed.0 / half_life.0;
+    if halves >= 63 {
+        return 0;
+    }
+    let sum = sum_milli >> halves;
+    let rest = passed.0 % half_life.0;
+    // In parts of 1024: enough for an estimate, and the product fits.
+    let part = 2_048 - (rest.saturating_mul(1_024) / half_life.0);
+    (sum / 2_048).saturating_mul(part).saturating_add(sum % 2_048 * part / 2_048)
+}
+
+/// The rate, in thousandths a second, of which this is the faded sum.
+pub(super) const fn rate(sum_milli: u64, half_life: Span) -> u64 {
+    sum_milli.saturating_mul(1_000) / (half_life.0 / 1_000_000 * 3 / 2)
+}
+
+/// The demand that one holder sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Demand {
+    pub(super) sum_milli: u64,
+    pub(super) at: Instant,
+}
+
+impl Demand {
+    /// τ is 150 ms.
+    const HALF_LIFE: Span = Span::from_millis(100);
+
+    /// Notes that `units` were wanted.
+    pub(super) fn note(&mut self, now: Instant, units: u32) {
+        self.fade(now);
+        self.sum_milli = self.sum_milli.saturating_add(u64::from(units) * 1_000);
+    }
+
+    /// In thousandths of a unit a second.
+    pub(super) fn rate_milli(&mut self, now: Instant) -> u64 {
+        self.fade(now);
+        rate(self.sum_milli, Self::HALF_LIFE)
+    }
+
+    fn fade(&mut self, now: Instant) {
+        // Rounding down is done at most once a millisecond, else it would add up.
+        if now.since(self.at).0 >= 1_000_000 {
+            self.sum_milli = faded(self.sum_milli, now.since(self.at), Self::HALF_LIFE);
+            self.at = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_demand_is_measured_within_a_tenth() {
+        for per_second in [1_000_u64, 10_000, 90_000] {
+            let mut demand = Demand::default();
+            let mut now = Instant(5_000_000_000);
+            for _ in 0..per_second * 2 {
+                now = now.after(Span(1_000_000_000 / per_second));
+                demand.note(now, 1);
+            }
+            let rate = demand.rate_milli(now) / 1_000;
+            assert!(rate.abs_diff(per_second) < per_second / 10, "{rate} of {per_second}");
+        }
+    }
+
+    #[test]
+    fn it_fades_by_half_in_a_half_life_and_to_nothing() {
+        let second = Span::from_secs(1);
+        assert_eq!(faded(1_000_000, second, second), 500_000);
+        assert_eq!(faded(1_000_000, Span(500_000_000), second), 750_000);
+        assert_eq!(faded(u64::MAX, Span(u64::MAX), second), 0);
+    }
+}

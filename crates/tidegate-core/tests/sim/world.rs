@@ -1,0 +1,339 @@
+//! Virtual time: proxies, a store, and a network between them that loses, delays, overtakes
+//! and repeats.
+
+use crate::clock::Clock;
+use crate::judge::Judge;
+use crate::proxy::{DEADLINE, Deeds, OnError, Proxy};
+use crate::rng::Rng;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use tidegate_core::lease::{HolderId, Place, Store, Terms};
+use tidegate_core::limit::Quota;
+use tidegate_core::time::Span;
+use tidegate_core::wire::{
+    decode_lease_ask, decode_lease_reply, encode_lease_ask, encode_lease_reply,
+};
+
+const TICK_NS: u64 = 25_000_000;
+
+/// One history, before it is played.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) quota: Quota,
+    pub(crate) proxies: usize,
+    pub(crate) workers: usize,
+    pub(crate) length_ns: u64,
+    pub(crate) reserve: u32,
+    pub(crate) on_error: OnError,
+    pub(crate) net: Net,
+    /// How far clocks are off, at most.
+    pub(crate) drift_ppm: u64,
+    pub(crate) faults: Vec<(u64, Fault)>,
+    pub(crate) cost_max: u32,
+    pub(crate) tolerance_units: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Net {
+    pub(crate) loss_ppm: u32,
+    pub(crate) twice_ppm: u32,
+    /// Messages that take up to 1.5 s longer.
+    pub(crate) late_ppm: u32,
+}
+
+pub(crate) const CALM_NET: Net = Net { loss_ppm: 0, twice_ppm: 0, late_ppm: 0 };
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The store answers nobody.
+    Down,
+    Up,
+    /// What a replica has at this moment, should it be promoted later.
+    Snapshot,
+    /// The replica is promoted: what came after the snapshot is lost, its clock is another.
+    Failover { clock_ms: i64 },
+    /// The key moved to another server with all that is known of it.
+    Reshard,
+    /// The store's clock is set.
+    StepClock { ms: i64 },
+    /// A proxy does nothing for so long; what comes to it waits.
+    Pause { proxy: usize, ms: u64 },
+}
+
+/// How many requests come a second, and to whom.
+pub(crate) trait Demand {
+    /// Requests a second of all proxies; where this is zero, asked again after 10 ms.
+    fn rate(&mut self, now_ns: u64) -> f64;
+    fn pick(&mut self, now_ns: u64, rng: &mut Rng) -> usize;
+}
+
+enum Event {
+    Arrival,
+    /// An arrival that waited for a proxy to wake up.
+    Request { proxy: usize, worker: usize, cost: u32 },
+    Tick { proxy: usize },
+    Deadline { proxy: usize, seq: u64 },
+    ToStore { proxy: usize, bytes: Vec<u8> },
+    ToProxy { proxy: usize, bytes: Vec<u8> },
+    Fault(Fault),
+}
+
+pub(crate) struct World<D> {
+    rng: Rng,
+    now: u64,
+    steps: u64,
+    events: BinaryHeap<Reverse<(u64, u64)>>,
+    pending: std::collections::HashMap<u64, Event>,
+    proxies: Vec<Proxy>,
+    scenario: Scenario,
+    demand: D,
+    store: Store,
+    snapshot: Store,
+    is_down: bool,
+    stamp: u64,
+    began: Option<tidegate_core::time::Instant>,
+    clock: Clock,
+    /// The store's clock at the last look, and what passed on it in all.
+    shown: u64,
+    passed: u64,
+    pub(crate) judge: Judge,
+    pub(crate) operations: u64,
+}
+
+impl<D: Demand> World<D> {
+    pub(crate) fn new(seed: u64, scenario: Scenario, demand: D) -> Self {
+        let mut rng = Rng::new(seed);
+        let terms = Terms::new(scenario.quota, DEADLINE, scenario.reserve).unwrap();
+        let drift = |rng: &mut Rng| {
+            rng.below(2 * scenario.drift_ppm + 1) as i64 - scenario.drift_ppm as i64
+        };
+        let proxies = (0..scenario.proxies).map(|_| {
+            let clock = Clock { zero_ns: rng.below(1 << 50), drift_ppm: drift(&mut rng) };
+            let id = HolderId(rng.next());
+            Proxy::new(clock, id, terms, scenario.on_error, scenario.workers)
+        });
+        let proxies = proxies.collect();
+        let clock = Clock { zero_ns: 100_000_000_000 + rng.below(1 << 50), drift_ppm: drift(&mut rng) };
+        let mut judge = Judge::new(scenario.quota);
+        judge.tolerance_units = scenario.tolerance_units;
+        let mut world = Self {
+            now: 0,
+            steps: 0,
+            events: BinaryHeap::new(),
+            pending: std::collections::HashMap::new(),
+            proxies,
+            demand,
+            store: Store::new(64),
+            snapshot: Store::new(64),
+            is_down: false,
+            stamp: rng.next(),
+            began: None,
+            shown: clock.at(0).0,
+            passed: 0,
+            clock,
+            judge,
+            operations: 0,
+            rng,
+            scenario,
+        };
+        world.start();
+        world
+    }
+
+    /// Plays it to the end, or to the first broken promise.
+    pub(crate) fn play(&mut self) -> Result<(), String> {
+        while let Some(Reverse((at, number))) = self.events.pop() {
+            if at > self.scenario.length_ns {
+                break;
+            }
+            self.now = at;
+            self.steps += 1;
+            let event = self.pending.remove(&number).unwrap();
+            self.happen(event).map_err(|what| {
+                format!("step {} at {:.6} s: {what}", self.steps, self.now as f64 / 1e9)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn waited(&self) -> u64 {
+        self.proxies.iter().map(|proxy| proxy.waited).sum()
+    }
+
+    fn start(&mut self) {
+        self.at(0, Event::Arrival);
+        for proxy in 0..self.proxies.len() {
+            let first = self.rng.below(TICK_NS);
+            self.at(first, Event::Tick { proxy });
+        }
+        for (at, fault) in self.scenario.faults.clone() {
+            self.at(at, Event::Fault(fault));
+        }
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        // Events of one moment happen in the order in which they were planned.
+        let number = self.steps << 20 | self.pending.len() as u64;
+        let mut number = number;
+        while self.pending.contains_key(&number) {
+            number += 1;
+        }
+        self.pending.insert(number, event);
+        self.events.push(Reverse((at, number)));
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), String> {
+        self.look_at_clock();
+        match event {
+            Event::Arrival => self.arrive(),
+            Event::Request { proxy, worker, cost } => {
+                if self.is_paused(proxy) {
+                    let at = self.proxies[proxy].paused_until;
+                    self.at(at, Event::Request { proxy, worker, cost });
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_request(now, worker, cost);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Tick { proxy } => {
+                self.at(self.now + TICK_NS, Event::Tick { proxy });
+                if self.is_paused(proxy) {
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_tick(now);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Deadline { proxy, seq } => {
+                if self.is_paused(proxy) {
+                    let at = self.proxies[proxy].paused_until;
+                    self.at(at, Event::Deadline { proxy, seq });
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_deadline(now, seq);
+                self.carry_out(proxy, deeds)
+            }
+            Event::ToStore { proxy, bytes } => {
+                self.answer(proxy, &bytes);
+                Ok(())
+            }
+            Event::ToProxy { proxy, bytes } => {
+                if self.is_paused(proxy) {
+                    let at = self.proxies[proxy].paused_until;
+                    self.at(at, Event::ToProxy { proxy, bytes });
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let reply = decode_lease_reply(&bytes).unwrap();
+                let deeds = self.proxies[proxy].on_reply(now, &reply);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Fault(fault) => {
+                self.befall(fault);
+                Ok(())
+            }
+        }
+    }
+
+    fn arrive(&mut self) -> Result<(), String> {
+        const LOOK_AGAIN_NS: f64 = 10e6;
+        let rate = self.demand.rate(self.now);
+        let gap = if rate > 0.0 { self.rng.exponential(1e9 / rate) } else { f64::INFINITY };
+        // Without memory: to draw again after a while changes nothing but the rate.
+        if gap > LOOK_AGAIN_NS {
+            self.at(self.now + LOOK_AGAIN_NS as u64, Event::Arrival);
+            return Ok(());
+        }
+        self.now += gap as u64;
+        self.look_at_clock();
+        self.at(self.now, Event::Arrival);
+        let proxy = self.demand.pick(self.now, &mut self.rng);
+        let worker = self.rng.below(self.scenario.workers as u64) as usize;
+        let cost = self.rng.within(1, self.scenario.cost_max.into()) as u32;
+        self.judge.attempt(self.passed, cost);
+        self.at(self.now, Event::Request { proxy, worker, cost });
+        Ok(())
+    }
+
+    fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
+        for cost in deeds.admitted {
+            self.judge.admit(self.passed, cost)?;
+        }
+        if let Some(ask) = deeds.ask {
+            self.at(self.now + DEADLINE.0, Event::Deadline { proxy, seq: ask.seq });
+            let bytes = encode_lease_ask(&ask);
+            self.send(|bytes| Event::ToStore { proxy, bytes }, bytes);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, proxy: usize, bytes: &[u8]) {
+        if self.is_down {
+            return;
+        }
+        self.operations += 1;
+        let ask = decode_lease_ask(bytes).unwrap();
+        let place = Place { now: self.clock.at(self.now), stamp: self.stamp, began: self.began };
+        if let Some(reply) = self.store.answer(&place, &ask) {
+            let bytes = encode_lease_reply(&reply);
+            self.send(|bytes| Event::ToProxy { proxy, bytes }, bytes);
+        }
+    }
+
+    fn send(&mut self, event: impl Fn(Vec<u8>) -> Event, bytes: Vec<u8>) {
+        let net = self.scenario.net;
+        let times = 1 + usize::from(self.rng.chance_ppm(net.twice_ppm));
+        for _ in 0..times {
+            if self.rng.chance_ppm(net.loss_ppm) {
+                continue;
+            }
+            let mut delay = 500_000 + self.rng.exponential(150_000.0) as u64;
+            if self.rng.chance_ppm(net.late_ppm) {
+                delay += self.rng.below(1_500_000_000) >> self.rng.below(10);
+            }
+            self.at(self.now + delay, event(bytes.clone()));
+        }
+    }
+
+    fn befall(&mut self, fault: Fault) {
+        match fault {
+            Fault::Down => self.is_down = true,
+            Fault::Up => self.is_down = false,
+            Fault::Snapshot => self.snapshot = self.store.clone(),
+            Fault::Failover { clock_ms } => {
+                self.store = self.snapshot.clone();
+                self.reshard(clock_ms);
+                self.began = Some(self.clock.at(self.now));
+            }
+            Fault::Reshard => self.reshard(0),
+            Fault::StepClock { ms } => self.step_clock(ms),
+            Fault::Pause { proxy, ms } => {
+                self.proxies[proxy].paused_until = self.now + Span::from_millis(ms).0;
+            }
+        }
+    }
+
+    fn reshard(&mut self, clock_ms: i64) {
+        self.stamp = self.rng.next();
+        self.step_clock(clock_ms);
+        // Another clock, not one that was set: time goes on.
+        self.shown = self.clock.at(self.now).0;
+    }
+
+    fn step_clock(&mut self, ms: i64) {
+        self.clock.zero_ns = self.clock.zero_ns.saturating_add_signed(ms * 1_000_000);
+    }
+
+    /// Time passes when the store's clock shows more than ever before.
+    fn look_at_clock(&mut self) {
+        let shown = self.clock.at(self.now).0;
+        self.passed += shown.saturating_sub(self.shown);
+        self.shown = self.shown.max(shown);
+    }
+
+    fn is_paused(&self, proxy: usize) -> bool {
+        self.proxies[proxy].paused_until > self.now
+    }
+}
