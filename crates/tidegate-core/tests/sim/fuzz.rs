@@ -61,7 +61,7 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
         let at = rng.within(500_000_000, length_ns);
         let away = rng.within(50, 1_500) * 1_000_000;
         let is_alone = at > free_at;
-        match rng.below(6) {
+        match rng.below(7) {
             0 if is_alone => {
                 free_at = at + away + 1_000_000_000;
                 faults.push((at, Fault::Down));
@@ -77,6 +77,7 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
                 faults.push((at + away, Fault::Up));
             }
             2 => faults.push((at, Fault::Reshard)),
+            4 => faults.push((at, Fault::RestartHost)),
             3 => faults.push((at, Fault::StepClock { ms: -(rng.below(900) as i64) })),
             _ => {
                 let proxy = rng.below(proxies as u64) as usize;

@@ -6,4 +6,5 @@ mod fuzz;
 mod judge;
 mod proxy;
 mod rng;
+mod shapes;
 mod world;

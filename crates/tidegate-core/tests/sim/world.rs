@@ -7,7 +7,7 @@ use crate::proxy::{DEADLINE, Deeds, OnError, Proxy};
 use crate::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use tidegate_core::lease::{HolderId, Place, Store, Terms};
+use tidegate_core::lease::{Heard, HolderId, Place, RECORD_BYTES, Record, Replays, Reply, Terms};
 use tidegate_core::limit::Quota;
 use tidegate_core::time::Span;
 use tidegate_core::wire::{
@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     Snapshot,
     /// The replica is promoted: what came after the snapshot is lost, its clock is another.
     Failover { clock_ms: i64 },
+    /// The host forgets whose messages it has had.
+    RestartHost,
     /// The key moved to another server with all that is known of it.
     Reshard,
     /// The store's clock is set.
@@ -68,7 +70,7 @@ pub(crate) trait Demand {
 }
 
 enum Event {
-    Arrival,
+    Arrival { comes: bool },
     /// An arrival that waited for a proxy to wake up.
     Request { proxy: usize, worker: usize, cost: u32 },
     Tick { proxy: usize },
@@ -87,8 +89,11 @@ pub(crate) struct World<D> {
     proxies: Vec<Proxy>,
     scenario: Scenario,
     demand: D,
-    store: Store,
-    snapshot: Store,
+    /// The key, as a server keeps it.
+    record: [u8; RECORD_BYTES],
+    snapshot: [u8; RECORD_BYTES],
+    /// Of the host, which lives and dies apart from the server.
+    replays: Replays,
     is_down: bool,
     stamp: u64,
     began: Option<tidegate_core::time::Instant>,
@@ -123,8 +128,9 @@ impl<D: Demand> World<D> {
             pending: std::collections::HashMap::new(),
             proxies,
             demand,
-            store: Store::new(64),
-            snapshot: Store::new(64),
+            record: [0; RECORD_BYTES],
+            snapshot: [0; RECORD_BYTES],
+            replays: Replays::default(),
             is_down: false,
             stamp: rng.next(),
             began: None,
@@ -146,6 +152,7 @@ impl<D: Demand> World<D> {
             if at > self.scenario.length_ns {
                 break;
             }
+            assert!(at >= self.now, "time runs forward");
             self.now = at;
             self.steps += 1;
             let event = self.pending.remove(&number).unwrap();
@@ -161,7 +168,7 @@ impl<D: Demand> World<D> {
     }
 
     fn start(&mut self) {
-        self.at(0, Event::Arrival);
+        self.plan_arrival();
         for proxy in 0..self.proxies.len() {
             let first = self.rng.below(TICK_NS);
             self.at(first, Event::Tick { proxy });
@@ -185,7 +192,10 @@ impl<D: Demand> World<D> {
     fn happen(&mut self, event: Event) -> Result<(), String> {
         self.look_at_clock();
         match event {
-            Event::Arrival => self.arrive(),
+            Event::Arrival { comes } => {
+                self.plan_arrival();
+                if comes { self.arrive() } else { Ok(()) }
+            }
             Event::Request { proxy, worker, cost } => {
                 if self.is_paused(proxy) {
                     let at = self.proxies[proxy].paused_until;
@@ -237,24 +247,22 @@ impl<D: Demand> World<D> {
         }
     }
 
-    fn arrive(&mut self) -> Result<(), String> {
+    /// Plans the next arrival, if it is near; otherwise looks again later: without memory, to
+    /// draw again changes nothing but the rate.
+    fn plan_arrival(&mut self) {
         const LOOK_AGAIN_NS: f64 = 10e6;
         let rate = self.demand.rate(self.now);
         let gap = if rate > 0.0 { self.rng.exponential(1e9 / rate) } else { f64::INFINITY };
-        // Without memory: to draw again after a while changes nothing but the rate.
-        if gap > LOOK_AGAIN_NS {
-            self.at(self.now + LOOK_AGAIN_NS as u64, Event::Arrival);
-            return Ok(());
-        }
-        self.now += gap as u64;
-        self.look_at_clock();
-        self.at(self.now, Event::Arrival);
+        let comes = gap <= LOOK_AGAIN_NS;
+        self.at(self.now + gap.min(LOOK_AGAIN_NS) as u64, Event::Arrival { comes });
+    }
+
+    fn arrive(&mut self) -> Result<(), String> {
         let proxy = self.demand.pick(self.now, &mut self.rng);
         let worker = self.rng.below(self.scenario.workers as u64) as usize;
         let cost = self.rng.within(1, self.scenario.cost_max.into()) as u32;
         self.judge.attempt(self.passed, cost);
-        self.at(self.now, Event::Request { proxy, worker, cost });
-        Ok(())
+        self.happen(Event::Request { proxy, worker, cost })
     }
 
     fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
@@ -276,10 +284,16 @@ impl<D: Demand> World<D> {
         self.operations += 1;
         let ask = decode_lease_ask(bytes).unwrap();
         let place = Place { now: self.clock.at(self.now), stamp: self.stamp, began: self.began };
-        if let Some(reply) = self.store.answer(&place, &ask) {
-            let bytes = encode_lease_reply(&reply);
-            self.send(|bytes| Event::ToProxy { proxy, bytes }, bytes);
-        }
+        let may_settle = match self.replays.hear(place.now, ask.holder, ask.seq) {
+            Heard::First => true,
+            Heard::Perhaps => false,
+            Heard::Again => return,
+        };
+        let mut record = Record::from_bytes(&self.record);
+        let grants = ask.wants.iter().map(|it| record.answer(&place, ask.holder, it, may_settle));
+        let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants: grants.collect() });
+        self.record = record.to_bytes();
+        self.send(|bytes| Event::ToProxy { proxy, bytes }, bytes);
     }
 
     fn send(&mut self, event: impl Fn(Vec<u8>) -> Event, bytes: Vec<u8>) {
@@ -301,9 +315,10 @@ impl<D: Demand> World<D> {
         match fault {
             Fault::Down => self.is_down = true,
             Fault::Up => self.is_down = false,
-            Fault::Snapshot => self.snapshot = self.store.clone(),
+            Fault::RestartHost => self.replays = Replays::default(),
+            Fault::Snapshot => self.snapshot = self.record,
             Fault::Failover { clock_ms } => {
-                self.store = self.snapshot.clone();
+                self.record = self.snapshot;
                 self.reshard(clock_ms);
                 self.began = Some(self.clock.at(self.now));
             }
@@ -326,11 +341,11 @@ impl<D: Demand> World<D> {
         self.clock.zero_ns = self.clock.zero_ns.saturating_add_signed(ms * 1_000_000);
     }
 
-    /// Time passes when the store's clock shows more than ever before.
+    /// Time passes as the store's clock runs; when it is set back it does not.
     fn look_at_clock(&mut self) {
         let shown = self.clock.at(self.now).0;
         self.passed += shown.saturating_sub(self.shown);
-        self.shown = self.shown.max(shown);
+        self.shown = shown;
     }
 
     fn is_paused(&self, proxy: usize) -> bool {
