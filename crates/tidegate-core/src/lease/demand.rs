@@ -25,35 +25,34 @@ pub(super) const fn rate(sum_milli: u64, half_life: Span) -> u64 {
     sum_milli.saturating_mul(1_000) / (half_life.0 / 1_000_000 * 3 / 2)
 }
 
-/// The demand that one holder sees.
+/// The demand that one holder sees, with a half-life of so many milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Demand {
+pub(super) struct Demand<const HALF_LIFE_MS: u64> {
     pub(super) sum_milli: u64,
     pub(super) at: Instant,
 }
 
-impl Demand {
-    /// τ is 150 ms.
-    const HALF_LIFE: Span = Span::from_millis(100);
+impl<const HALF_LIFE_MS: u64> Demand<HALF_LIFE_MS> {
+    const HALF_LIFE: Span = Span::from_millis(HALF_LIFE_MS);
 
     /// Notes that `units` were wanted.
     pub(super) fn note(&mut self, now: Instant, units: u32) {
-        self.fade(now);
+        *self = self.faded(now);
         self.sum_milli = self.sum_milli.saturating_add(u64::from(units) * 1_000);
     }
 
     /// In thousandths of a unit a second.
-    pub(super) fn rate_milli(&mut self, now: Instant) -> u64 {
-        self.fade(now);
-        rate(self.sum_milli, Self::HALF_LIFE)
+    pub(super) fn rate_milli(&self, now: Instant) -> u64 {
+        rate(self.faded(now).sum_milli, Self::HALF_LIFE)
     }
 
-    fn fade(&mut self, now: Instant) {
+    fn faded(&self, now: Instant) -> Self {
         // Rounding down is done at most once a millisecond, else it would add up.
-        if now.since(self.at).0 >= 1_000_000 {
-            self.sum_milli = faded(self.sum_milli, now.since(self.at), Self::HALF_LIFE);
-            self.at = now;
+        if now.since(self.at).0 < 1_000_000 {
+            return *self;
         }
+        let sum_milli = faded(self.sum_milli, now.since(self.at), Self::HALF_LIFE);
+        Self { sum_milli, at: now }
     }
 }
 
@@ -64,7 +63,7 @@ mod tests {
     #[test]
     fn a_steady_demand_is_measured_within_a_tenth() {
         for per_second in [1_000_u64, 10_000, 90_000] {
-            let mut demand = Demand::default();
+            let mut demand = Demand::<100>::default();
             let mut now = Instant(5_000_000_000);
             for _ in 0..per_second * 2 {
                 now = now.after(Span(1_000_000_000 / per_second));

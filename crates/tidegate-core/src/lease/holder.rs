@@ -18,7 +18,7 @@
 
 use super::demand::Demand;
 use super::lots::Lots;
-use super::record::scatter;
+use super::record::{part_ppm, scatter};
 use super::{Grant, HolderId, LIFE, Purse, SOON_LIFE, Terms, Want};
 use crate::ask::LimitTag;
 use crate::key::Key;
@@ -93,10 +93,14 @@ pub struct Holder {
     pub(super) lots: Lots,
     pub(super) era: u32,
     pub(super) version: u32,
-    pub(super) demand: Demand,
+    /// τ of 150 ms: sizes leases.
+    pub(super) demand: Demand<100>,
+    /// τ of 3 s: what share of an outage is ours.
+    pub(super) long_demand: Demand<2_000>,
+    /// Of all holders, as the store last said; smoothed over some replies.
+    pub(super) all_milli: u64,
     pub(super) tried: u32,
     pub(super) remaining: u32,
-    pub(super) share_ppm: u32,
     /// Used without a grant; told until there is a reply.
     pub(super) owed: u32,
     /// Taken of the budget and not refilled, by what this holder knows, at `heard_at`.
@@ -185,7 +189,11 @@ impl Holder {
         let pause = Span(self.horizon.0.max(TELL_EVERY.0));
         let untold = self.lots.spent() > 0 && now.since(self.told_at) >= pause;
         let owes = self.owed > 0;
-        if idle > 0 || untold || owes { Due::Settlement } else { self.forget_what_is_old(now, terms) }
+        if idle > 0 || untold || owes {
+            Due::Settlement
+        } else {
+            self.forget_what_is_old(now, terms)
+        }
     }
 
     /// What to ask, with `waiting` units wanted by requests that wait, the first of which
@@ -255,9 +263,10 @@ impl Holder {
         self.flight_until = Instant::default();
         self.owed = self.owed.saturating_sub(flight.owed);
         (self.remaining, self.horizon) = (grant.remaining, grant.horizon);
-        if grant.share_ppm > 0 {
-            self.share_ppm = grant.share_ppm;
-        }
+        self.all_milli = match self.all_milli {
+            0 => grant.rate_milli,
+            all => all - all / 8 + grant.rate_milli / 8,
+        };
         let took = now.since(flight.sent);
         self.round_trip = Span(took.0.max(self.round_trip.0 - self.round_trip.0 / 8));
         self.deny_until = match grant.wait {
@@ -292,15 +301,16 @@ impl Holder {
     /// How its key stands, by what the store said last.
     pub fn standing(&self, now: Instant, terms: &Terms) -> Standing {
         let left = self.lots.left(now);
-        let others = u64::from(self.remaining) * u64::from(self.share_ppm) / 1_000_000;
+        let others = u64::from(self.remaining) * u64::from(self.share_ppm(now)) / 1_000_000;
         let remaining = u64::from(left).saturating_add(others).min(terms.quota().burst().into());
         let reset = self.deny_until.since(now).max(terms.time_for(1));
         Standing { remaining: u32::try_from(remaining).unwrap_or(u32::MAX), reset }
     }
 
-    /// Its part of the recent demand, in parts per million; 0 if not known.
-    pub const fn share_ppm(&self) -> u32 {
-        self.share_ppm
+    /// Its part of the demand of the last seconds, in parts per million; 0 if not known.
+    pub fn share_ppm(&self, now: Instant) -> u32 {
+        let ours = self.long_demand.rate_milli(now);
+        if self.all_milli == 0 { 0 } else { part_ppm(ours, self.all_milli.max(ours)) }
     }
 
     /// Units that may be spent now without asking.
@@ -335,12 +345,13 @@ impl Holder {
     fn note(&mut self, now: Instant, units: u32) {
         if units > 0 {
             self.demand.note(now, units);
+            self.long_demand.note(now, units);
             self.tried = self.tried.saturating_add(units);
         }
     }
 
     /// Units that should be held: what is wanted in a horizon, if that is worth a lease.
-    fn target(&mut self, now: Instant) -> u32 {
+    fn target(&self, now: Instant) -> u32 {
         let milli = u128::from(self.demand.rate_milli(now)) * u128::from(self.horizon.0);
         let milli = u64::try_from(milli / 1_000_000_000).unwrap_or(u64::MAX);
         let units = if milli >= LEASE_MIN_MILLI { milli.div_ceil(1_000) } else { 0 };
@@ -348,7 +359,7 @@ impl Holder {
     }
 
     /// How many units are idle, and of lots that lapse until when.
-    fn idle(&mut self, now: Instant, target: u32) -> (Instant, u32) {
+    fn idle(&self, now: Instant, target: u32) -> (Instant, u32) {
         let left = self.lots.left(now);
         let most = target.saturating_mul(2).saturating_add(2);
         if left > most {

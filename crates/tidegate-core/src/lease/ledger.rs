@@ -134,7 +134,9 @@ impl Ledger {
                 let units = full.saturating_sub(*backlog) / (*cell).max(1);
                 u32::try_from(units).unwrap_or(u32::MAX)
             }
-            Self::Ring { counts, .. } => burst.saturating_sub(total(counts)).saturating_sub(out.total()),
+            Self::Ring { counts, .. } => {
+                burst.saturating_sub(total(counts)).saturating_sub(out.total())
+            }
         }
     }
 
@@ -197,7 +199,8 @@ impl Ledger {
                 for (age, count) in counts.iter().enumerate().rev() {
                     above = above.saturating_sub(*count);
                     if above == 0 {
-                        let leaves = newest.saturating_add((KEPT - age) as u64).saturating_mul(width);
+                        let leaves =
+                            newest.saturating_add((KEPT - age) as u64).saturating_mul(width);
                         return Span::from_micros(leaves.saturating_sub(now.micros()));
                     }
                 }
@@ -219,7 +222,8 @@ impl Ledger {
 
     fn cap(&mut self, quota: &Quota) {
         if let Self::Bucket { cell, backlog, .. } = self {
-            *backlog = (*backlog).min(u64::from(quota.burst()).saturating_mul(*cell).saturating_mul(2));
+            *backlog =
+                (*backlog).min(u64::from(quota.burst()).saturating_mul(*cell).saturating_mul(2));
         }
     }
 }

@@ -105,6 +105,6 @@ pub struct Grant {
     pub horizon: Span,
     /// Whole units left after this grant.
     pub remaining: u32,
-    /// This holder's part of the recent demand, in parts per million; 0 if not known.
-    pub share_ppm: u32,
+    /// What is wanted of all holders lately, in thousandths of a unit a second.
+    pub rate_milli: u64,
 }

@@ -285,9 +285,11 @@ impl Record {
 
         let soon_wanted = want.soon.min(want.units);
         let least = want.least.max(1);
-        // Half of this holder's part, so that one round of all holders leaves something.
+        // Half of this holder's part, so that one round of all holders leaves something; all
+        // of it where they come at the pace at which it refills.
+        let rounds = if is_scarce(level) { 1 } else { 2 };
         let part = u64::from(share_ppm.max(SHARE_WHOLE_PPM / holders));
-        let part = u64::from(level) * part / u64::from(SHARE_WHOLE_PPM) / 2;
+        let part = u64::from(level) * part / u64::from(SHARE_WHOLE_PPM) / rounds;
         let part = u32::try_from(part).unwrap_or(u32::MAX);
         let waiting = if is_scarce(level) { 0 } else { soon_wanted.min(level / 4) };
         let units = want.units.min(part.max(waiting).max(least)).min(level);
@@ -316,7 +318,7 @@ impl Record {
             wait,
             horizon: terms.horizon(left, rate_milli),
             remaining: left,
-            share_ppm,
+            rate_milli,
         }
     }
 
@@ -333,7 +335,7 @@ impl Record {
 }
 
 /// A part of a whole, in parts per million; at most the whole.
-fn part_ppm(part: u64, whole: u64) -> u32 {
+pub(super) fn part_ppm(part: u64, whole: u64) -> u32 {
     let ppm = u128::from(part) * u128::from(SHARE_WHOLE_PPM) / u128::from(whole.max(1));
     u32::try_from(ppm).unwrap_or(SHARE_WHOLE_PPM).min(SHARE_WHOLE_PPM)
 }

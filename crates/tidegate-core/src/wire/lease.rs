@@ -5,13 +5,13 @@
 //!        16 key   8 limit   1 algorithm (1..=2)   4 count   8 period (ns)   4 burst   4 reserve
 //!        4 era   4 version   3 × (4 epoch   4 spent   4 returned)   4 known   4 owed
 //!        4 units   4 soon   4 least   8 rate (thousandths a second)   4 tried
-//! reply  1 version   1 'G'   1 grants (1..=64)   8 seq     then per grant, 44 bytes:
+//! reply  1 version   1 'G'   1 grants (1..=64)   8 seq     then per grant, 48 bytes:
 //!        4 units   4 soon   4 era   4 epoch   4 version   8 wait (ns)   8 horizon (ns)
-//!        4 remaining   4 share (ppm)
+//!        4 remaining   8 rate of all (thousandths a second)
 //! ```
 
 use super::{HEAD_BYTES, Malformed, Reader, VERSION, code_of, short_len};
-use crate::ask::{LimitTag, SHARE_WHOLE_PPM};
+use crate::ask::LimitTag;
 use crate::key::Key;
 use crate::lease::{
     Ask, Grant, HORIZON_MAX, HolderId, Reply, SETTLED_MAX, Settled, Terms, WANTS_MAX, Want,
@@ -26,7 +26,7 @@ pub const LEASE_ASK_BYTES_MAX: usize = HEAD_BYTES + 16 + WANTS_MAX * WANT_BYTES;
 pub const LEASE_REPLY_BYTES_MAX: usize = HEAD_BYTES + 8 + WANTS_MAX * GRANT_BYTES;
 
 const WANT_BYTES: usize = 16 + 8 + 17 + 3 * 4 + SETTLED_MAX * 12 + 5 * 4 + 8 + 4;
-const GRANT_BYTES: usize = 5 * 4 + 2 * 8 + 2 * 4;
+const GRANT_BYTES: usize = 5 * 4 + 2 * 8 + 4 + 8;
 
 const LEASE: u8 = b'L';
 const GRANT: u8 = b'G';
@@ -74,11 +74,13 @@ pub fn encode_lease_reply(reply: &Reply) -> Vec<u8> {
     bytes.extend([VERSION, GRANT, short_len(reply.grants.len())]);
     bytes.extend(reply.seq.to_le_bytes());
     for grant in &reply.grants {
-        let Grant { units, soon, era, epoch, version, wait, horizon, remaining, share_ppm } = grant;
+        let Grant { units, soon, era, epoch, version, wait, horizon, remaining, rate_milli } =
+            grant;
         put_all(&mut bytes, &[*units, *soon, *era, *epoch, *version]);
         bytes.extend(wait.0.to_le_bytes());
         bytes.extend(horizon.0.to_le_bytes());
-        put_all(&mut bytes, &[*remaining, *share_ppm]);
+        bytes.extend(remaining.to_le_bytes());
+        bytes.extend(rate_milli.to_le_bytes());
     }
     bytes
 }
@@ -169,10 +171,7 @@ impl Reader<'_> {
         if horizon > HORIZON_MAX {
             return Err(self.wrong::<8>("a horizon beyond 400 ms"));
         }
-        let (remaining, share_ppm) = (self.u32()?, self.u32()?);
-        if share_ppm > SHARE_WHOLE_PPM {
-            return Err(self.wrong::<4>("a share of more than the whole"));
-        }
-        Ok(Grant { units, soon, era, epoch, version, wait, horizon, remaining, share_ppm })
+        let (remaining, rate_milli) = (self.u32()?, self.u64()?);
+        Ok(Grant { units, soon, era, epoch, version, wait, horizon, remaining, rate_milli })
     }
 }

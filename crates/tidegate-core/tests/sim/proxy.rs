@@ -131,7 +131,7 @@ impl Proxy {
             if self.away_since.is_none() {
                 self.away_since = Some(now);
                 if self.on_error == OnError::Share {
-                    let ppm = self.holder.share_ppm();
+                    let ppm = self.holder.share_ppm(now);
                     self.outage = Some(Outage::new(now, self.terms.quota(), ppm * 9 / 10));
                 }
             }

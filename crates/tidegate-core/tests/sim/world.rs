@@ -51,15 +51,22 @@ pub(crate) enum Fault {
     /// What a replica has at this moment, should it be promoted later.
     Snapshot,
     /// The replica is promoted: what came after the snapshot is lost, its clock is another.
-    Failover { clock_ms: i64 },
+    Failover {
+        clock_ms: i64,
+    },
     /// The host forgets whose messages it has had.
     RestartHost,
     /// The key moved to another server with all that is known of it.
     Reshard,
     /// The store's clock is set.
-    StepClock { ms: i64 },
+    StepClock {
+        ms: i64,
+    },
     /// A proxy does nothing for so long; what comes to it waits.
-    Pause { proxy: usize, ms: u64 },
+    Pause {
+        proxy: usize,
+        ms: u64,
+    },
 }
 
 /// How many requests come a second, and to whom.
@@ -70,13 +77,30 @@ pub(crate) trait Demand {
 }
 
 enum Event {
-    Arrival { comes: bool },
+    Arrival {
+        comes: bool,
+    },
     /// An arrival that waited for a proxy to wake up.
-    Request { proxy: usize, worker: usize, cost: u32 },
-    Tick { proxy: usize },
-    Deadline { proxy: usize, seq: u64 },
-    ToStore { proxy: usize, bytes: Vec<u8> },
-    ToProxy { proxy: usize, bytes: Vec<u8> },
+    Request {
+        proxy: usize,
+        worker: usize,
+        cost: u32,
+    },
+    Tick {
+        proxy: usize,
+    },
+    Deadline {
+        proxy: usize,
+        seq: u64,
+    },
+    ToStore {
+        proxy: usize,
+        bytes: Vec<u8>,
+    },
+    ToProxy {
+        proxy: usize,
+        bytes: Vec<u8>,
+    },
     Fault(Fault),
 }
 
@@ -118,7 +142,8 @@ impl<D: Demand> World<D> {
             Proxy::new(clock, id, terms, scenario.on_error, scenario.workers)
         });
         let proxies = proxies.collect();
-        let clock = Clock { zero_ns: 100_000_000_000 + rng.below(1 << 50), drift_ppm: drift(&mut rng) };
+        let clock =
+            Clock { zero_ns: 100_000_000_000 + rng.below(1 << 50), drift_ppm: drift(&mut rng) };
         let mut judge = Judge::new(scenario.quota);
         judge.tolerance_units = scenario.tolerance_units;
         let mut world = Self {
