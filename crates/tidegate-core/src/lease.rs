@@ -15,6 +15,7 @@
 //! - [`Purse`]: what one worker took of its process's holder, so that it spends without
 //!   touching what workers share.
 //! - [`Replays`]: which messages a store has had already, so that none settles twice.
+//! - [`Pool`]: the holders of a process, for a shell that has one memory.
 //! - [`Store`]: many records in bounded memory; [`Outage`]: what a holder does without one.
 //!
 //! ## Why it is exact
@@ -74,18 +75,22 @@ mod lots;
 mod message;
 mod outage;
 mod outstanding;
+mod packed;
+mod pool;
 mod purse;
 mod record;
 mod replay;
 mod store;
 mod terms;
 
-pub use holder::{Due, Flight, HOLDER_BYTES, Holder, Served, Take};
+pub use holder::{Due, Flight, Holder, Served, Take};
 pub use lots::{LOTS_MAX, Purchase};
 pub use message::{Ask, Grant, HolderId, Reply, SETTLED_MAX, Settled, WANTS_MAX, Want};
 pub use outage::Outage;
+pub use packed::{HOLDER_BYTES, RECORD_BYTES};
+pub use pool::{Call, Flights, Pool};
 pub use purse::Purse;
-pub use record::{Place, RECORD_BYTES, Record};
+pub use record::{Place, Record};
 pub use replay::{HOLDERS_MAX, Heard, Replays};
 pub use store::Store;
 pub use terms::Terms;

@@ -82,9 +82,6 @@ pub struct Served {
     pub units: u32,
 }
 
-/// The size of a packed [`Holder`].
-pub const HOLDER_BYTES: usize = super::LOTS_MAX * 20 + 92;
-
 /// What one process holds of one key. The default holds nothing, and knows nothing.
 ///
 /// All times are on one monotone clock of the process.

@@ -1,26 +1,12 @@
 //! What the store knows of one key: it settles, and grants.
-//!
-//! ## Layout
-//!
-//! Little endian, [`RECORD_BYTES`] bytes. Bytes: 0 what it counts by (0: nothing, a key
-//! never seen; 1 token bucket, 2 sliding window), 1 tick of a bucket (1 µs, 2 ms, 3 s), 2 whether the
-//! era began with nothing to grant, 3 and 116 the period (ms, 40 bits, highest first), 4 era,
-//! 8 version, 12 two maps of holders (32 bits each), 20 demand (thousandths, faded), 28 five epochs of
-//! outstanding units, newest first, 48 two short ones, 56 stamp, 64 time (µs), then of a
-//! bucket: 72 backlog, 80 cell, 88 drain; or of a window: 72 eleven counts, newest first.
-//! All else is 32 bits. A bucket needs the first 96 bytes.
 
 use super::demand;
-use super::ledger::{KEPT, Ledger};
+use super::ledger::Ledger;
 use super::outstanding::{Outstanding, epoch_of};
 use super::{Grant, HolderId, LAPSE, Settled, Terms, Want};
 use crate::ask::SHARE_WHOLE_PPM;
-use crate::field;
-use crate::limit::{Tick, Weight};
+use crate::limit::Weight;
 use crate::time::{Instant, Span};
-
-/// The size of a packed [`Record`].
-pub const RECORD_BYTES: usize = 120;
 
 /// Demand fades with a τ of 480 ms.
 const DEMAND_HALF_LIFE: Span = Span::from_millis(320);
@@ -52,20 +38,20 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// `None` for a key never seen.
-    ledger: Option<Ledger>,
+    pub(super) ledger: Option<Ledger>,
     /// Which history grants and settlements belong to. Drawn from time and stamp.
-    era: u32,
+    pub(super) era: u32,
     /// Whether this era began with nothing to grant.
-    began_empty: bool,
+    pub(super) began_empty: bool,
     /// Counts asks. Stops at the end, after which only a stamp tells of what was lost.
-    version: u32,
+    pub(super) version: u32,
     /// Which holders asked: one bit of 32 each, of this span and the one before.
-    holders: [u32; 2],
-    demand_milli: u64,
-    out: Outstanding,
-    stamp: u64,
+    pub(super) holders: [u32; 2],
+    pub(super) demand_milli: u64,
+    pub(super) out: Outstanding,
+    pub(super) stamp: u64,
     /// The latest time it was asked at, in whole microseconds.
-    last: Instant,
+    pub(super) last: Instant,
 }
 
 impl Record {
@@ -123,81 +109,6 @@ impl Record {
     /// Units that holders may still spend, for all that is known.
     pub fn outstanding(&self) -> u32 {
         self.out.total()
-    }
-
-    /// The record of these bytes. Bytes that no record has are those of a key never seen.
-    pub fn from_bytes(bytes: &[u8; RECORD_BYTES]) -> Self {
-        Self::unpacked(bytes).unwrap_or_default()
-    }
-
-    /// Its bytes, to be kept.
-    pub fn to_bytes(&self) -> [u8; RECORD_BYTES] {
-        let mut bytes = [0; RECORD_BYTES];
-        let Some(ledger) = &self.ledger else { return bytes };
-        field::set(&mut bytes, 2, [u8::from(self.began_empty)]);
-        field::set(&mut bytes, 4, self.era.to_le_bytes());
-        field::set(&mut bytes, 8, self.version.to_le_bytes());
-        put_all(&mut bytes, 12, &self.holders);
-        field::set(&mut bytes, 20, self.demand_milli.to_le_bytes());
-        put_all(&mut bytes, 28, &self.out.leased);
-        put_all(&mut bytes, 48, &self.out.soon);
-        field::set(&mut bytes, 56, self.stamp.to_le_bytes());
-        field::set(&mut bytes, 64, self.last.micros().to_le_bytes());
-        match ledger {
-            Ledger::Bucket { tick, cell, drain, backlog } => {
-                let tick = match tick {
-                    Tick::Micro => 1,
-                    Tick::Milli => 2,
-                    Tick::Second => 3,
-                };
-                field::set(&mut bytes, 0, [1, tick]);
-                field::set(&mut bytes, 72, backlog.to_le_bytes());
-                field::set(&mut bytes, 80, cell.to_le_bytes());
-                field::set(&mut bytes, 88, drain.to_le_bytes());
-            }
-            Ledger::Ring { period_ms, counts } => {
-                field::set(&mut bytes, 0, [2]);
-                let [a, b, c, d, e, ..] = period_ms.to_le_bytes();
-                field::set(&mut bytes, 3, [e]);
-                field::set(&mut bytes, 116, [a, b, c, d]);
-                put_all(&mut bytes, 72, counts);
-            }
-        }
-        bytes
-    }
-
-    fn unpacked(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
-        let [kind, tick, began_empty, high] = field::get(bytes, 0);
-        let ledger = match kind {
-            1 => Ledger::Bucket {
-                tick: match tick {
-                    1 => Tick::Micro,
-                    2 => Tick::Milli,
-                    3 => Tick::Second,
-                    _ => return None,
-                },
-                backlog: u64_at(bytes, 72),
-                cell: u64_at(bytes, 80),
-                drain: u64_at(bytes, 88),
-            },
-            2 => {
-                let [a, b, c, d] = field::get(bytes, 116);
-                let period_ms = u64::from_le_bytes([a, b, c, d, high, 0, 0, 0]);
-                Ledger::Ring { period_ms, counts: all(bytes, 72) }
-            }
-            _ => return None,
-        };
-        Some(Self {
-            ledger: Some(ledger),
-            era: u32_at(bytes, 4),
-            began_empty: began_empty != 0,
-            version: u32_at(bytes, 8),
-            holders: all(bytes, 12),
-            demand_milli: u64_at(bytes, 20),
-            out: Outstanding { leased: all(bytes, 28), soon: all(bytes, 48) },
-            stamp: u64_at(bytes, 56),
-            last: Instant(u64_at(bytes, 64).saturating_mul(1_000)),
-        })
     }
 
     /// Brings it up to now, whatever happened to the store meanwhile.
@@ -347,23 +258,3 @@ pub(super) const fn scatter(number: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(field::get(bytes, at))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(field::get(bytes, at))
-}
-
-fn all<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
-    core::array::from_fn(|place| u32_at(bytes, at + place * 4))
-}
-
-fn put_all(bytes: &mut [u8], at: usize, values: &[u32]) {
-    for (value, at) in values.iter().zip((at..).step_by(4)) {
-        field::set(bytes, at, value.to_le_bytes());
-    }
-}
-
-const _: () = assert!(72 + 4 * KEPT + 4 == RECORD_BYTES);

@@ -57,8 +57,12 @@ fn quota(algorithm: Algorithm, rng: &mut Rng) -> Quota {
 fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
     let mut free_at = 0;
-    for _ in 0..rng.below(4) {
+    for _ in 0..rng.below(5) {
         let at = rng.within(500_000_000, length_ns);
+        // Whoever holds too much shows it when all is spent, some time later.
+        let rush_at = at + (rng.below(1_400_000_000) >> rng.below(8));
+        let rounds = (0..10).map(|round| (rush_at + round * 3_000_000, Fault::Rush));
+        faults.extend(rounds);
         let away = rng.within(50, 1_500) * 1_000_000;
         let is_alone = at > free_at;
         match rng.below(7) {
@@ -81,7 +85,10 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
             3 => faults.push((at, Fault::StepClock { ms: -(rng.below(900) as i64) })),
             _ => {
                 let proxy = rng.below(proxies as u64) as usize;
-                faults.push((at, Fault::Pause { proxy, ms: rng.within(1, 2_500) }));
+                let ms = rng.within(1, 2_500);
+                let wakes_at = at + ms * 1_000_000;
+                faults.push((at, Fault::Pause { proxy, ms }));
+                faults.extend((0..4).map(|round| (wakes_at + round * 1_000_000, Fault::Rush)));
             }
         }
     }
@@ -114,7 +121,7 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
             late_ppm: rng.one_of(&[0, 0, 20_000, 200_000]),
         },
         drift_ppm: rng.one_of(&[0, 100, 2_000]),
-        faults: if rng.below(2) == 0 { faults(&mut rng, proxies, length_ns) } else { Vec::new() },
+        faults: if rng.below(4) > 0 { faults(&mut rng, proxies, length_ns) } else { Vec::new() },
         cost_max: rng.one_of(&[1, 1, 1, 3]).min(quota.burst()),
         tolerance_units: 0,
     };

@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     StepClock {
         ms: i64,
     },
+    /// Everybody wants everything: all that is held is spent, and all that is left is asked for.
+    Rush,
     /// A proxy does nothing for so long; what comes to it waits.
     Pause {
         proxy: usize,
@@ -265,6 +267,7 @@ impl<D: Demand> World<D> {
                 let deeds = self.proxies[proxy].on_reply(now, &reply);
                 self.carry_out(proxy, deeds)
             }
+            Event::Fault(Fault::Rush) => self.rush(),
             Event::Fault(fault) => {
                 self.befall(fault);
                 Ok(())
@@ -288,6 +291,23 @@ impl<D: Demand> World<D> {
         let cost = self.rng.within(1, self.scenario.cost_max.into()) as u32;
         self.judge.attempt(self.passed, cost);
         self.happen(Event::Request { proxy, worker, cost })
+    }
+
+    fn rush(&mut self) -> Result<(), String> {
+        let burst = self.scenario.quota.burst();
+        for proxy in 0..self.proxies.len() {
+            for cost in [burst.div_ceil(8), burst.div_ceil(64), 1] {
+                for worker in 0..self.scenario.workers {
+                    let mut before = u64::MAX;
+                    while before != self.judge.admitted && !self.is_paused(proxy) {
+                        before = self.judge.admitted;
+                        self.judge.attempt(self.passed, cost);
+                        self.happen(Event::Request { proxy, worker, cost })?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
@@ -338,6 +358,7 @@ impl<D: Demand> World<D> {
 
     fn befall(&mut self, fault: Fault) {
         match fault {
+            Fault::Rush => {}
             Fault::Down => self.is_down = true,
             Fault::Up => self.is_down = false,
             Fault::RestartHost => self.replays = Replays::default(),
