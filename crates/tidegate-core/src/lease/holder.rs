@@ -90,9 +90,9 @@ pub struct Holder {
     pub(super) lots: Lots,
     pub(super) era: u32,
     pub(super) version: u32,
-    /// τ of 150 ms: sizes leases.
+    /// τ of 144 ms: sizes leases.
     pub(super) demand: Demand<100>,
-    /// τ of 3 s: what share of an outage is ours.
+    /// τ of 2.9 s: what share of an outage is ours.
     pub(super) long_demand: Demand<2_000>,
     /// Of all holders, as the store last said; smoothed over some replies.
     pub(super) all_milli: u64,

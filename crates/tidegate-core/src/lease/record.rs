@@ -8,7 +8,7 @@ use crate::ask::SHARE_WHOLE_PPM;
 use crate::limit::Weight;
 use crate::time::{Instant, Span};
 
-/// Demand fades with a τ of 480 ms.
+/// Demand fades with a τ of 462 ms.
 const DEMAND_HALF_LIFE: Span = Span::from_millis(320);
 
 /// Holders are counted over one to two of these.

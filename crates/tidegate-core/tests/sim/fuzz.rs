@@ -53,25 +53,27 @@ fn quota(algorithm: Algorithm, rng: &mut Rng) -> Quota {
     }
 }
 
-/// What goes wrong in a history.
+/// What goes wrong in a history: nothing, one thing again and again, or a bit of all.
 fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
+    let theme = rng.below(8);
+    let times = if theme == 7 { 3 } else { rng.within(1, 12) };
     let mut free_at = 0;
-    for _ in 0..rng.below(5) {
-        let at = rng.within(500_000_000, length_ns);
-        // Whoever holds too much shows it when all is spent, some time later.
-        let rush_at = at + (rng.below(1_400_000_000) >> rng.below(8));
-        let rounds = (0..10).map(|round| (rush_at + round * 3_000_000, Fault::Rush));
-        faults.extend(rounds);
+    for _ in 0..if theme == 0 { 0 } else { times } {
+        let at = rng.within(300_000_000, length_ns);
         let away = rng.within(50, 1_500) * 1_000_000;
-        let is_alone = at > free_at;
-        match rng.below(7) {
-            0 if is_alone => {
-                free_at = at + away + 1_000_000_000;
-                faults.push((at, Fault::Down));
-                faults.push((at + away, Fault::Up));
+        match if theme == 7 { rng.within(1, 6) } else { theme } {
+            1 | 2 => {
+                let ms =
+                    if rng.below(2) == 0 { rng.within(900, 1_600) } else { rng.within(1, 2_500) };
+                let proxy = rng.below(proxies as u64) as usize;
+                faults.push((at, Fault::Pause { proxy, ms }));
+                rush(&mut faults, at + ms * 1_000_000);
             }
-            1 if is_alone => {
+            3 => {
+                faults.extend((0..20).map(|number| (at + number * 10_000_000, Fault::RestartHost)))
+            }
+            4 if at > free_at => {
                 free_at = at + away + 1_000_000_000;
                 let lost = rng.below(1_000_000_000);
                 let clock_ms = rng.one_of(&[0, 3, -3, 700, -700]);
@@ -80,19 +82,26 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
                 faults.push((at + away, Fault::Failover { clock_ms }));
                 faults.push((at + away, Fault::Up));
             }
-            2 => faults.push((at, Fault::Reshard)),
-            4 => faults.push((at, Fault::RestartHost)),
-            3 => faults.push((at, Fault::StepClock { ms: -(rng.below(900) as i64) })),
-            _ => {
-                let proxy = rng.below(proxies as u64) as usize;
-                let ms = rng.within(1, 2_500);
-                let wakes_at = at + ms * 1_000_000;
-                faults.push((at, Fault::Pause { proxy, ms }));
-                faults.extend((0..4).map(|round| (wakes_at + round * 1_000_000, Fault::Rush)));
+            5 if at > free_at => {
+                free_at = at + away + 1_000_000_000;
+                faults.push((at, Fault::Down));
+                faults.push((at + away, Fault::Up));
             }
+            6 if rng.below(2) == 0 => faults.push((at, Fault::Reshard)),
+            _ => faults.push((at, Fault::StepClock { ms: -(rng.below(900) as i64) })),
         }
     }
+    // Whoever holds too much shows it when all is spent: some time after a fault, or whenever.
+    for _ in 0..rng.below(4) {
+        let after = faults.get(rng.below(12) as usize).map_or(0, |(at, _)| *at);
+        let after = if after == 0 { rng.below(length_ns) } else { after };
+        rush(&mut faults, after + (rng.below(1_400_000_000) >> rng.below(8)));
+    }
     faults
+}
+
+fn rush(faults: &mut Vec<(u64, Fault)>, at: u64) {
+    faults.extend((0..10).map(|round| (at + round * 3_000_000, Fault::Rush)));
 }
 
 pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
@@ -121,7 +130,7 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
             late_ppm: rng.one_of(&[0, 0, 20_000, 200_000]),
         },
         drift_ppm: rng.one_of(&[0, 100, 2_000]),
-        faults: if rng.below(4) > 0 { faults(&mut rng, proxies, length_ns) } else { Vec::new() },
+        faults: faults(&mut rng, proxies, length_ns),
         cost_max: rng.one_of(&[1, 1, 1, 3]).min(quota.burst()),
         tolerance_units: 0,
     };

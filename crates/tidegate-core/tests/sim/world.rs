@@ -293,21 +293,31 @@ impl<D: Demand> World<D> {
         self.happen(Event::Request { proxy, worker, cost })
     }
 
+    /// In small pieces, so that what is left over when the store says no is little.
     fn rush(&mut self) -> Result<(), String> {
-        let burst = self.scenario.quota.burst();
+        let piece = self.scenario.quota.burst().div_ceil(64);
         for proxy in 0..self.proxies.len() {
-            for cost in [burst.div_ceil(8), burst.div_ceil(64), 1] {
+            for cost in [piece, 1] {
                 for worker in 0..self.scenario.workers {
-                    let mut before = u64::MAX;
-                    while before != self.judge.admitted && !self.is_paused(proxy) {
-                        before = self.judge.admitted;
-                        self.judge.attempt(self.passed, cost);
-                        self.happen(Event::Request { proxy, worker, cost })?;
-                    }
+                    while self.rushes(proxy, worker, cost)? {}
                 }
+            }
+            for _ in 0..8 {
+                self.rushes(proxy, 0, piece)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a request of so much is admitted at once.
+    fn rushes(&mut self, proxy: usize, worker: usize, cost: u32) -> Result<bool, String> {
+        if self.is_paused(proxy) {
+            return Ok(false);
+        }
+        let before = self.judge.admitted;
+        self.judge.attempt(self.passed, cost);
+        self.happen(Event::Request { proxy, worker, cost })?;
+        Ok(self.judge.admitted > before)
     }
 
     fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
