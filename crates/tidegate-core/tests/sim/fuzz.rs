@@ -67,8 +67,12 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
                 let ms =
                     if rng.below(2) == 0 { rng.within(900, 1_600) } else { rng.within(1, 2_500) };
                 let proxy = rng.below(proxies as u64) as usize;
-                faults.push((at, Fault::Pause { proxy, ms }));
-                rush(&mut faults, at + ms * 1_000_000);
+                if rng.below(2) == 0 {
+                    faults.push((at, Fault::Pause { proxy, ms }));
+                    rush(&mut faults, at + ms * 1_000_000);
+                } else {
+                    faults.push((at, Fault::PauseMidAsk { proxy, ms }));
+                }
             }
             3 => {
                 faults.extend((0..20).map(|number| (at + number * 10_000_000, Fault::RestartHost)))

@@ -69,6 +69,11 @@ pub(crate) enum Fault {
         proxy: usize,
         ms: u64,
     },
+    /// The same, when it has next asked: the reply is there long before it is looked at.
+    PauseMidAsk {
+        proxy: usize,
+        ms: u64,
+    },
 }
 
 /// How many requests come a second, and to whom.
@@ -325,6 +330,12 @@ impl<D: Demand> World<D> {
             self.judge.admit(self.passed, cost)?;
         }
         if let Some(ask) = deeds.ask {
+            if let Some(pause) = self.proxies[proxy].pause_mid_ask.take() {
+                self.proxies[proxy].paused_until = self.now + pause.0;
+                for round in 0..10 {
+                    self.at(self.now + pause.0 + round * 3_000_000, Event::Fault(Fault::Rush));
+                }
+            }
             self.at(self.now + DEADLINE.0, Event::Deadline { proxy, seq: ask.seq });
             let bytes = encode_lease_ask(&ask);
             self.send(|bytes| Event::ToStore { proxy, bytes }, bytes);
@@ -382,6 +393,9 @@ impl<D: Demand> World<D> {
             Fault::StepClock { ms } => self.step_clock(ms),
             Fault::Pause { proxy, ms } => {
                 self.proxies[proxy].paused_until = self.now + Span::from_millis(ms).0;
+            }
+            Fault::PauseMidAsk { proxy, ms } => {
+                self.proxies[proxy].pause_mid_ask = Some(Span::from_millis(ms));
             }
         }
     }
