@@ -156,7 +156,8 @@ impl Holder {
         self.decide(now, terms, cost)
     }
 
-    /// Gives back what a request took that is not going on after all.
+    /// Gives back what a request took that is not going on after all: what it took of a lease,
+    /// and what has not been told as spent by now.
     pub fn give_back(&mut self, now: Instant, cost: u32) {
         let mut back = cost;
         // Newest first: they live longest.

@@ -24,13 +24,22 @@ pub struct Store {
 #[derive(Clone, Copy)]
 struct Slot {
     tag: u64,
+    /// In parts of 65535 of the whole quota, at `written_at`.
     debt: u16,
+    written_at: Instant,
+    /// From when on it may be forgotten.
     fresh_at: Instant,
     /// All zero: free.
     record: [u8; RECORD_BYTES],
 }
 
-const FREE: Slot = Slot { tag: 0, debt: 0, fresh_at: Instant(0), record: [0; RECORD_BYTES] };
+const FREE: Slot = Slot {
+    tag: 0,
+    debt: 0,
+    written_at: Instant(0),
+    fresh_at: Instant(0),
+    record: [0; RECORD_BYTES],
+};
 
 impl Store {
     /// A store for at least `keys_max` keys, about 150 bytes each once used.
@@ -77,7 +86,8 @@ impl Store {
         let grant = record.answer(place, ask.holder, want, may_settle);
         let weight = record.weight(&terms);
         let (debt, fresh_at) = (weight.debt, weight.fresh_at);
-        *slot = Slot { tag, debt, fresh_at, record: record.to_bytes() };
+        let record = record.to_bytes();
+        *slot = Slot { tag, debt, written_at: place.now, fresh_at, record };
         grant
     }
 }
@@ -87,11 +97,14 @@ impl Slot {
         self.record.first() == Some(&0)
     }
 
-    /// What would be lost by forgetting it, by order.
-    fn loss(&self, now: Instant) -> (bool, u16, Instant) {
+    /// What would be lost by forgetting it, by order: nothing, or its debt as faded until now.
+    fn loss(&self, now: Instant) -> (u64, Instant) {
         if self.is_free() || self.fresh_at <= now {
-            return (false, 0, self.fresh_at);
+            return (0, self.fresh_at);
         }
-        (true, self.debt, self.fresh_at)
+        // In milliseconds, so that the product fits.
+        let whole = self.fresh_at.since(self.written_at).millis_ceil().max(1);
+        let left = self.fresh_at.since(now).millis_ceil().min(whole);
+        (1 + u64::from(self.debt).saturating_mul(left) / whole, self.fresh_at)
     }
 }

@@ -185,3 +185,14 @@ fn it_forgets_what_the_store_may_forget() {
     let (want, _) = asked(&mut holder, 10_000, &terms, 1);
     assert_eq!((want.era, want.version), (0, 0));
 }
+
+#[test]
+fn a_purse_takes_back_what_it_gave_and_no_more() {
+    let terms = terms(bucket(100, 100));
+    let (mut holder, mut purse) = (holding(&terms, 9), Purse::default());
+    holder.exchange(at(5), &terms, &mut purse, 1, 1);
+    assert!(purse.take(at(6), 3));
+    assert!(purse.give_back(3));
+    assert!(!purse.give_back(1), "it has given nothing");
+    assert_eq!(purse.left(), 4);
+}

@@ -85,5 +85,5 @@ fn nothing_is_the_same_packed_and_not() {
     assert_eq!(Record::from_bytes(&[0; RECORD_BYTES]), Record::default());
     assert_eq!(Record::default().to_bytes(), [0; RECORD_BYTES]);
     assert_eq!(Holder::from_bytes(&[0; HOLDER_BYTES]), Holder::default());
-    assert!(RECORD_BYTES <= 120);
+    const { assert!(RECORD_BYTES <= 120) }
 }

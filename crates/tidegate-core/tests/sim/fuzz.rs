@@ -96,7 +96,7 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
         }
     }
     // Whoever holds too much shows it when all is spent: some time after a fault, or whenever.
-    for _ in 0..rng.below(4) {
+    for _ in 0..rng.within(1, 4) {
         let after = faults.get(rng.below(12) as usize).map_or(0, |(at, _)| *at);
         let after = if after == 0 { rng.below(length_ns) } else { after };
         rush(&mut faults, after + (rng.below(1_400_000_000) >> rng.below(8)));
@@ -114,8 +114,13 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
     let proxies = rng.within(1, 12) as usize;
     let length_ns = rng.within(3, 7) * 1_000_000_000;
     let per_second = f64::from(quota.count()) * 1e9 / quota.period().0 as f64;
+    // A calm fleet holds much while the store is full: the most that can come at once.
+    let is_calm = rng.below(3) == 0;
     let waves = (0..16).map(|_| {
-        let of_rate = rng.one_of(&[0.0, 0.3, 0.7, 0.95, 1.5, 3.0, 10.0]);
+        let of_rate = match is_calm {
+            true => rng.one_of(&[0.0, 0.1, 0.2, 0.4, 0.7]),
+            false => rng.one_of(&[0.0, 0.3, 0.7, 0.95, 1.5, 3.0, 10.0]),
+        };
         let proxies = if rng.below(3) == 0 { 1 } else { rng.within(1, proxies as u64) };
         Wave { rate: (per_second * of_rate).min(1_500.0), proxies }
     });
