@@ -15,6 +15,8 @@
 //! - [`Purse`]: what one worker took of its process's holder, so that it spends without
 //!   touching what workers share.
 //! - [`Replays`]: which messages a store has had already, so that none settles twice.
+//! - [`Till`]: all of one worker's purses and asks, and the holders that it shares through
+//!   compare-and-swap ([`Shelf`]): what a gate decides with.
 //! - [`Pool`]: the holders of a process, for a shell that has one memory.
 //! - [`Store`]: many records in bounded memory; [`Outage`]: what a holder does without one.
 //!
@@ -80,8 +82,10 @@ mod pool;
 mod purse;
 mod record;
 mod replay;
+mod shelf;
 mod store;
 mod terms;
+mod till;
 
 pub use holder::{Due, Flight, Holder, Served, Take};
 pub use lots::{LOTS_MAX, Purchase};
@@ -92,8 +96,10 @@ pub use pool::{Call, Flights, Pool};
 pub use purse::Purse;
 pub use record::{Place, Record};
 pub use replay::{HOLDERS_MAX, Heard, Replays};
+pub use shelf::Shelf;
 pub use store::Store;
 pub use terms::Terms;
+pub use till::{Budget, Queue, Sent, Till};
 
 use crate::time::Span;
 

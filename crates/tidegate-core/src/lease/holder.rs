@@ -102,6 +102,8 @@ pub struct Holder {
     pub(super) owed: u32,
     /// Taken of the budget and not refilled, by what this holder knows, at `heard_at`.
     pub(super) known: u32,
+    /// Whether the store had too little when it was last asked.
+    pub(super) is_scarce: bool,
     pub(super) horizon: Span,
     pub(super) round_trip: Span,
     pub(super) deny_until: Instant,
@@ -212,6 +214,8 @@ impl Holder {
         self.lots.lapse(now);
         let target = self.target(now);
         let may_refill = waiting > 0 || now >= self.deny_until;
+        // What is on its way was asked for already.
+        let target = if now < self.flight_until { 0 } else { target };
         let more = target.saturating_sub(self.lots.left(now));
         let units = waiting.saturating_add(if may_refill { more } else { 0 });
         let (by, most) = if units > 0 { (now, 0) } else { self.idle(now, target) };
@@ -267,6 +271,7 @@ impl Holder {
         };
         let took = now.since(flight.sent);
         self.round_trip = Span(took.0.max(self.round_trip.0 - self.round_trip.0 / 8));
+        self.is_scarce = grant.wait > Span::ZERO;
         self.deny_until = match grant.wait {
             Span::ZERO => Instant::default(),
             wait => now.after(jittered(wait, who.0 ^ seq)),
@@ -320,6 +325,13 @@ impl Holder {
     /// would be trusted again; one that holds may be, at the price of what it holds.
     pub fn may_be_dropped(&self, now: Instant) -> bool {
         self.owed == 0 && now >= self.deny_until && now >= self.flight_until
+    }
+
+    /// Where requests wait for an ask of another worker, of whose reply theirs does not hear:
+    /// whether to refuse them for this long, rather than to ask once more for each worker. Where
+    /// there is little, most of them would be refused when the reply is there.
+    pub(super) fn refuses_meanwhile(&self) -> Option<Span> {
+        self.is_scarce.then(|| self.round_trip.max(Span::from_millis(1)))
     }
 
     fn decide(&mut self, now: Instant, terms: &Terms, cost: u32) -> Take {

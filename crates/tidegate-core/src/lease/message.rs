@@ -12,9 +12,22 @@ pub const WANTS_MAX: usize = 64;
 /// The most epochs of which one [`Want`] tells what became: as many as a holder has lots.
 pub const SETTLED_MAX: usize = super::LOTS_MAX;
 
-/// Which holder: drawn at random by each process when it starts, never used again.
+/// Who asks: a process, drawn at random when it starts and never used again, and which of
+/// its workers, each of which numbers its own asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HolderId(pub u64);
+
+impl HolderId {
+    /// One of up to 256 workers of a process.
+    pub const fn new(process: u64, worker: u8) -> Self {
+        Self(process << 8 | worker as u64)
+    }
+
+    /// The same for all workers of a process: they hold together.
+    pub(super) const fn process(self) -> u64 {
+        self.0 >> 8
+    }
+}
 
 /// What one process asks of the store, of one or several keys; each stands for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

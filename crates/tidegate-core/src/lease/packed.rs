@@ -8,7 +8,8 @@
 //! (64 bits each): it needs but the first 96 bytes; of a window 72 eleven counts, newest first, and
 //! its period in ms, the low 32 bits at 116 and the high 8 at 3. All else is 32 bits.
 //!
-//! A **holder**, [`HOLDER_BYTES`] bytes: 0 layout (0: one that holds nothing), 4 era,
+//! A **holder**, [`HOLDER_BYTES`] bytes: 0 layout (0: one that holds nothing), 1 whether the
+//! store had too little, 4 era,
 //! 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits each), 28 three lots, eldest first, of
 //! epoch, left, spent (32 bits) and until (64 bits), 88 eleven numbers of 64 bits.
 
@@ -140,6 +141,7 @@ impl Holder {
             remaining,
             owed,
             known,
+            is_scarce: field::get(bytes, 1) != [0],
             horizon: Span(horizon),
             round_trip: Span(trip),
             deny_until: Instant(deny),
@@ -152,7 +154,7 @@ impl Holder {
     /// Its bytes, for the workers of a process to share.
     pub fn to_bytes(&self) -> [u8; HOLDER_BYTES] {
         let mut bytes = [0; HOLDER_BYTES];
-        field::set(&mut bytes, 0, [LAYOUT]);
+        field::set(&mut bytes, 0, [LAYOUT, u8::from(self.is_scarce)]);
         let short = [self.era, self.version, self.tried, self.remaining, self.owed, self.known];
         put_all(&mut bytes, 4, &short);
         for (lot, at) in self.lots.0.iter().zip((28..).step_by(LOT_BYTES)) {

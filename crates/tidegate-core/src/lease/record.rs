@@ -179,7 +179,7 @@ impl Record {
     /// Notes who asks, and how much is wanted there.
     fn note(&mut self, who: HolderId, tried: u32) {
         let [newest, _] = &mut self.holders;
-        *newest |= 1 << (scatter(who.0) % 32);
+        *newest |= 1 << (scatter(who.process()) % 32);
         let more = u64::from(tried).saturating_mul(1_000);
         self.demand_milli = self.demand_milli.saturating_add(more);
     }

@@ -85,11 +85,17 @@ fn faults(rng: &mut Rng, proxies: usize, length_ns: u64) -> Vec<(u64, Fault)> {
                 faults.push((at, Fault::Down));
                 faults.push((at + away, Fault::Failover { clock_ms }));
                 faults.push((at + away, Fault::Up));
+                rush(&mut faults, at + away + rng.below(20_000_000));
             }
             5 if at > free_at => {
                 free_at = at + away + 1_000_000_000;
+                // What is held is spent in its last moments, and lapses unheard.
+                let away = rng.within(1_000, 1_400) * 1_000_000;
+                let spent_at = at + rng.within(700, 990) * 1_000_000;
                 faults.push((at, Fault::Down));
+                faults.push((spent_at, Fault::Rush));
                 faults.push((at + away, Fault::Up));
+                rush(&mut faults, at + away + rng.below(150_000_000));
             }
             6 if rng.below(2) == 0 => faults.push((at, Fault::Reshard)),
             _ => faults.push((at, Fault::StepClock { ms: -(rng.below(900) as i64) })),
@@ -133,6 +139,8 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
         length_ns,
         reserve: if may_reserve && rng.below(2) == 0 { proxies as u32 } else { 0 },
         on_error: OnError::Closed,
+        at_once: rng.below(4) > 0,
+        conflicts_ppm: rng.one_of(&[0, 0, 0, 0, 0, 0, 0, 0, 100_000, 100_000, 500_000, 950_000]),
         net: Net {
             loss_ppm: rng.one_of(&[0, 0, 10_000, 100_000]),
             twice_ppm: rng.one_of(&[0, 0, 50_000, 300_000]),

@@ -4,6 +4,7 @@
 mod clock;
 mod fuzz;
 mod judge;
+mod memory;
 mod proxy;
 mod rng;
 mod shapes;

@@ -126,6 +126,8 @@ fn play(shape: Shape, quota: Quota, secs: u64, reserve: u32) -> World<Shaped> {
         length_ns,
         reserve,
         on_error: if is_outage { OnError::Share } else { OnError::Closed },
+        at_once: true,
+        conflicts_ppm: 0,
         net: CALM_NET,
         drift_ppm: 100,
         faults,

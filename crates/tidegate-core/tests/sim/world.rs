@@ -3,11 +3,12 @@
 
 use crate::clock::Clock;
 use crate::judge::Judge;
+use crate::memory::Memory;
 use crate::proxy::{DEADLINE, Deeds, OnError, Proxy};
 use crate::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use tidegate_core::lease::{Heard, HolderId, Place, RECORD_BYTES, Record, Replays, Reply, Terms};
+use tidegate_core::lease::{Heard, Place, RECORD_BYTES, Record, Replays, Reply, Terms};
 use tidegate_core::limit::Quota;
 use tidegate_core::time::Span;
 use tidegate_core::wire::{
@@ -25,6 +26,10 @@ pub(crate) struct Scenario {
     pub(crate) length_ns: u64,
     pub(crate) reserve: u32,
     pub(crate) on_error: OnError,
+    /// Whether whatever comes for requests that wait is for them alone.
+    pub(crate) at_once: bool,
+    /// How often workers are in each other's way, in parts per million.
+    pub(crate) conflicts_ppm: u32,
     pub(crate) net: Net,
     /// How far clocks are off, at most.
     pub(crate) drift_ppm: u64,
@@ -95,17 +100,21 @@ enum Event {
     },
     Tick {
         proxy: usize,
+        worker: usize,
     },
     Deadline {
         proxy: usize,
+        worker: usize,
         seq: u64,
     },
     ToStore {
         proxy: usize,
+        worker: usize,
         bytes: Vec<u8>,
     },
     ToProxy {
         proxy: usize,
+        worker: usize,
         bytes: Vec<u8>,
     },
     Fault(Fault),
@@ -145,8 +154,10 @@ impl<D: Demand> World<D> {
         };
         let proxies = (0..scenario.proxies).map(|_| {
             let clock = Clock { zero_ns: rng.below(1 << 50), drift_ppm: drift(&mut rng) };
-            let id = HolderId(rng.next());
-            Proxy::new(clock, id, terms, scenario.on_error, scenario.workers)
+            let process = rng.next();
+            let memory = Memory::new(scenario.conflicts_ppm, process);
+            let how = (scenario.on_error, scenario.at_once);
+            Proxy::new(clock, process, terms, how, scenario.workers, memory)
         });
         let proxies = proxies.collect();
         let clock =
@@ -202,8 +213,10 @@ impl<D: Demand> World<D> {
     fn start(&mut self) {
         self.plan_arrival();
         for proxy in 0..self.proxies.len() {
-            let first = self.rng.below(TICK_NS);
-            self.at(first, Event::Tick { proxy });
+            for worker in 0..self.scenario.workers {
+                let first = self.rng.below(TICK_NS);
+                self.at(first, Event::Tick { proxy, worker });
+            }
         }
         for (at, fault) in self.scenario.faults.clone() {
             self.at(at, Event::Fault(fault));
@@ -238,38 +251,38 @@ impl<D: Demand> World<D> {
                 let deeds = self.proxies[proxy].on_request(now, worker, cost);
                 self.carry_out(proxy, deeds)
             }
-            Event::Tick { proxy } => {
-                self.at(self.now + TICK_NS, Event::Tick { proxy });
+            Event::Tick { proxy, worker } => {
+                self.at(self.now + TICK_NS, Event::Tick { proxy, worker });
                 if self.is_paused(proxy) {
                     return Ok(());
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
-                let deeds = self.proxies[proxy].on_tick(now);
+                let deeds = self.proxies[proxy].on_tick(now, worker);
                 self.carry_out(proxy, deeds)
             }
-            Event::Deadline { proxy, seq } => {
+            Event::Deadline { proxy, worker, seq } => {
                 if self.is_paused(proxy) {
                     let at = self.proxies[proxy].paused_until;
-                    self.at(at, Event::Deadline { proxy, seq });
+                    self.at(at, Event::Deadline { proxy, worker, seq });
                     return Ok(());
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
-                let deeds = self.proxies[proxy].on_deadline(now, seq);
+                let deeds = self.proxies[proxy].on_deadline(now, worker, seq);
                 self.carry_out(proxy, deeds)
             }
-            Event::ToStore { proxy, bytes } => {
-                self.answer(proxy, &bytes);
+            Event::ToStore { proxy, worker, bytes } => {
+                self.answer(proxy, worker, &bytes);
                 Ok(())
             }
-            Event::ToProxy { proxy, bytes } => {
+            Event::ToProxy { proxy, worker, bytes } => {
                 if self.is_paused(proxy) {
                     let at = self.proxies[proxy].paused_until;
-                    self.at(at, Event::ToProxy { proxy, bytes });
+                    self.at(at, Event::ToProxy { proxy, worker, bytes });
                     return Ok(());
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
                 let reply = decode_lease_reply(&bytes).unwrap();
-                let deeds = self.proxies[proxy].on_reply(now, &reply);
+                let deeds = self.proxies[proxy].on_reply(now, worker, &reply);
                 self.carry_out(proxy, deeds)
             }
             Event::Fault(Fault::Rush) => self.rush(),
@@ -329,21 +342,21 @@ impl<D: Demand> World<D> {
         for cost in deeds.admitted {
             self.judge.admit(self.passed, cost)?;
         }
-        if let Some(ask) = deeds.ask {
+        if let Some((worker, ask)) = deeds.ask {
             if let Some(pause) = self.proxies[proxy].pause_mid_ask.take() {
                 self.proxies[proxy].paused_until = self.now + pause.0;
                 for round in 0..10 {
                     self.at(self.now + pause.0 + round * 3_000_000, Event::Fault(Fault::Rush));
                 }
             }
-            self.at(self.now + DEADLINE.0, Event::Deadline { proxy, seq: ask.seq });
+            self.at(self.now + DEADLINE.0, Event::Deadline { proxy, worker, seq: ask.seq });
             let bytes = encode_lease_ask(&ask);
-            self.send(|bytes| Event::ToStore { proxy, bytes }, bytes);
+            self.send(|bytes| Event::ToStore { proxy, worker, bytes }, bytes);
         }
         Ok(())
     }
 
-    fn answer(&mut self, proxy: usize, bytes: &[u8]) {
+    fn answer(&mut self, proxy: usize, worker: usize, bytes: &[u8]) {
         if self.is_down {
             return;
         }
@@ -359,7 +372,7 @@ impl<D: Demand> World<D> {
         let grants = ask.wants.iter().map(|it| record.answer(&place, ask.holder, it, may_settle));
         let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants: grants.collect() });
         self.record = record.to_bytes();
-        self.send(|bytes| Event::ToProxy { proxy, bytes }, bytes);
+        self.send(|bytes| Event::ToProxy { proxy, worker, bytes }, bytes);
     }
 
     fn send(&mut self, event: impl Fn(Vec<u8>) -> Event, bytes: Vec<u8>) {
