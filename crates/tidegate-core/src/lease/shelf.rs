@@ -77,23 +77,22 @@ fn tag_of(key: &Key) -> u64 {
 }
 
 /// The place of a key's holder: its own, or one made free.
-fn place_of(bytes: &mut [u8; SET_BYTES], tag: u64, now: Instant) -> Option<&mut [u8]> {
-    let is_own = |place: &[u8]| {
+fn place_of(bytes: &mut [u8; SET_BYTES], tag: u64, now: Instant) -> Option<&mut [u8; PLACE_BYTES]> {
+    let (places, _) = bytes.as_chunks_mut();
+    let is_own = |place: &[u8; PLACE_BYTES]| {
         let [layout] = field::get(place, 16);
         layout != 0 && u64::from_le_bytes(field::get(place, 0)) == tag
     };
-    let own = bytes.chunks_exact(PLACE_BYTES).position(is_own);
-    let at = own.or_else(|| droppable(bytes, now))?;
-    let place = bytes.chunks_exact_mut(PLACE_BYTES).nth(at)?;
-    if own.is_none() {
-        place.fill(0);
+    if let Some(own) = places.iter().position(is_own) {
+        return places.get_mut(own);
     }
+    let place = places.get_mut(droppable(places, now)?)?;
+    place.fill(0);
     Some(place)
 }
 
-fn droppable(bytes: &[u8; SET_BYTES], now: Instant) -> Option<usize> {
-    let places = bytes.chunks_exact(PLACE_BYTES).enumerate();
-    let droppable = places.filter_map(|(at, place)| {
+fn droppable(places: &[[u8; PLACE_BYTES]], now: Instant) -> Option<usize> {
+    let droppable = places.iter().enumerate().filter_map(|(at, place)| {
         let holder = Holder::from_bytes(&field::get(place, 16));
         let used_at = u64::from_le_bytes(field::get(place, 8));
         // One that holds nothing before one that does.

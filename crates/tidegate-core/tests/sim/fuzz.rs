@@ -7,7 +7,7 @@ use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
 
 /// Histories of a normal run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_500;
 
 /// Requests that come in waves, each with its own favourites among the proxies.
 pub(crate) struct Waves {

@@ -6,7 +6,7 @@ use crate::judge::Judge;
 use crate::memory::Memory;
 use crate::proxy::{DEADLINE, Deeds, OnError, Proxy};
 use crate::rng::Rng;
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use tidegate_core::lease::{Heard, Place, RECORD_BYTES, Record, Replays, Reply, Terms};
 use tidegate_core::limit::Quota;
@@ -120,12 +120,39 @@ enum Event {
     Fault(Fault),
 }
 
+/// What happens first is the greatest: what of one moment was planned first.
+struct Planned {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Planned {}
+
 pub(crate) struct World<D> {
     rng: Rng,
     now: u64,
     steps: u64,
-    events: BinaryHeap<Reverse<(u64, u64)>>,
-    pending: std::collections::HashMap<u64, Event>,
+    events: BinaryHeap<Planned>,
+    planned: u64,
     proxies: Vec<Proxy>,
     scenario: Scenario,
     demand: D,
@@ -168,7 +195,7 @@ impl<D: Demand> World<D> {
             now: 0,
             steps: 0,
             events: BinaryHeap::new(),
-            pending: std::collections::HashMap::new(),
+            planned: 0,
             proxies,
             demand,
             record: [0; RECORD_BYTES],
@@ -191,14 +218,13 @@ impl<D: Demand> World<D> {
 
     /// Plays it to the end, or to the first broken promise.
     pub(crate) fn play(&mut self) -> Result<(), String> {
-        while let Some(Reverse((at, number))) = self.events.pop() {
+        while let Some(Planned { at, event, .. }) = self.events.pop() {
             if at > self.scenario.length_ns {
                 break;
             }
             assert!(at >= self.now, "time runs forward");
             self.now = at;
             self.steps += 1;
-            let event = self.pending.remove(&number).unwrap();
             self.happen(event).map_err(|what| {
                 format!("step {} at {:.6} s: {what}", self.steps, self.now as f64 / 1e9)
             })?;
@@ -224,14 +250,8 @@ impl<D: Demand> World<D> {
     }
 
     fn at(&mut self, at: u64, event: Event) {
-        // Events of one moment happen in the order in which they were planned.
-        let number = self.steps << 20 | self.pending.len() as u64;
-        let mut number = number;
-        while self.pending.contains_key(&number) {
-            number += 1;
-        }
-        self.pending.insert(number, event);
-        self.events.push(Reverse((at, number)));
+        self.planned += 1;
+        self.events.push(Planned { at, number: self.planned, event });
     }
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
