@@ -7,4 +7,5 @@ mod packed;
 mod pool;
 mod record;
 mod store;
+mod till;
 mod wire;

@@ -2,7 +2,8 @@
 
 use crate::proxy::OnError;
 use crate::rng::Rng;
-use crate::world::{Demand, Fault, Net, Scenario, World};
+use crate::scenario::{Demand, Fault, Net, Scenario};
+use crate::world::World;
 use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
 

@@ -7,5 +7,6 @@ mod judge;
 mod memory;
 mod proxy;
 mod rng;
+mod scenario;
 mod shapes;
 mod world;

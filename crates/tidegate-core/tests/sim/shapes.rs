@@ -10,7 +10,8 @@
 
 use crate::proxy::OnError;
 use crate::rng::Rng;
-use crate::world::{CALM_NET, Demand, Fault, Scenario, World};
+use crate::scenario::{CALM_NET, Demand, Fault, Scenario};
+use crate::world::World;
 use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
 
