@@ -10,7 +10,7 @@
 //!
 //! **Workers.** A proxy runs one gate in each worker over shared state that is read and
 //! written with compare-and-swap ([`Slots`]). Token buckets are drawn on in chunks
-//! ([`stock`]), so most requests touch no shared state and read no clock; the windows
+//! (`stock`), so most requests touch no shared state and read no clock; the windows
 //! algorithms touch it once for each request.
 //!
 //! **What this costs in truth.** Chunks never over-admit (see

@@ -109,7 +109,7 @@ pub const EPOCH: Span = Span::from_millis(250);
 /// Epochs whose units are outstanding: the present one and those before it.
 pub(crate) const EPOCHS: usize = 5;
 
-/// How long at least the store counts units as outstanding: until [`EPOCHS`] epochs from
+/// How long at least the store counts units as outstanding: until five epochs from
 /// the beginning of the one that granted them.
 pub const LAPSE: Span = Span(EPOCH.0 * (EPOCHS as u64 - 1));
 

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Unbounded};
 
 /// Holders that are looked at to make room for a new one, or to see what is due, at once: it
-/// bounds the time of one call to some 10 µs.
+/// bounds the time of one call.
 const LOOKED_AT_MAX: usize = 256;
 
 /// The holders of one process.

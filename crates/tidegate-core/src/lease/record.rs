@@ -67,7 +67,7 @@ impl Record {
     /// wholly, because it made room for others, is told by each holder what it knows to be
     /// taken.
     ///
-    /// Costs no allocation; about 200 ns.
+    /// Costs no allocation: some hundred additions and five divisions of 128 bits.
     pub fn answer(&mut self, place: &Place, who: HolderId, want: &Want, may_settle: bool) -> Grant {
         let Some(terms) = Terms::new(want.quota, Span::ZERO, want.reserve) else {
             return Grant::default();
