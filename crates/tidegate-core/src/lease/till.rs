@@ -89,8 +89,7 @@ impl Till {
         let now = ground.now();
         let (workers, shelf) = (self.workers, self.shelf);
         let Some(entry) = self.place(budget) else {
-            let mut nothing = Entry::new(budget);
-            return nothing.exchange(ground, now, shelf, workers, cost);
+            return take_without_purse(ground, now, shelf, budget, cost);
         };
         entry.is_touched = true;
         if entry.purse.take(now, cost) {
@@ -336,6 +335,34 @@ fn set_of(key: &Key) -> Range<usize> {
     start..start + WAYS
 }
 
+/// Decides a request of a key for which there is no entry: of its holder alone.
+fn take_without_purse<G: Ground>(
+    ground: &mut G,
+    now: Instant,
+    shelf: Shelf,
+    budget: &Budget,
+    cost: u32,
+) -> (Take, Due) {
+    let taken = shelf.change(ground, now, &budget.key, |holder| {
+        let take = holder.take(now, &budget.terms, cost);
+        (take, due_after(take, holder, now, &budget.terms), holder.refuses_meanwhile())
+    });
+    match taken {
+        Some((Take::Waits, due, Some(wait))) => (Take::Denied { wait }, due),
+        Some((Take::Waits, due, None)) => (Take::Asks, due),
+        Some((take, due, _)) => (take, due),
+        None => (Take::Asks, Due::Nothing),
+    }
+}
+
+/// What is due once a request has taken of what is held.
+fn due_after(take: Take, holder: &mut Holder, now: Instant, terms: &Terms) -> Due {
+    match take {
+        Take::Admitted | Take::Trusted => holder.due(now, terms),
+        _ => Due::Nothing,
+    }
+}
+
 impl Entry {
     fn new(budget: &Budget) -> Self {
         Self { budget: *budget, purse: Purse::default(), flights: 0, is_touched: true }
@@ -354,8 +381,7 @@ impl Entry {
         let exchanged = shelf.change(ground, now, &key, |holder| {
             let mut purse = before;
             let take = holder.exchange(now, &terms, &mut purse, cost, workers);
-            let is_due = matches!(take, Take::Admitted | Take::Trusted);
-            let due = if is_due { holder.due(now, &terms) } else { Due::Nothing };
+            let due = due_after(take, holder, now, &terms);
             (take, due, purse, holder.refuses_meanwhile())
         });
         let Some((take, due, purse, refuses)) = exchanged else {

@@ -159,6 +159,25 @@ fn the_longest_unused_holder_makes_room_unless_it_owes() {
 }
 
 #[test]
+fn a_key_without_a_place_for_a_purse_does_without() {
+    let mut fleet = Fleet::new(4_096);
+    // Their purses would be in one set of four.
+    let budgets = [1, 2, 3, 4, 5].map(|number| {
+        let mut budget = budget(number);
+        budget.key.0[4] = 0;
+        budget
+    });
+    for budget in &budgets {
+        assert_eq!(fleet.take(0, budget, 1), Take::Asks);
+        fleet.ask(0, &[queue(*budget, 9, false)]);
+        for _ in 0..9 {
+            assert_eq!(fleet.take(0, budget, 1), Take::Admitted);
+        }
+        assert_eq!(fleet.take(0, budget, 1), Take::Asks);
+    }
+}
+
+#[test]
 fn a_tick_says_what_is_due_and_lets_go_of_what_is_idle() {
     let mut fleet = Fleet::new(4_096);
     for number in 0..3_000 {

@@ -135,7 +135,7 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
     });
     let waves = Waves { waves: waves.collect(), length_ns: rng.within(100, 1_500) * 1_000_000 };
     let may_reserve = algorithm == Algorithm::TokenBucket && proxies as u32 <= quota.burst() / 8;
-    let scenario = Scenario {
+    let mut scenario = Scenario {
         quota,
         proxies,
         workers: rng.within(1, 4) as usize,
@@ -154,6 +154,10 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
         cost_max: rng.one_of(&[1, 1, 1, 3]).min(quota.burst()),
         tolerance_units: 0,
     };
+    if scenario.faults.iter().any(|(_, fault)| matches!(fault, Fault::RestartHost)) {
+        // Who forgets whose messages it has had, is shown by those that come twice.
+        (scenario.net.twice_ppm, scenario.net.late_ppm) = (300_000, 300_000);
+    }
     (scenario, waves)
 }
 

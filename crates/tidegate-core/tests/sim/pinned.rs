@@ -3,7 +3,7 @@
 //! Found by leaving the rule out and playing on until a history showed it.
 
 use crate::fuzz::play;
-use tidegate_core::limit::Algorithm::{self, SlidingWindow, TokenBucket};
+use tidegate_core::limit::Algorithm;
 
 /// What is left out, and the history that shows it.
 const PINNED: &[(&str, Algorithm, u64)] = &[];
