@@ -402,9 +402,10 @@ fn units(rate_milli: u64, span: Span) -> u64 {
     u64::try_from(units).unwrap_or(u64::MAX)
 }
 
-/// A wait that is three to five quarters as long, evenly: holders refused together do not
-/// come back together.
+/// A wait that is three to five quarters as long, evenly, and at most a quarter of a second
+/// off: holders refused together do not come back together.
 fn jittered(wait: Span, chance: u64) -> Span {
-    let part = 768 + scatter(chance) % 513;
-    Span((wait.0 / 1_024).saturating_mul(part))
+    let off = wait.0.min(1_000_000_000) / 4;
+    let part = off.saturating_mul(2) * (scatter(chance) % 1_024) / 1_024;
+    Span((wait.0 - off).saturating_add(part))
 }

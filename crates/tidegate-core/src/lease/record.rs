@@ -214,7 +214,10 @@ impl Record {
         self.out.add(leased, soon);
         let left = level - units;
         let wait = if units == 0 && (want.units > 0 || left == 0) {
-            ledger.wait(terms, self.last, &self.out, least).max(pause)
+            let wait = ledger.wait(terms, self.last, &self.out, least);
+            // What others hold may come back before that.
+            let longest = if self.out.leased() > 0 { LAPSE } else { Span(u64::MAX) };
+            wait.min(longest).max(pause)
         } else if units < want.units && is_scarce(left) {
             pause
         } else {

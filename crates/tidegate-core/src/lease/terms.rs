@@ -9,8 +9,8 @@ const HORIZON_LEAST: (Span, Span) = (Span::from_millis(20), Span::from_millis(10
 
 /// How long holders of a scarce key wait between two asks: at least what the first says, or
 /// an eighth of a refill; at most what the second says, or half a refill. With 64 holders and
-/// 10,000 a second, that is 0.12 asks for each unit.
-const PAUSE: (Span, Span) = (Span::from_millis(54), Span::from_secs(2));
+/// 10,000 a second, that is 0.13 asks for each unit.
+const PAUSE: (Span, Span) = (Span::from_millis(50), Span::from_secs(2));
 
 /// The shortest sliding window that is leased. Units are counted up to [`super::LAPSE`] longer
 /// than their window when nobody settles them: of a shorter window that would be most of it.

@@ -2,6 +2,7 @@
 
 use crate::made_up::{NOW, bucket, want, window};
 use tidegate_core::lease::{Grant, HolderId, Place, Record, Settled, Want};
+use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::{Instant, Span};
 
 const ME: HolderId = HolderId(9);
@@ -160,6 +161,22 @@ fn debts_come_first_and_are_paid_with_what_refills() {
     assert_eq!((grant.units, grant.wait), (0, Span::from_millis(510)));
     let want = Want { owed: 0, ..want };
     assert_eq!([500, 600].map(|ms| room(&record, ms, &want)), [0, 10]);
+}
+
+#[test]
+fn who_is_refused_is_told_when_and_comes_back_sooner_where_others_hold_some() {
+    // One in a hundred seconds.
+    let quota = Quota::new(Algorithm::TokenBucket, 36, Span::from_secs(3_600), 4).unwrap();
+    let want = Want { soon: 2, least: 4, ..want(quota, 4) };
+    let mut record = Record::default();
+    let grant = ask(&mut record, 0, &want);
+    assert_eq!((grant.units, grant.soon), (4, 2));
+    let one = Want { units: 1, soon: 1, least: 1, ..want.clone() };
+    assert_eq!(ask(&mut record, 0, &one).wait, Span::from_secs(2), "two may come back");
+    ask(&mut record, 125, &told(&want, &grant, 2, 0));
+    // Those that waited held it at nothing for as long as they could.
+    assert_eq!(ask(&mut record, 125, &one).wait, Span::from_secs(100));
+    assert_eq!(ask(&mut record, 10_125, &one).wait, Span::from_secs(90));
 }
 
 #[test]
