@@ -4,14 +4,14 @@
 //! key never seen; 1 token bucket, 2 sliding window), 1 the tick of a bucket (1 µs, 2 ms, 3 s),
 //! 2 whether its era began with nothing to grant, 4 era, 8 version, 12 two maps of holders,
 //! newest first, 20 demand (64 bits), 28 five epochs of outstanding units, newest first, 48 two
-//! short ones, 56 stamp (64 bits), 64 time (64 bits, µs); then of a bucket 72 backlog, 80 cell, 88 drain
-//! (64 bits each): it needs but the first 96 bytes; of a window 72 eleven counts, newest first, and
-//! its period in ms, the low 32 bits at 116 and the high 8 at 3. All else is 32 bits.
+//! short ones, 56 stamp (64 bits), 64 time (64 bits, µs); then of a bucket 72 backlog, 80 cell,
+//! 88 drain (64 bits each): it needs but the first 96 bytes; of a window 72 eleven counts, newest
+//! first, and its period in ms, the low 32 bits at 116 and the high 8 at 3. All else is 32 bits.
 //!
 //! A **holder**, [`HOLDER_BYTES`] bytes: 0 layout (0: one that holds nothing), 1 whether the
-//! store had too little, 4 era,
-//! 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits each), 28 three lots, eldest first, of
-//! epoch, left, spent (32 bits) and until (64 bits), 88 eleven numbers of 64 bits.
+//! store had too little, 4 era, 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits
+//! each), 28 three lots, eldest first, of epoch, left, spent (32 bits) and until (64 bits), 88
+//! eleven numbers of 64 bits.
 
 use super::demand::Demand;
 use super::ledger::{KEPT, Ledger};

@@ -162,8 +162,8 @@ impl Pool {
         }
     }
 
-    /// Forgets up to [`WANTS_MAX`] holders, and returns what they held. `None` when there are no more:
-    /// for the end of a process, or of a policy.
+    /// Forgets up to [`WANTS_MAX`] holders, and returns what they held. `None` when there are no
+    /// more: for the end of a process, or of a policy.
     pub fn drain(&mut self, now: Instant) -> Option<Ask> {
         let mut wants = Vec::new();
         while let Some((key, mut held)) = self.held.pop_first() {

@@ -42,7 +42,8 @@ impl Purse {
     }
 
     /// Gives back what a request took here that is not going on after all; `false` if there
-    /// is nothing here that it can have come from: then tell [`Holder::give_back`](super::Holder::give_back).
+    /// is nothing here that it can have come from: then tell
+    /// [`Holder::give_back`](super::Holder::give_back).
     pub fn give_back(&mut self, cost: u32) -> bool {
         let left = self.left.saturating_add(cost);
         let fits = left <= self.bought.units;

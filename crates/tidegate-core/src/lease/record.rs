@@ -61,11 +61,11 @@ impl Record {
     /// otherwise what it settles is ignored, which errs on the safe side.
     ///
     /// A record that is asked under another stamp, or by a holder that knows a later version
-    /// of it, has lost grants. It then begins a new era with nothing to grant, and with a whole burst
-    /// outstanding until it would have lapsed: half of it, or what waits for it, for up to
-    /// 125 ms, the other half for up to 1.25 s. A store that has lost a key
-    /// wholly, because it made room for others, is told by each holder what it knows to be
-    /// taken.
+    /// of it, has lost grants. It then begins a new era with nothing to grant, and with a whole
+    /// burst outstanding until it would have lapsed: one half, which may have been granted to
+    /// requests that waited, for up to 125 ms, the other half for up to 1.25 s. A store that
+    /// has lost a key wholly, because it made room for others, is told by each holder what it
+    /// knows to be taken.
     ///
     /// Costs no allocation: some hundred additions and five divisions of 128 bits.
     pub fn answer(&mut self, place: &Place, who: HolderId, want: &Want, may_settle: bool) -> Grant {

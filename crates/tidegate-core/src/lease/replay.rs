@@ -2,8 +2,8 @@
 //!
 //! A message may come twice, when somebody between holder and store sends it again; units
 //! that are settled twice would leave too little outstanding. Each holder numbers its asks,
-//! and for each holder the last [`WINDOW`] numbers are remembered, as IPsec does against replay (RFC 4303,
-//! section 3.4.3). What cannot be told is taken to have come before.
+//! and for each holder the last [`WINDOW`] numbers are remembered, as IPsec does against
+//! replay (RFC 4303, section 3.4.3). What cannot be told is taken to have come before.
 
 use super::HolderId;
 use crate::time::{Instant, Span};

@@ -10,7 +10,7 @@
 //! cargo test -p tidegate-core --test sim                                some thousand histories
 //! TIDEGATE_SIM_SEEDS=100000 cargo test -p tidegate-core --test sim fuzz  many more
 //! TIDEGATE_SIM_FIRST=2000 ...                                           from that seed on
-//! TIDEGATE_SIM_SEED=7 cargo test -p tidegate-core --test sim -- --exact fuzz::no_bucket_is_ever_overdrawn
+//! TIDEGATE_SIM_SEED=7 cargo test -p tidegate-core --test sim fuzz       this one
 //! cargo test -p tidegate-core --test sim -- --nocapture --include-ignored --test-threads 1 shapes
 //! ```
 //!
