@@ -1,6 +1,7 @@
 //! The service: doors opened, asks answered, drained when told to stop.
 //!
 //! - [`door`]: listeners and connections, and the bounds on both
+//! - [`together`]: a connection and the asks on it, as one task
 //! - [`routes`]: which request is for whom
 //! - [`asks`]: one ask, from bytes to bytes
 //! - [`store`]: who keeps the truth
@@ -23,6 +24,7 @@ mod metrics;
 mod routes;
 mod shares;
 mod store;
+mod together;
 
 use crate::config::{Config, Http, Provider};
 use clock::Clock;

@@ -5,6 +5,7 @@ mod common;
 mod server;
 
 use common::{DEADLINE, Host, one};
+use rustix::process::Signal;
 use server::Server;
 use server::cluster::{self, Cluster};
 use server::sentinel::{self, Fleet};
@@ -13,11 +14,14 @@ use tidegate_core::wire;
 use tokio::task::JoinSet;
 
 const PASSWORD: &str = "hunter2-and-more";
+/// Waits far longer than anything here takes: a busy machine stalls for longer than by default.
+const PATIENT: &str = "  read_timeout: 10s\n  pool_timeout: 10s\n";
+const NULL: serde_json::Value = serde_json::Value::Null;
 
 #[tokio::test]
 async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
     let Some(mut redis) = Server::start() else { return };
-    let host = on(&redis, "");
+    let host = on(&redis, PATIENT);
     until_ready(&host).await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
@@ -30,6 +34,7 @@ async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
         let (head, body) = proxy.ask(wire::encode_ask(&one(1, 5))).await;
         assert_eq!((head.status().as_u16(), &body[..]), (503, &b"redis is away\n"[..]));
         assert_eq!(head.headers()["x-tidegate"], "1");
+        assert!(head.headers().contains_key(wire::AWAY_MS));
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     }
     assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 50.0);
@@ -38,6 +43,60 @@ async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
     redis.restart();
     until_ready(&host).await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
+}
+
+#[tokio::test]
+async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_it() {
+    const AWAY: &str = "tidegate_redis_backend_away_seconds";
+    const DOWNTIME: &str = "tidegate_redis_backend_downtime_seconds_total";
+    const UNANSWERED: &str = "tidegate_redis_backend_unanswered_units_total";
+    let Some(mut redis) = Server::start() else { return };
+    let host = on(&redis, PATIENT);
+    let of = |name: &str| format!("{name}{{kind=\"master\",address=\"127.0.0.1:{}\"}}", redis.port);
+    let [away, downtime, unanswered] = [AWAY, DOWNTIME, UNANSWERED].map(of);
+    let server = async || {
+        let page = host.admin("/readyz").await.1;
+        serde_json::from_str::<serde_json::Value>(&page).unwrap()["backends"][0].clone()
+    };
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 50)).await.admits());
+    assert_eq!((host.metric(&away).await, host.metric(&unanswered).await), (0.0, 0.0));
+    assert_eq!(
+        (&server().await["away_seconds"], &server().await["unanswered_units"]),
+        (&NULL, &NULL)
+    );
+
+    let before = host.metric(&downtime).await;
+    redis.kill();
+    until_away(&host).await;
+    let mut dear = one(1, 50);
+    dear.items[0].cost = 5;
+    for ask in [one(1, 50), dear] {
+        assert_eq!(proxy.ask(wire::encode_ask(&ask)).await.0.status(), 503);
+    }
+    let first = host.metric(&away).await;
+    let page = server().await;
+    assert_eq!(page["unanswered_units"], 6);
+    assert!(first > 0.0 && page["away_seconds"].as_f64() >= Some(first), "{first} and {page}");
+    assert_eq!(host.metric(&unanswered).await, 6.0);
+    assert_eq!(host.metric("tidegate_redis_unanswered_units_total").await, 6.0);
+
+    redis.restart();
+    until_ready(&host).await;
+    assert_eq!(
+        (&server().await["away_seconds"], &server().await["unanswered_units"]),
+        (&NULL, &NULL)
+    );
+    assert_eq!((host.metric(&away).await, host.metric(&unanswered).await), (0.0, 6.0));
+    assert!(host.metric(&downtime).await - before >= first);
+    // It came back empty. A proxy had let seven through meanwhile.
+    assert_eq!(host.metric("tidegate_charged_back_units_total").await, 0.0);
+    let mut owing = one(1, 50);
+    owing.items[0].owed = 7;
+    let reply = proxy.reply(&owing).await;
+    assert_eq!(reply.answers[0].outcome.unwrap().remaining, 50 - 7 - 1);
+    assert_eq!(host.metric("tidegate_charged_back_units_total").await, 7.0);
 }
 
 #[tokio::test]
@@ -51,9 +110,41 @@ async fn it_starts_before_its_redis() {
 }
 
 #[tokio::test]
+async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
+    let Some(redis) = Server::start() else { return };
+    let host = on(&redis, "  read_timeout: 10s\n");
+    until_ready(&host).await;
+    let mut proxy = host.http2().await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+    redis.signal(Signal::STOP);
+    let waits = Duration::from_millis(500);
+    let mut ask = async || {
+        let mut request = common::ask_request(wire::encode_ask(&one(1, 5)));
+        request.headers_mut().insert(wire::WAITS_MS, "500".parse().unwrap());
+        let start = Instant::now();
+        let (head, body) = proxy.send(request).await;
+        assert_eq!(head.status(), 503, "{body:?}");
+        let away = head.headers().get(wire::AWAY_MS).map(|away| away.to_str().unwrap().to_owned());
+        (start.elapsed(), away.expect("for how long").parse::<u64>().unwrap())
+    };
+    let (took, away_ms) = ask().await;
+    assert!(took < waits && away_ms < 100, "{took:?} {away_ms}");
+    // It is not waited for again, though its connection is not given up yet.
+    let mut last_ms = away_ms;
+    while last_ms < 120 {
+        let (took, away_ms) = ask().await;
+        assert!(took < waits / 2 && away_ms >= last_ms, "{took:?} {away_ms}");
+        last_ms = away_ms;
+    }
+    redis.signal(Signal::CONT);
+    until_ready(&host).await;
+    assert!(proxy.reply(&one(1, 5)).await.admits());
+}
+
+#[tokio::test]
 async fn two_hosts_on_one_redis_keep_one_truth() {
     let Some(redis) = Server::start() else { return };
-    let (one_host, other_host) = (on(&redis, ""), on(&redis, ""));
+    let (one_host, other_host) = (on(&redis, PATIENT), on(&redis, PATIENT));
     until_ready(&one_host).await;
     until_ready(&other_host).await;
     let mut proxies = [one_host.http2().await, other_host.http2().await];
@@ -68,7 +159,7 @@ async fn two_hosts_on_one_redis_keep_one_truth() {
 async fn asks_that_come_together_share_round_trips() {
     const ASKS: u8 = 200;
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, "  pool_size: 1\n  pool_timeout: 10s\n  read_timeout: 10s\n");
+    let host = on(&redis, &format!("  pool_size: 1\n{PATIENT}"));
     until_ready(&host).await;
     let proxy = host.http2().await;
     let common::Caller::Http2(sender) = proxy else { unreachable!() };
@@ -100,6 +191,7 @@ async fn a_host_that_fails_open_admits_what_redis_gives_no_answer_to() {
         assert!(proxy.reply(&one(1, 1)).await.admits());
     }
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"failed_open\"}").await, 3.0);
+    assert_eq!(host.metric("tidegate_redis_unanswered_units_total").await, 3.0);
     assert!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await >= 3.0);
 }
 

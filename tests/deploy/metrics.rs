@@ -1,7 +1,7 @@
-//! Rules and dashboard speak of metrics that are there: of the host service and of the filter,
+//! Rules, dashboard and runbook speak of metrics that are there: of the host service and of the filter,
 //! as they run.
 
-use crate::monitoring;
+use crate::{monitoring, runbook};
 use anyhow::{Context, ensure};
 use harness::client::{Client, get};
 use harness::envoy::{Policy, envoy};
@@ -117,7 +117,7 @@ fn names_are_found_in_expressions() {
 }
 
 #[test]
-fn rules_and_dashboard_speak_only_of_what_is_exported() -> Result<()> {
+fn rules_dashboard_and_runbook_speak_only_of_what_is_exported() -> Result<()> {
     stage(async {
         let limits = json!([
             { "name": "counted", "rate": "2/1h", "scope": "global", "on_error": "open" },
@@ -147,8 +147,8 @@ fn rules_and_dashboard_speak_only_of_what_is_exported() -> Result<()> {
         exported.extend(of_envoy);
 
         let mut checked = BTreeSet::new();
-        for (place, expression) in monitoring::alerts()?.into_iter().chain(monitoring::dashboard()?)
-        {
+        let all = [monitoring::alerts()?, monitoring::dashboard()?, runbook::expressions()?];
+        for (place, expression) in all.into_iter().flatten() {
             for (name, labels) in spoken_of(&expression) {
                 if OF_PROMETHEUS.contains(&name.as_str()) {
                     continue;

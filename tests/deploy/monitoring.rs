@@ -3,6 +3,7 @@
 
 use crate::checkers::Checkers;
 use crate::lab::shipped;
+use crate::runbook;
 use anyhow::{Context, ensure};
 use harness::{Result, stage, yaml};
 use serde_json::{Value, json};
@@ -77,10 +78,11 @@ fn every_alert_has_a_test_that_raises_it() -> Result<()> {
 }
 
 #[test]
-fn every_expression_of_the_dashboard_is_one() -> Result<()> {
+fn every_expression_of_the_dashboard_and_the_runbook_is_one() -> Result<()> {
     stage(async {
         let checkers = Checkers::find()?;
-        let expressions = dashboard()?;
+        let mut expressions = dashboard()?;
+        expressions.extend(runbook::expressions()?);
         ensure!(expressions.len() > 20, "{} expressions", expressions.len());
         let record = |(at, (_, expression)): (usize, &(String, String))| json!({ "record": format!("panel:{at}"), "expr": expression });
         let rules: Vec<Value> = expressions.iter().enumerate().map(record).collect();

@@ -2,6 +2,7 @@
 //! in pods that are processes here, and else as far as goes without a Kubernetes.
 //!
 //! A block names what it is for: `sh redis-sentinel`, `sh redis-cluster`; `tls` with certificates.
+//! Those of `promql` are expressions, a line each, checked as the dashboard's are.
 
 use crate::checkers::Checkers;
 use crate::cluster::{self, NODES};
@@ -44,6 +45,16 @@ fn blocks() -> Result<Vec<Block>> {
         }
     }
     Ok(blocks)
+}
+
+/// Every expression of the pages, by where it stands.
+pub(crate) fn expressions() -> Result<Vec<(String, String)>> {
+    let blocks = blocks()?.into_iter().filter(|block| block.kind == "promql");
+    let lines = blocks.flat_map(|Block { page, line, commands, .. }| {
+        let lines: Vec<_> = commands.lines().map(str::to_owned).collect();
+        lines.into_iter().map(move |text| (format!("{page}:{line}"), text))
+    });
+    Ok(lines.collect())
 }
 
 /// Runs one block, with `kubectl` for these pods.
@@ -103,7 +114,13 @@ async fn run_all(
 fn every_block_of_commands_is_of_a_kind_that_is_run() -> Result<()> {
     for block in blocks()? {
         // The doctor's are run in `settings`, by that command.
-        let kinds = ["sh redis-sentinel", "sh redis-cluster", "sh redis-sentinel tls", "sh doctor"];
+        let kinds = [
+            "sh redis-sentinel",
+            "sh redis-cluster",
+            "sh redis-sentinel tls",
+            "sh doctor",
+            "promql",
+        ];
         ensure!(kinds.contains(&block.kind.as_str()), "{}:{}", block.page, block.line);
         let doctor = "kubectl -n tidegate exec deploy/tidegate -- tidegate doctor --config \
                       /etc/tidegate/tidegate.yaml\n";

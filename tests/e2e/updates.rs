@@ -1,13 +1,13 @@
 //! A policy can be replaced while requests run: counts stay, and a bad one changes nothing.
 
-use crate::{admitted, policy, statuses};
+use crate::{admitted, policy, policy_with, statuses};
 use harness::client::{Client, get};
 use harness::envoy::{Envoy, Policy, Update, envoy};
 use harness::host::Host;
 use harness::origin::Origin;
 use harness::{Result, parts, stage, stage_for_workers, wait};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn start(policy: Policy, workers: u32) -> Result<(Envoy, Origin)> {
     let origin = Origin::start().await?;
@@ -187,6 +187,53 @@ fn a_request_that_waits_for_the_host_survives_an_update() -> Result<()> {
         }
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 429], "by the policy under which they asked");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_the_last_requests_of_an_old_policy_owe_is_charged() -> Result<()> {
+    stage(async {
+        let (host, origin) = (Host::on_memory().await?, Origin::start().await?);
+        let shared = |more: &[Value]| {
+            let limit = json!({ "name": "shared", "rate": "100000/1s", "scope": "global" });
+            // A listener that drains keeps its requests for a second: they end before that.
+            let host = json!({ "cluster": "tidegate_host", "deadline": "900ms" });
+            policy_with([&[limit], more].concat().into(), json!({ "host": host }))
+        };
+        let plan = envoy(shared(&[])).host(host.address()).updatable();
+        let mut envoy = plan.origin(origin.address()).start().await?;
+        assert_eq!(envoy.send(get("/")).await?.status, 200, "the whole share is its own");
+        host.signal(Signal::STOP)?;
+        let mut waiting = Vec::new();
+        for count in 1..=2 {
+            let mut client = Client::http1(envoy.address()).await?;
+            waiting.push(tokio::spawn(async move { client.send(get("/")).await }));
+            wait::until("one more to wait for the host", async || {
+                let active = envoy.stat("cluster.tidegate_host.upstream_rq_active").ok()?;
+                (active == count).then_some(())
+            })
+            .await?;
+        }
+        let more = [json!({ "name": "new", "rate": "1000/1s" })];
+        assert_eq!(envoy.update(shared(&more)).await?, Update::Accepted);
+        // The host is away from when the first gives up; the share has grown for the second.
+        let mut statuses = Vec::new();
+        for answer in waiting {
+            statuses.push(answer.await??.status.as_u16());
+        }
+        assert_eq!(statuses, [429, 200]);
+        host.signal(Signal::CONT)?;
+        let charged = wait::until("the second to be charged", async || {
+            let mut client = Client::http1(host.admin()).await.ok()?;
+            let page = client.send(get("/metrics")).await.ok()?.body;
+            let page = String::from_utf8(page.to_vec()).ok()?;
+            let of =
+                |line: &str| line.strip_prefix("tidegate_charged_back_units_total ")?.parse().ok();
+            page.lines().find_map(of).filter(|units: &u64| *units > 0)
+        })
+        .await?;
+        assert_eq!(charged, 1);
         Ok(())
     })
 }

@@ -13,9 +13,32 @@ const PER_SECOND: u32 = 80;
 /// Connections of each mode: so that one slow answer delays no other request.
 const CONNECTIONS: u32 = 8;
 
+/// The header that has a request's key.
+pub(crate) const KEY: &str = "x-key";
+
+/// Whose key a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// It is of the shard that breaks, or there is no other.
+    Hit,
+    /// It is of another.
+    Elsewhere,
+}
+
+/// Requests of one mode about one key, all to one proxy.
+#[derive(Clone)]
+pub(crate) struct Stream {
+    pub(crate) at: SocketAddr,
+    /// Its place in [`MODES`].
+    pub(crate) mode: usize,
+    pub(crate) key: String,
+    pub(crate) whose: Whose,
+}
+
 /// What became of one request.
 pub(crate) struct Outcome {
     pub(crate) mode: usize,
+    pub(crate) whose: Whose,
     /// When it was due, since the load began.
     pub(crate) due: Duration,
     /// From then to the end of the answer.
@@ -25,11 +48,15 @@ pub(crate) struct Outcome {
 }
 
 /// Sends the load for `span`.
-pub(crate) async fn run(at: SocketAddr, begun: Instant, span: Duration) -> Result<Vec<Outcome>> {
+pub(crate) async fn run(
+    streams: &[Stream],
+    begun: Instant,
+    span: Duration,
+) -> Result<Vec<Outcome>> {
     let mut connections = JoinSet::new();
-    for mode in 0..MODES.len() {
+    for stream in streams {
         for place in 0..CONNECTIONS {
-            connections.spawn(keep(at, mode, place, begun, span));
+            connections.spawn(keep(stream.clone(), place, begun, span));
         }
     }
     let mut outcomes = Vec::new();
@@ -40,15 +67,10 @@ pub(crate) async fn run(at: SocketAddr, begun: Instant, span: Duration) -> Resul
     Ok(outcomes)
 }
 
-/// Every so-manieth request of one mode, on one connection.
-async fn keep(
-    at: SocketAddr,
-    mode: usize,
-    place: u32,
-    begun: Instant,
-    span: Duration,
-) -> Result<Vec<Outcome>> {
-    let (path, mut client) = (format!("/{}", MODES[mode]), Client::http1(at).await?);
+/// Every so-manieth request of a stream, on one connection.
+async fn keep(stream: Stream, place: u32, begun: Instant, span: Duration) -> Result<Vec<Outcome>> {
+    let call = get(&format!("/{}", MODES[stream.mode])).header(KEY, &stream.key);
+    let mut client = Client::http1(stream.at).await?;
     let mut outcomes = Vec::new();
     for number in (place..).step_by(CONNECTIONS as usize) {
         let due = Duration::from_secs(1) / PER_SECOND * number;
@@ -56,16 +78,16 @@ async fn keep(
             break;
         }
         tokio::time::sleep_until((begun + due).into()).await;
-        let answer = client.send(get(&path)).await;
-        let took = begun.elapsed().saturating_sub(due);
+        let answer = client.send(call.clone()).await;
         outcomes.push(Outcome {
-            mode,
+            mode: stream.mode,
+            whose: stream.whose,
             due,
-            took,
+            took: begun.elapsed().saturating_sub(due),
             status: answer.as_ref().ok().map(|it| it.status.as_u16()),
         });
         if answer.is_err() {
-            client = Client::http1(at).await?;
+            client = Client::http1(stream.at).await?;
         }
     }
     Ok(outcomes)

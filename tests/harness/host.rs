@@ -15,21 +15,13 @@ pub struct Host {
     program: PathBuf,
     asks: SocketAddr,
     admin: SocketAddr,
-    store: Store,
+    environment: Environment,
     process: Process,
     folder: TempDir,
 }
 
-/// Who keeps the truth.
-#[derive(Clone, Copy)]
-enum Store {
-    Memory,
-    Redis {
-        at: SocketAddr,
-        /// Variables of timeouts that are set to more than any test takes.
-        patience: &'static [&'static str],
-    },
-}
+/// Variables, `TIDEGATE_…`, and their values.
+pub type Environment = Vec<(&'static str, String)>;
 
 impl Host {
     /// Starts one that keeps the truth in its own memory, and waits until it is ready.
@@ -38,7 +30,7 @@ impl Host {
     ///
     /// If it does not build or come up.
     pub async fn on_memory() -> Result<Self> {
-        Self::start(Store::Memory).await
+        Self::with(vec![("TIDEGATE_PROVIDER", "memory".to_owned())]).await
     }
 
     /// Starts one that keeps the truth in `redis`, and waits until it is ready. It is more
@@ -48,8 +40,9 @@ impl Host {
     ///
     /// If it does not build or come up.
     pub async fn on_redis(redis: &Redis) -> Result<Self> {
-        let patience = &["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];
-        Self::start(Store::Redis { at: redis.address(), patience }).await
+        let patience = ["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];
+        let patience = patience.map(|name| (name, "30s".to_owned()));
+        Self::with([of(redis), patience.to_vec()].concat()).await
     }
 
     /// As [`Self::on_redis`], with the default timeouts: for tests about them.
@@ -58,7 +51,28 @@ impl Host {
     ///
     /// If it does not build or come up.
     pub async fn on_redis_by_default(redis: &Redis) -> Result<Self> {
-        Self::start(Store::Redis { at: redis.address(), patience: &[] }).await
+        Self::with(of(redis)).await
+    }
+
+    /// Starts one that is set like this, and waits until it is ready. Nothing else of
+    /// `TIDEGATE_…` is set, but where it listens.
+    ///
+    /// # Errors
+    ///
+    /// If it does not build or come up.
+    pub async fn with(environment: Environment) -> Result<Self> {
+        let program = parts::host()?;
+        for _ in 0..ports::TRIES {
+            let folder = tempfile::tempdir()?;
+            let (asks, admin) = (ports::free()?, ports::free()?);
+            let process = serve(&program, asks, admin, &environment, &folder)?;
+            let (program, environment) = (program.clone(), environment.clone());
+            let mut host = Self { program, asks, admin, environment, process, folder };
+            if host.is_up().await? {
+                return Ok(host);
+            }
+        }
+        bail!("the host service did not come up in {} tries", ports::TRIES)
     }
 
     /// Where asks go.
@@ -69,6 +83,11 @@ impl Host {
     /// Where `/metrics` and `/readyz` are.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged so far.
@@ -101,25 +120,12 @@ impl Host {
     ///
     /// If it does not come up.
     pub async fn revive(&mut self) -> Result<()> {
-        self.process = serve(&self.program, self.asks, self.admin, self.store, &self.folder)?;
+        self.process =
+            serve(&self.program, self.asks, self.admin, &self.environment, &self.folder)?;
         if self.is_up().await? {
             return Ok(());
         }
         bail!("the host service did not come back")
-    }
-
-    async fn start(store: Store) -> Result<Self> {
-        let program = parts::host()?;
-        for _ in 0..ports::TRIES {
-            let folder = tempfile::tempdir()?;
-            let (asks, admin) = (ports::free()?, ports::free()?);
-            let process = serve(&program, asks, admin, store, &folder)?;
-            let mut host = Self { program: program.clone(), asks, admin, store, process, folder };
-            if host.is_up().await? {
-                return Ok(host);
-            }
-        }
-        bail!("the host service did not come up in {} tries", ports::TRIES)
     }
 
     /// False if it ended, as it does when a port was taken.
@@ -137,11 +143,20 @@ impl Host {
     }
 }
 
+/// What a host is told of a Redis.
+fn of(redis: &Redis) -> Environment {
+    vec![
+        ("TIDEGATE_PROVIDER", "redis".to_owned()),
+        ("TIDEGATE_REDIS_ADDRESSES", redis.address().to_string()),
+        ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
+    ]
+}
+
 fn serve(
     program: &PathBuf,
     asks: SocketAddr,
     admin: SocketAddr,
-    store: Store,
+    environment: &Environment,
     folder: &TempDir,
 ) -> Result<Process> {
     let mut command = Command::new(program);
@@ -152,16 +167,6 @@ fn serve(
     }
     command.arg("serve").current_dir(folder.path());
     command.env("TIDEGATE_LISTEN", asks.to_string()).env("TIDEGATE_ADMIN", admin.to_string());
-    match store {
-        Store::Memory => {
-            command.env("TIDEGATE_PROVIDER", "memory");
-        }
-        Store::Redis { at, patience } => {
-            command.env("TIDEGATE_PROVIDER", "redis");
-            command.env("TIDEGATE_REDIS_ADDRESSES", at.to_string());
-            command.env("TIDEGATE_REDIS_PASSWORD", PASSWORD);
-            command.envs(patience.iter().map(|name| (name, "30s")));
-        }
-    }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start("tidegate", &mut command, folder.path())
 }

@@ -2,8 +2,11 @@
 
 use crate::{Result, perform};
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 
 /// Requests of one turn: about a tenth of a second of local decisions.
 pub const REQUESTS: u64 = 3_000;
@@ -22,6 +25,18 @@ pub struct Turn {
     /// Requests a second.
     pub rate: f64,
 }
+
+/// What a program that makes load came to.
+#[derive(Clone, Copy)]
+pub struct Burst {
+    /// Requests a second.
+    pub rate: f64,
+    /// Microseconds of its own CPU time for each request.
+    pub cpu_us: f64,
+}
+
+/// What an ask's body is said to be.
+pub const ASK_TYPE: &str = "application/x-tidegate";
 
 /// A measuring program: reads `--rounds N` from its command line, and measures so many.
 pub fn main(program: &str, measure: impl AsyncFnOnce(usize) -> Result<()>) -> ExitCode {
@@ -59,6 +74,55 @@ pub fn turn(process: u32, place: SocketAddr) -> Result<Turn> {
     Ok(Turn { cpu_us: spent_ns as f64 / 1e3 / REQUESTS as f64, rate })
 }
 
+/// Asks that the host may turn away because the machine stalled, in a thousand: so few do not
+/// move a median.
+const TURNED_AWAY_PERMILLE_MAX: u64 = 10;
+
+/// Sends the ask in `file` so often, over HTTP/2, on so many connections with so many asks
+/// under way on each. The rate is of those that were answered 200.
+///
+/// # Errors
+///
+/// If more than a few are not, or h2load is not here.
+pub fn asks(place: &str, file: &Path, count: u64, [clients, streams]: [usize; 2]) -> Result<Burst> {
+    let mut command = Command::new("h2load");
+    command.args(["--clients", &clients.to_string()]);
+    command.args(["--max-concurrent-streams", &streams.to_string()]);
+    command.args(["--requests", &count.to_string()]).arg("--data").arg(file);
+    command.args(["--header", &format!("content-type: {ASK_TYPE}")]);
+    command.args(["--header", "x-tidegate-proxy: bench"]).arg(place);
+    burst(&mut command, count, |said| {
+        let answered: u64 =
+            said.split_once("status codes: ")?.1.split_once(" 2xx")?.0.parse().ok()?;
+        let is_measure = (count - answered) * 1_000 <= count * TURNED_AWAY_PERMILLE_MAX;
+        is_measure.then(|| Some(rate(said)? * answered as f64 / count as f64)).flatten()
+    })
+}
+
+/// Runs a program that sends `count` requests; `rate` finds in what it says how
+/// many were answered a second.
+///
+/// # Errors
+///
+/// If it is not here, or does not say that.
+pub fn burst(
+    command: &mut Command,
+    count: u64,
+    rate: impl FnOnce(&str) -> Option<f64>,
+) -> Result<Burst> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.with_context(|| format!("start {command:?}"))?;
+    let mut said = Vec::new();
+    child.stdout.take().context("what it says")?.read_to_end(&mut said)?;
+    // Ended, but not yet gone: until it is waited for, the system knows what it spent.
+    waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+    let spent_us = whole_cpu_us(child.id())?;
+    child.wait()?;
+    let said = String::from_utf8_lossy(&said);
+    let rate = rate(&said).with_context(|| format!("{command:?} says:\n{said}"))?;
+    Ok(Burst { rate, cpu_us: spent_us / count as f64 })
+}
+
 /// `finished in 99.12ms, 30263.12 req/s, 1.00MB/s`
 fn rate(said: &str) -> Option<f64> {
     let line = said.lines().find(|line| line.starts_with("finished in"))?;
@@ -66,7 +130,11 @@ fn rate(said: &str) -> Option<f64> {
 }
 
 /// What all threads of a process have spent on a processor so far.
-fn cpu_ns(process: u32) -> Result<u64> {
+///
+/// # Errors
+///
+/// If there is no such process, or this kernel does not count it.
+pub fn cpu_ns(process: u32) -> Result<u64> {
     let mut sum_ns = 0;
     for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
         // On the processor, waiting for it, and how often: in nanoseconds.
@@ -78,4 +146,16 @@ fn cpu_ns(process: u32) -> Result<u64> {
         bail!("this kernel keeps no schedstat: no CPU time to be had");
     }
     Ok(sum_ns)
+}
+
+/// What a process has spent on a processor in all, threads that have ended too, to ten
+/// milliseconds.
+fn whole_cpu_us(process: u32) -> Result<f64> {
+    /// Linux tells it in hundredths of a second, whatever its clock's rate.
+    const TICK_US: f64 = 10_000.0;
+    let account = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // After its name, in brackets, the eleventh and the next: by itself and for it.
+    let (_, fields) = account.rsplit_once(')').context("a stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<std::result::Result<f64, _>>()? * TICK_US)
 }

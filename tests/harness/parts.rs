@@ -125,6 +125,16 @@ pub fn redis_cli() -> Result<PathBuf> {
     named("TIDEGATE_REDIS_CLI", "redis-cli", hint, || on_path("redis-cli"))
 }
 
+/// Redis's own measure: the one on `PATH`.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn redis_benchmark() -> Result<PathBuf> {
+    let hint = "install Redis's tools";
+    Ok(on_path("redis-benchmark").ok_or(Missing { part: "redis-benchmark", hint })?)
+}
+
 /// The host service's program, built here once so that nobody has to be told to.
 ///
 /// # Errors

@@ -48,6 +48,11 @@ impl Redis {
         self.address
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends a signal: `STOP` makes a Redis that accepts connections and says nothing.
     ///
     /// # Errors

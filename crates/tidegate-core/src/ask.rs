@@ -1,14 +1,14 @@
 //! Questions to the store, as data, and the reference answer to them.
 //!
 //! A store may be this process, a host service or Redis: it is always asked with an
-//! [`Ask`] and answers with a [`Reply`], or is [`Unreachable`], which is an input like
-//! any other. [`MemoryStore`] says what the right reply is; every other store is held
-//! against it.
+//! [`Ask`] and answers with a [`Reply`], or gives [`NoAnswer`], which is an input
+//! like any other. [`MemoryStore`] says what the right reply is; every other store is
+//! held against it.
 
 use crate::key::Key;
 use crate::limit::{Quota, Refused, Standing, State};
 use crate::table::{Set, Table};
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -65,9 +65,16 @@ pub struct Answer {
     pub share_ppm: u32,
 }
 
-/// No answer came: the other thing that may happen to an [`Ask`].
+/// Why there is no reply: the other thing that may happen to an [`Ask`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreachable;
+pub enum NoAnswer {
+    /// Nothing came from whoever keeps the store, in time and in good order. The next question
+    /// would wait as long for nothing.
+    Unreachable,
+    /// Whoever keeps the store said at once that it gives no answer for these budgets, and for
+    /// how long by now. Others may be answered: of a cluster one shard is away.
+    StoreAway(Span),
+}
 
 impl Reply {
     /// Whether every item was admitted, and so all of them charged.

@@ -2,7 +2,7 @@
 //!
 //! A shell hands in a request's facts and gets a [`Step`]: a verdict, or a question for
 //! the store and a ticket to come back with. A store that does not answer is an input
-//! like any other ([`Unreachable`]), so what happens then is decided, and tested, here.
+//! like any other ([`NoAnswer`]), so what happens then is decided, and tested, here.
 //!
 //! Several limits on one request are all or nothing. Local limits go first: they are
 //! checked, then taken, and given back if a later one refuses. Then one ask carries all
@@ -28,7 +28,7 @@ mod refusals;
 pub(crate) mod share;
 mod stock;
 
-use crate::ask::{Ask, Item, Reply, SHARE_WHOLE_PPM, Unreachable};
+use crate::ask::{Ask, Item, NoAnswer, Reply, SHARE_WHOLE_PPM};
 use crate::facts::Facts;
 use crate::limit::{Refused, Standing};
 use crate::plan::{Applied, Planner};
@@ -159,11 +159,12 @@ impl Gate {
         &mut self,
         ground: &mut G,
         ticket: Ticket,
-        reply: Result<Reply, Unreachable>,
+        reply: Result<Reply, NoAnswer>,
     ) -> Option<Verdict> {
         match &reply {
-            Ok(_) => self.breaker.close(),
-            Err(Unreachable) => self.breaker.trip(ground.now()),
+            // Who says that its store is away is there, costs no deadline, and is asked on.
+            Ok(_) | Err(NoAnswer::StoreAway(_)) => self.breaker.close(),
+            Err(NoAnswer::Unreachable) => self.breaker.trip(ground.now()),
         }
         match self.waiting.remove(&ticket)? {
             Waiting::Shadow(applied) => {
@@ -171,6 +172,9 @@ impl Gate {
                 None
             }
             Waiting::Debts(carried) => {
+                if matches!(reply, Err(NoAnswer::StoreAway(_))) {
+                    self.debts.wait(ground.now());
+                }
                 self.settle(carried, reply.is_ok());
                 None
             }
@@ -211,6 +215,10 @@ impl Gate {
     }
 
     /// Takes over what another gate of this worker, whose policy this one's replaces, is owed.
+    ///
+    /// Call it again until the other is asking no more: a question of its own that stays
+    /// without an answer brings back the debts that it carried, and may make new ones. Debts
+    /// of limits that this policy does not have are told all the same.
     pub fn take_over(&mut self, other: &mut Self) {
         self.debts.absorb(&mut other.debts);
     }
@@ -277,7 +285,7 @@ impl Gate {
             return Step::Answer(self.admit(ground, held));
         }
         if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
-            return Step::Answer(self.conclude(ground, held, Err(Unreachable)));
+            return Step::Answer(self.conclude(ground, held, Err(NoAnswer::Unreachable)));
         }
         let mut ask = self.question(&held.global);
         let carried = self.debts.load(&mut ask, || ground.now());
@@ -303,13 +311,11 @@ impl Gate {
         &mut self,
         ground: &mut G,
         mut held: Held,
-        reply: Result<Reply, Unreachable>,
+        reply: Result<Reply, NoAnswer>,
     ) -> Verdict {
         let mut refusals = Refusals::default();
-        // An answer to some of the questions is none: the rest would pass unchecked.
-        let reply = reply.ok().filter(|reply| reply.answers.len() == held.global.len());
         match reply {
-            Some(reply) => {
+            Ok(reply) if reply.answers.len() == held.global.len() => {
                 for (applied, answer) in held.global.iter().zip(reply.answers) {
                     self.learn_share(applied, answer.share_ppm);
                     match answer.outcome {
@@ -318,7 +324,15 @@ impl Gate {
                     }
                 }
             }
-            None => self.decide_alone(ground, &held.global, &mut refusals),
+            Err(NoAnswer::StoreAway(span)) => {
+                let since = Some(ground.now().before(span));
+                self.decide_alone(ground, &held.global, since, &mut refusals);
+            }
+            // An answer to some of the questions is none: the rest would pass unchecked.
+            Ok(_) | Err(NoAnswer::Unreachable) => {
+                let since = self.breaker.since();
+                self.decide_alone(ground, &held.global, since, &mut refusals);
+            }
         }
         if let Some(denial) = refusals.denial {
             self.give_back(ground, &held.local);
@@ -342,14 +356,16 @@ impl Gate {
         Verdict::Allow(held.standings)
     }
 
-    /// Decides global limits without their store, each as its policy says.
+    /// Decides global limits without their store, which went away then, each as its policy
+    /// says.
     fn decide_alone<G: Ground>(
         &mut self,
         ground: &mut G,
         global: &[Applied],
+        since: Option<Instant>,
         refusals: &mut Refusals,
     ) {
-        let (mut taken, since) = (Vec::new(), self.breaker.since());
+        let mut taken = Vec::new();
         for applied in global {
             self.count(applied.limit, |tally| tally.degraded += 1);
             match self.limit(applied).map_or(OnError::Closed, |limit| limit.on_error) {

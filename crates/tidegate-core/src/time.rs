@@ -27,6 +27,11 @@ impl Instant {
         Self(self.0.saturating_add(span.0))
     }
 
+    /// This point, `span` earlier; the clock's zero if that is later still.
+    pub const fn before(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
     /// Whole microseconds since the clock's zero: the grain of all limit arithmetic.
     pub const fn micros(self) -> u64 {
         self.0 / 1_000

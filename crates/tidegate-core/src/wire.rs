@@ -16,7 +16,11 @@
 //!        2 never
 //! ```
 //!
-//! Asks for leases are messages of their own kind: see [`encode_lease_ask`].
+//! Asks for leases are messages of kinds of their own: see [`encode_lease_ask`].
+//!
+//! All are bodies of HTTP messages: an ask of a `POST`, a reply of its 200. A host that is
+//! there and has no answer says so with 503 and a line of text; [`MARK`] tells what the host
+//! said from what a proxy on the way made up.
 
 use crate::ask::{Answer, Ask, ITEMS_MAX, Item, LimitTag, Reply, SHARE_WHOLE_PPM};
 use crate::key::Key;
@@ -34,6 +38,18 @@ pub use lease::{
 
 /// The version of the format. Bytes of another are not read.
 pub const VERSION: u8 = 2;
+
+/// The header that is in every response of a host, and in none that a proxy on the way makes.
+pub const MARK: &str = "x-tidegate";
+
+/// The header of an ask that says how long its sender waits, in milliseconds, 1 or more. After
+/// that an answer is of no use, and the sender takes the host for unreachable: one whose store
+/// is silent says so before.
+pub const WAITS_MS: &str = "x-tidegate-waits-ms";
+
+/// The header of a 503 that says how long the store of these budgets has given no answers by
+/// now, in milliseconds. Without it the host has another reason.
+pub const AWAY_MS: &str = "x-tidegate-away-ms";
 
 /// The longest ask.
 pub const ASK_BYTES_MAX: usize = HEAD_BYTES + ITEMS_MAX * ITEM_BYTES;
@@ -160,7 +176,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads what every message begins with; returns how many parts follow.
-    fn head(&mut self, kind: u8, most: usize, else_: &'static str) -> Result<usize, Malformed> {
+    fn head(&mut self, kind: u8, most: usize, or_else: &'static str) -> Result<usize, Malformed> {
         let [version] = self.take()?;
         if version != VERSION {
             return Err(self.wrong::<1>("a version other than 2"));
@@ -170,7 +186,7 @@ impl Reader<'_> {
         }
         let [count] = self.take()?;
         if count == 0 || usize::from(count) > most {
-            return Err(self.wrong::<1>(else_));
+            return Err(self.wrong::<1>(or_else));
         }
         Ok(count.into())
     }

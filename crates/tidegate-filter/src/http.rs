@@ -10,16 +10,13 @@ use crate::vm::{self, Call, Plugin, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
-use tidegate_core::ask::{Ask, Reply, Unreachable};
+use tidegate_core::ask::{Ask, NoAnswer, Reply};
 use tidegate_core::gate::{Step, Ticket};
 use tidegate_core::headers;
 use tidegate_core::policy::OnError;
+use tidegate_core::time::Span;
 use tidegate_core::verdict::{Denial, Verdict};
 use tidegate_core::wire;
-
-/// Marks what the host service itself said: a proxy makes 503s and 504s of its own, and
-/// they look like answers.
-const MARK: &str = "x-tidegate";
 
 /// The request's own names for itself, forwarded so that its callout can be found.
 const FORWARDED: [&str; 2] = ["x-request-id", "traceparent"];
@@ -77,11 +74,11 @@ pub(crate) fn on_call_response(call: Call, body_size: usize) {
     });
 }
 
-/// Asks the host service whether it can answer again.
+/// Asks the host service whether it is there again; what its store can do it says to each ask.
 pub(crate) fn probe(vm: &mut Vm, serial: Serial) {
     let Some(plugin) = vm.plugin(serial) else { return };
     let Some(host) = &plugin.gate.policy().host else { return };
-    let headers = [(":method", "GET"), (":path", "/readyz"), (":authority", &*host.authority)];
+    let headers = [(":method", "GET"), (":path", "/healthz"), (":authority", &*host.authority)];
     match abi::call(&host.cluster, &headers, &[], timeout_ms(plugin)) {
         Ok(token) => {
             vm.calls.insert(token, Call::Probe { plugin: serial });
@@ -165,7 +162,8 @@ fn hold(vm: &mut Vm, serial: Serial, stream: u32, ticket: Ticket, ask: &Ask) -> 
         }
         None => {
             let Some(plugin) = vm.plugin(serial) else { return CONTINUE };
-            let verdict = plugin.gate.on_reply(&mut plugin.ground, ticket, Err(Unreachable));
+            let verdict =
+                plugin.gate.on_reply(&mut plugin.ground, ticket, Err(NoAnswer::Unreachable));
             let verdict = verdict.unwrap_or_else(|| Verdict::Allow(Vec::new()));
             answer(vm, serial, stream, verdict)
         }
@@ -182,7 +180,11 @@ pub(crate) fn send_asides(vm: &mut Vm, serial: Serial) {
             }
             None => {
                 if let Some(plugin) = vm.plugin(serial) {
-                    let _ = plugin.gate.on_reply(&mut plugin.ground, ticket, Err(Unreachable));
+                    let _ = plugin.gate.on_reply(
+                        &mut plugin.ground,
+                        ticket,
+                        Err(NoAnswer::Unreachable),
+                    );
                 }
             }
         }
@@ -193,6 +195,8 @@ pub(crate) fn send_asides(vm: &mut Vm, serial: Serial) {
 fn send(vm: &mut Vm, serial: Serial, ask: &Ask) -> Option<u32> {
     let id = vm.process.as_ref().map(|process| process.id.clone())?;
     let plugin = vm.plugin(serial)?;
+    let waits_ms = timeout_ms(plugin);
+    let waits_text = waits_ms.to_string();
     let host = plugin.gate.policy().host.as_ref()?;
     let forwarded = FORWARDED.map(|name| {
         // Only text that is plainly harmless goes on; ids are.
@@ -205,26 +209,38 @@ fn send(vm: &mut Vm, serial: Serial, ask: &Ask) -> Option<u32> {
         (":authority", &*host.authority),
         ("content-type", "application/x-tidegate"),
         ("x-tidegate-proxy", id.as_str()),
+        (wire::WAITS_MS, waits_text.as_str()),
     ];
     for (name, value) in FORWARDED.iter().zip(&forwarded) {
         headers.extend(value.as_deref().map(|value| (*name, value)));
     }
     let body = wire::encode_ask(ask);
-    abi::call(&host.cluster, &headers, &body, timeout_ms(plugin)).ok()
+    abi::call(&host.cluster, &headers, &body, waits_ms).ok()
 }
 
-/// The host service's answer, if there is one that it made itself.
-fn reply(body_size: usize) -> Result<Reply, Unreachable> {
-    if !is_ready() || body_size > wire::REPLY_BYTES_MAX {
-        return Err(Unreachable);
+/// What the host service itself said, if it said anything.
+fn reply(body_size: usize) -> Result<Reply, NoAnswer> {
+    if !is_ready() {
+        return Err(away().map_or(NoAnswer::Unreachable, NoAnswer::StoreAway));
+    }
+    if body_size > wire::REPLY_BYTES_MAX {
+        return Err(NoAnswer::Unreachable);
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
-    wire::decode_reply(&body.ok().flatten().unwrap_or_default()).map_err(|_| Unreachable)
+    wire::decode_reply(&body.ok().flatten().unwrap_or_default()).map_err(|_| NoAnswer::Unreachable)
 }
 
+/// A proxy makes 503s and 504s of its own, and they look like answers: the mark tells.
 fn is_ready() -> bool {
     abi::header(Map::CalloutResponse, ":status").as_deref() == Some(b"200")
-        && abi::header(Map::CalloutResponse, MARK).is_some()
+        && abi::header(Map::CalloutResponse, wire::MARK).is_some()
+}
+
+/// For how long the store has been away, if the host service says that it is.
+fn away() -> Option<Span> {
+    let millis = abi::header(Map::CalloutResponse, wire::AWAY_MS)?;
+    let millis = core::str::from_utf8(&millis).ok()?.parse().ok()?;
+    Some(Span(u64::saturating_mul(millis, 1_000_000)))
 }
 
 fn timeout_ms(plugin: &Plugin) -> u32 {

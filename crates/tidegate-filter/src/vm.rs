@@ -149,6 +149,12 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
 /// its listener drains; it has nothing left to do.
 pub(crate) fn tick(root: u32) {
     with(|vm| {
+        for old in &mut vm.retired {
+            // Its last requests may have gone without an answer since it was replaced.
+            if let Some(new) = vm.plugins.iter_mut().find(|new| new.name == old.name) {
+                new.gate.take_over(&mut old.gate);
+            }
+        }
         vm.retired.retain(|plugin| plugin.gate.is_asking());
         let Some(plugin) = vm.plugins.iter_mut().find(|plugin| plugin.root == root) else { return };
         let is_probe_due = plugin.gate.on_tick(&mut plugin.ground);

@@ -16,6 +16,7 @@ pub(crate) mod topology;
 
 use crate::error::{Error, Refusal};
 use crate::health::{Backend, BackendKind, Health};
+use crate::outage::Outages;
 use crate::script::{self, Call, Kind};
 use crate::settings::{Address, Settings};
 use crate::stats::Stats;
@@ -25,8 +26,11 @@ use redis::Value;
 use scout::Scout;
 pub(crate) use slot::{SLOTS, slot_of};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
+use tidegate_core::key::Key;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 pub(crate) use topology::Topology;
 
 /// How often an ask is sent on to another node. One redirection is common while slots move,
@@ -39,6 +43,8 @@ pub(crate) struct Cluster {
     seeds: Vec<Address>,
     map: ArcSwap<Map>,
     nodes: Nodes,
+    /// Of slots that are nobody's.
+    uncovered: Outages,
     /// Why nobody tells how the cluster is.
     trouble: Mutex<Option<String>>,
     /// Rings when a connection is lost, or slots have moved.
@@ -53,6 +59,7 @@ impl Cluster {
             seeds: seeds.to_vec(),
             map: ArcSwap::from_pointee(Map::empty()),
             nodes: Nodes::new(settings.clone(), stats.clone(), bell.clone()),
+            uncovered: Outages::new(),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
             bell,
             stats,
@@ -70,14 +77,36 @@ impl Cluster {
         self: &Arc<Self>,
         ask: Arc<Ask>,
         now_us: u64,
+        until: Option<Instant>,
     ) -> Result<Reply, Error> {
         if ask.items.len() > 1 {
             // Whoever asks may go away meanwhile; what was taken must be given back all the same.
-            let whole = tokio::spawn(all_or_nothing::answer(self.clone(), ask, now_us));
+            let whole = tokio::spawn(all_or_nothing::answer(self.clone(), ask, now_us, until));
             return whole.await.unwrap_or(Err(Error::Away));
         }
-        let value = self.call(Call::all(ask.clone(), now_us, Kind::Take)).await?;
+        let call = Call::all(ask.clone(), now_us, Kind::Take).until(until);
+        let value = self.call(call).await?;
         script::reply(&ask.items, &value)
+    }
+
+    /// Notes, for whoever serves the key now, what was asked about it in vain.
+    pub(crate) fn note_unanswered(&self, key: Key, units: u64) {
+        if let Some(lane) = self.map.load().lane(slot_of(key)) {
+            lane.link.outages.add_unanswered(units);
+        }
+    }
+
+    /// How long nobody has answered for the key, if nobody does.
+    pub(crate) fn away_for(&self, key: Key) -> Option<Duration> {
+        let map = self.map.load();
+        let outages = map.lane(slot_of(key)).map_or(&self.uncovered, |lane| &lane.link.outages);
+        outages.current().map(|outage| outage.lasts)
+    }
+
+    /// Puts a new map in the place of the old one.
+    fn follow_map(&self, map: Map) {
+        self.map.store(Arc::new(map));
+        self.uncovered.review(|| self.map.load().uncovered() == 0);
     }
 
     /// How it is, shard by shard.
@@ -140,14 +169,30 @@ impl Cluster {
         if uncovered > 0 {
             return Some(format!("{uncovered} slots are served by nobody"));
         }
-        let mut amiss = shards.iter().filter_map(|s| Some((&s.address, s.trouble.as_ref()?)));
-        let (address, why) = amiss.next()?;
-        let more = match amiss.count() {
-            0 => String::new(),
-            more => format!(", and {more} more of {}", shards.len()),
+        let amiss = map.nodes.iter().zip(shards);
+        let amiss = amiss.filter_map(|(node, s)| Some((node, &s.address, s.trouble.as_ref()?)));
+        // A shard that stopped with another is not the cause.
+        let (stopped, mut causes): (Vec<_>, Vec<_>) =
+            amiss.partition(|(node, ..)| node.lane.link.breaker.why().is_some_and(is_stopped));
+        let has_cause = !causes.is_empty();
+        causes.extend(stopped.iter().copied());
+        let (_, address, why) = causes.first()?;
+        let more = match (causes.len() - 1, stopped.len()) {
+            (0, _) => String::new(),
+            (_, stopped @ 1..) if has_cause => format!(
+                "; and {stopped} of {} refuse everything while it is lost: set \
+                 cluster-require-full-coverage no on every node",
+                shards.len()
+            ),
+            (more, _) => format!(", and {more} more of {}", shards.len()),
         };
         Some(format!("shard {address}: {why}{more}"))
     }
+}
+
+/// Whether that is why nothing is answered: the whole cluster has stopped.
+fn is_stopped(why: Error) -> bool {
+    matches!(why, Error::Refused(Refusal::ClusterStopped, _))
 }
 
 /// Where a node sends us: `MOVED slot host:port`. No host is the node's own, but which one

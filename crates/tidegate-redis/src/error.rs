@@ -11,6 +11,8 @@ pub enum Error {
     Away,
     /// More asks wait than can be sent in time. Nothing was sent.
     Busy,
+    /// Whoever asked can wait no longer. It may have been charged, and counts so.
+    Late,
     /// It was sent and no reply came in time or at all. It may have been charged, and counts so.
     Unknown(Arc<redis::RedisError>),
     /// The server refused it before it ran. Nothing was charged.
@@ -18,6 +20,13 @@ pub enum Error {
     /// The reply is none that our script gives. It may have been charged.
     Garbled(&'static str),
 }
+
+/// How Redis says that all of a cluster has stopped; of one slot it says `Hash slot not served`.
+const STOPPED: &str = "The cluster is down";
+
+/// What that mostly comes from.
+const CLUSTER_STOPPED: &str = " (one lost shard stops all others, unless \
+                               cluster-require-full-coverage is set to no on every node)";
 
 /// Why a server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +50,11 @@ pub enum Refusal {
     Moved,
     /// It is part of a cluster, and the key has just gone to another node.
     Ask,
-    /// It is part of a cluster that is moving the keys just now, or that serves no slots.
+    /// It is part of a cluster that is moving the keys just now, or has nobody for them.
     ClusterDown,
+    /// It is part of a cluster that has stopped, whatever the key: some slot is nobody's and
+    /// all must be served, or this node sees too few masters.
+    ClusterStopped,
     /// Something else; the source says what.
     Other,
 }
@@ -50,7 +62,7 @@ pub enum Refusal {
 impl Error {
     /// Whether the ask may have been charged. If not, it may be asked again.
     pub const fn may_have_run(&self) -> bool {
-        matches!(self, Self::Unknown(_) | Self::Garbled(_))
+        matches!(self, Self::Late | Self::Unknown(_) | Self::Garbled(_))
     }
 
     /// A short name, for metrics: one of a fixed few.
@@ -58,6 +70,7 @@ impl Error {
         match self {
             Self::Away => "away",
             Self::Busy => "busy",
+            Self::Late => "late",
             Self::Unknown(_) => "unknown_outcome",
             Self::Garbled(_) => "garbled",
             Self::Refused(refusal, _) => refusal.kind(),
@@ -72,8 +85,17 @@ impl Error {
     /// Whether the next ask would be refused as well, whatever its key: the breaker's business.
     /// A node of a cluster may have nobody for one slot and serve all its others.
     pub(crate) const fn is_lasting(&self) -> bool {
-        use Refusal::{Blocked, NoWrites, OutOfMemory};
-        matches!(self, Self::Refused(OutOfMemory | NoWrites | Blocked, _))
+        use Refusal::{Blocked, ClusterStopped, NoWrites, OutOfMemory};
+        matches!(self, Self::Refused(OutOfMemory | NoWrites | Blocked | ClusterStopped, _))
+    }
+
+    /// In words, with what to do about it where that is not in the server's own.
+    pub(crate) fn with_remedy(&self) -> String {
+        let remedy = match self {
+            Self::Refused(Refusal::ClusterStopped, _) => CLUSTER_STOPPED,
+            _ => "",
+        };
+        format!("{}{remedy}", chain(self))
     }
 
     pub(crate) fn of(error: redis::RedisError) -> Self {
@@ -97,6 +119,7 @@ impl Refusal {
             Self::Moved => "moved",
             Self::Ask => "ask",
             Self::ClusterDown => "cluster_down",
+            Self::ClusterStopped => "cluster_stopped",
             Self::Other => "refused",
         }
     }
@@ -117,6 +140,9 @@ impl Refusal {
             redis::ErrorKind::AuthenticationFailed => return Some(Self::NotAllowed),
             _ => error.code()?,
         };
+        if code == "CLUSTERDOWN" && error.detail().is_some_and(|it| it.starts_with(STOPPED)) {
+            return Some(Self::ClusterStopped);
+        }
         let known = Self::of_code(code);
         Some(known.or_else(|| Self::of_detail(error.detail()?)).unwrap_or(Self::Other))
     }
@@ -154,6 +180,7 @@ impl fmt::Display for Error {
         match self {
             Self::Away => f.write_str("redis is away"),
             Self::Busy => f.write_str("more asks than redis answers in time"),
+            Self::Late => f.write_str("redis gave no reply while it was waited for"),
             Self::Unknown(_) => f.write_str("redis gave no reply"),
             Self::Garbled(what) => write!(f, "redis replied what our script never does: {what}"),
             Self::Refused(refusal, _) => write!(f, "redis refused: {}", refusal.kind()),
@@ -165,7 +192,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unknown(source) | Self::Refused(_, source) => Some(source.as_ref()),
-            Self::Away | Self::Busy | Self::Garbled(_) => None,
+            Self::Away | Self::Busy | Self::Late | Self::Garbled(_) => None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! How a store is, as a whole and server by server.
 
 use crate::link::Link;
+use crate::outage::Outage;
 use crate::settings::Address;
+use std::time::Duration;
 
 /// How a store is.
 #[derive(Clone, Debug)]
@@ -37,6 +39,14 @@ pub struct Backend {
     pub is_shunned: bool,
     /// How often that has begun.
     pub shunned: u64,
+    /// Since when it gives no answers, and what was asked of it meanwhile; `None` if it does.
+    /// Of a server, not of a sentinel.
+    pub outage: Option<Outage>,
+    /// How long it gave no answers so far, in all.
+    pub downtime: Duration,
+    /// Units of its budgets that were asked for in vain so far: what others may have let
+    /// through in its place, and it has not counted.
+    pub unanswered_units: u64,
 }
 
 /// What a backend is.
@@ -69,6 +79,9 @@ impl Backend {
             misses,
             is_shunned: link.breaker.is_open(),
             shunned: link.breaker.opens(),
+            outage: link.outages.current(),
+            downtime: link.outages.total(),
+            unanswered_units: link.outages.unanswered_units(),
         }
     }
 
@@ -84,6 +97,9 @@ impl Backend {
             misses: 0,
             is_shunned: false,
             shunned: 0,
+            outage: None,
+            downtime: Duration::ZERO,
+            unanswered_units: 0,
         }
     }
 }

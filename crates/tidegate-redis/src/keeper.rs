@@ -211,7 +211,7 @@ impl Keeper {
         match error {
             Error::Refused(refusal, _) if refusal.is_redirect() => (!is_cluster)
                 .then(|| format!("{} (is this a cluster? set cluster_mode)", chain(error))),
-            _ => Some(chain(error)),
+            _ => Some(error.with_remedy()),
         }
     }
 

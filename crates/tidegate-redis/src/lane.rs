@@ -60,17 +60,28 @@ impl Lane {
     ///
     /// # Errors
     ///
-    /// [`Error`]; no later than `pool_timeout` and `read_timeout` together, and at once while
-    /// there is no connection, or the server is known not to answer.
+    /// [`Error`]; no later than `pool_timeout` and `read_timeout` together, nor than the call
+    /// says, and at once while there is no connection, or the server is known not to answer.
     pub(crate) async fn send(&self, call: Call) -> Result<Value, Error> {
         if let Some(why) = self.link.breaker.why() {
             return Err(why);
         }
         let (reply, replied) = oneshot::channel();
-        let until = Instant::now() + self.pool_timeout;
+        let (now, of_use_until) = (Instant::now(), call.until);
+        let until = now + self.pool_timeout;
         self.queue.try_send(Waiting { call, reply, until }).map_err(|_| Error::Busy)?;
-        // The gathering task answers everything it took, unless the runtime is ending.
-        replied.await.unwrap_or(Err(Error::Away))
+        let replied = match of_use_until {
+            Some(until) => timeout_at(until, replied).await,
+            None => Ok(replied.await),
+        };
+        match replied {
+            // The gathering task answers everything it took, unless the runtime is ending.
+            Ok(replied) => replied.unwrap_or(Err(Error::Away)),
+            Err(_) => {
+                self.link.late(now);
+                Err(Error::Late)
+            }
+        }
     }
 }
 
@@ -93,7 +104,8 @@ async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
         sender.first_attempt(first.until).await;
         let Some((first, room)) = with_room(first, &sender.room).await else { continue };
         let mut items = first.call.items().len();
-        let mut batch = vec![first];
+        let mut batch = Vec::with_capacity((1 + queue.len()).min(BATCH_MAX));
+        batch.push(first);
         while batch.len() < BATCH_MAX
             && items < BATCH_ITEMS_MAX
             && let Ok(next) = queue.try_recv()

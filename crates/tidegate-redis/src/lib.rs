@@ -13,6 +13,7 @@
 //! - `lane`: the way to one server: calls in, batches out
 //! - `link`: the place of that server's connection, and when it is given up
 //! - `breaker`: keeps asks from a server that is known not to answer them
+//! - `outage`: for how long, and how far its counts may be off by that
 //! - `keeper`: dials, probes, and paces itself
 //! - `dial`, `tls`: one connection, signed in, or the step at which it failed
 //! - `probe`: whether a server works, by the script itself
@@ -33,6 +34,7 @@ mod keeper;
 mod lane;
 mod lineage;
 mod link;
+mod outage;
 mod probe;
 mod script;
 mod sentinel;
@@ -43,6 +45,7 @@ mod tls;
 
 pub use error::{Error, Refusal};
 pub use health::{Backend, BackendKind, Health};
+pub use outage::Outage;
 pub use settings::{
     Access, Address, BadUrl, ClientCertificate, Credentials, Password, Servers, Settings, Tls,
 };

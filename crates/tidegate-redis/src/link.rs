@@ -14,8 +14,9 @@
 //! taking writes for ten seconds, and what it counts is lost.
 
 use crate::breaker::Breaker;
-use crate::error::{Error, chain};
+use crate::error::{Error, Refusal, chain};
 use crate::lineage::History;
+use crate::outage::Outages;
 use crate::settings::{Address, Settings};
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
@@ -32,12 +33,16 @@ use tokio::time::Instant;
 /// together; three deadlines are no moment.
 const MISSES_MAX: u32 = 3;
 
+/// Shorter silence says nothing: a server that forks, or a busy machine, takes as long.
+const SILENCE_MIN: Duration = Duration::from_millis(10);
+
 /// The place of one connection.
 pub(crate) struct Link {
     live: ArcSwapOption<Live>,
     state: watch::Sender<State>,
     /// Whether it is of any use to ask over it.
     pub(crate) breaker: Breaker,
+    pub(crate) outages: Outages,
     /// Why there is no connection, or what is wrong with it.
     trouble: Mutex<Option<String>>,
     /// For replies.
@@ -95,6 +100,7 @@ impl Link {
             live: ArcSwapOption::empty(),
             state: watch::Sender::new(State::New),
             breaker: Breaker::default(),
+            outages: Outages::new(),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
             deadline,
             connects: AtomicU64::new(0),
@@ -155,6 +161,7 @@ impl Link {
         self.connects.fetch_add(1, Ordering::Relaxed);
         let before = self.live.swap(Some(live.clone()));
         self.state.send_replace(State::Up);
+        self.review();
         before.is_none()
     }
 
@@ -188,14 +195,24 @@ impl Link {
                 if refusal.wants_another_connection() {
                     self.give_up(live, &chain(error));
                 }
-                if refusal.is_redirect() {
+                if refusal.is_redirect() || *refusal == Refusal::ClusterStopped {
                     self.bell.notify_one();
                 }
                 if error.is_lasting() && self.holds(live) {
-                    self.stop_asking(live, error.clone(), &chain(error));
+                    self.stop_asking(live, error.clone(), &error.with_remedy());
                 }
             }
-            Err(Error::Away | Error::Busy | Error::Garbled(_)) => {}
+            Err(Error::Away | Error::Busy | Error::Late | Error::Garbled(_)) => {}
+        }
+    }
+
+    /// Notes that somebody could wait no longer for the reply to what was asked then. If all
+    /// was silent since, it is no use to ask on until something is heard.
+    pub(crate) fn late(&self, asked: Instant) {
+        if let Some(live) = self.live()
+            && live.is_silent_since(asked)
+        {
+            self.stop_asking(&live, Error::Away, "no reply in the time that proxies wait");
         }
     }
 
@@ -203,6 +220,7 @@ impl Link {
     fn heard(&self, live: &Live) {
         live.heard();
         if self.breaker.heard() {
+            self.review();
             self.set_trouble(None);
         }
     }
@@ -210,12 +228,14 @@ impl Link {
     /// The server may be asked: the script has run on it.
     pub(crate) fn proved(&self, live: &Live) {
         if self.breaker.close() {
+            self.review();
             tracing::info!(server = %live.address, "redis answers again");
         }
     }
 
     fn stop_asking(&self, live: &Live, why: Error, said: &str) {
         if self.breaker.open(why) {
+            self.review();
             tracing::warn!(server = %live.address, why = said, "redis is not asked for now");
         }
         self.set_trouble(Some(said));
@@ -232,8 +252,14 @@ impl Link {
             self.losses.fetch_add(1, Ordering::Relaxed);
             self.set_trouble(Some(why));
             self.state.send_replace(State::Away);
+            self.review();
             self.bell.notify_one();
         }
+    }
+
+    /// Whether it gives answers may have changed.
+    fn review(&self) {
+        self.outages.review(|| self.is_up() && !self.breaker.is_open());
     }
 }
 
@@ -270,6 +296,11 @@ impl Live {
     /// Whether the last batch got no reply.
     pub(crate) fn is_silent(&self) -> bool {
         self.signs().misses > 0
+    }
+
+    /// Whether it has said nothing since, long enough to mean something.
+    fn is_silent_since(&self, asked: Instant) -> bool {
+        asked.elapsed() >= SILENCE_MIN && self.signs().heard < asked
     }
 
     fn heard(&self) {

@@ -7,6 +7,7 @@ use tidegate_core::ask::{Answer, Ask, Item, LimitTag, Reply};
 use tidegate_core::key::Key;
 use tidegate_core::limit::{Algorithm, Quota, Refused, Standing, Tick};
 use tidegate_core::time::Span;
+use tokio::time::Instant;
 
 /// The script, as `SCRIPT LOAD` takes it.
 pub(crate) const TAKE: &str = include_str!("../scripts/take.lua");
@@ -21,6 +22,13 @@ const FIELDS: usize = 4;
 /// Bytes of one packed item.
 const ITEM_BYTES: usize = 1 + 5 * 4 + 3 * 8;
 
+/// Words of a call that are not about one item: `EVALSHA`, which script, how many keys, by which
+/// clock, and a receipt.
+const HEAD_WORDS_MAX: usize = 5;
+
+/// Bytes of those.
+const HEAD_BYTES_MAX: usize = "EVALSHA".len() + 40 + 2 + 20 + 16;
+
 /// One call of the script.
 #[derive(Clone)]
 pub(crate) struct Call {
@@ -32,6 +40,8 @@ pub(crate) struct Call {
     kind: Kind,
     /// Whether the key is on its way to the server that is asked: then it wants `ASKING`.
     pub(crate) asking: bool,
+    /// Nobody waits for the reply any longer than this.
+    pub(crate) until: Option<Instant>,
 }
 
 /// What a call is for.
@@ -57,12 +67,17 @@ pub(crate) struct Receipt {
 impl Call {
     /// About all items of an ask at once: on a cluster they must have one slot.
     pub(crate) const fn all(ask: Arc<Ask>, now_us: u64, kind: Kind) -> Self {
-        Self { ask, item: None, now_us, kind, asking: false }
+        Self { ask, item: None, now_us, kind, asking: false, until: None }
     }
 
     /// About one of them.
     pub(crate) const fn one(ask: Arc<Ask>, item: usize, now_us: u64, kind: Kind) -> Self {
-        Self { ask, item: Some(item), now_us, kind, asking: false }
+        Self { ask, item: Some(item), now_us, kind, asking: false, until: None }
+    }
+
+    /// Of no use after that.
+    pub(crate) fn until(self, until: Option<Instant>) -> Self {
+        Self { until, ..self }
     }
 
     /// What is asked for.
@@ -76,10 +91,13 @@ impl Call {
     /// What is sent.
     pub(crate) fn command(&self) -> Cmd {
         let items = self.items();
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(TAKE_SHA.as_str()).arg(items.len());
+        let count = items.len();
+        // Room for all of it at once: a command is made for every ask.
+        let bytes = HEAD_BYTES_MAX + count * (KEY_NAME_BYTES + ITEM_BYTES);
+        let mut call = Cmd::with_capacity(HEAD_WORDS_MAX + 2 * count, bytes);
+        call.arg("EVALSHA").arg(TAKE_SHA.as_str()).arg(count);
         for item in items {
-            call.arg(key_name(item.limit, item.key));
+            call.arg(&key_name(item.limit, item.key)[..]);
         }
         call.arg(self.now_us);
         // Whoever gives back what was taken has told what is owed already.
@@ -163,8 +181,27 @@ fn number(fields: &[Value], at: usize) -> Option<u64> {
 
 /// `tidegate:<limit>:{<key>}`: the braces put each key alone in its slot of a cluster, and
 /// both parts are hex of hashes, so nothing that a user wrote is in a name.
-fn key_name(limit: LimitTag, key: Key) -> String {
-    format!("tidegate:{:016x}:{{{:032x}}}", limit.0, u128::from_be_bytes(key.0))
+fn key_name(limit: LimitTag, key: Key) -> [u8; KEY_NAME_BYTES] {
+    let mut name = *KEY_NAME;
+    write_hex(&mut name[KEY_NAME_LIMIT..], &limit.0.to_be_bytes());
+    write_hex(&mut name[KEY_NAME_KEY..], &key.0);
+    name
+}
+
+/// The form of a key's name.
+const KEY_NAME: &[u8; KEY_NAME_BYTES] =
+    b"tidegate:0000000000000000:{00000000000000000000000000000000}";
+const KEY_NAME_BYTES: usize = KEY_NAME_KEY + 32 + 1;
+const KEY_NAME_LIMIT: usize = "tidegate:".len();
+const KEY_NAME_KEY: usize = KEY_NAME_LIMIT + 16 + ":{".len();
+
+/// Two digits for each byte, at the beginning of `place`.
+fn write_hex(place: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (digits, byte) in place.chunks_exact_mut(2).zip(bytes) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 15)];
+    }
 }
 
 /// Packed as `'<BI4I4I4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
@@ -205,7 +242,7 @@ mod tests {
         key[15] = 0xab;
         assert_eq!(
             key_name(LimitTag(0x1234), Key(key)),
-            "tidegate:0000000000001234:{000000000000000000000000000000ab}"
+            *b"tidegate:0000000000001234:{000000000000000000000000000000ab}"
         );
     }
 

@@ -42,8 +42,9 @@ pub struct Settings {
     /// first; up to a tenth of that earlier, by chance. Default 4 min, below the idle limits of
     /// common load balancers and clouds.
     pub idle_timeout: Option<Duration>,
-    /// A connection of this age is replaced, its successor being ready first; up to a tenth
-    /// earlier, by chance. Default: never. Give it where credentials are good for a while only, as managed services' tokens are.
+    /// A connection of this age, a sentinel's too, is replaced, its successor being ready
+    /// first; up to a tenth earlier, by chance. Default: never. Give it where credentials are
+    /// good for a while only, as managed services' tokens are.
     pub max_conn_age: Option<Duration>,
 }
 
@@ -57,7 +58,8 @@ pub enum Servers {
     Sentinel {
         /// What the sentinels call it.
         master_name: String,
-        /// All of them, to hear of a switch from whichever notices first.
+        /// All of them, to hear of a switch from whichever notices first. Those that they
+        /// name besides are not asked: whoever can greet a sentinel could then name the master.
         sentinels: Vec<Address>,
         /// How the sentinels let us in: often not as the servers do.
         access: Access,

@@ -20,6 +20,7 @@ pub struct Stats {
     redirects: AtomicU64,
     given_back: AtomicU64,
     kept_charges: AtomicU64,
+    unanswered_units: AtomicU64,
 }
 
 macro_rules! read {
@@ -62,6 +63,9 @@ impl Stats {
         given_back,
         /// Charges that could not be given back: so much less is admitted until they fade.
         kept_charges,
+        /// Units of budgets that were asked for in vain: what others may have let through and
+        /// no server has counted. Those of slots that nobody serves, too.
+        unanswered_units,
     }
 
     pub(crate) fn batch(&self, size: usize) {
@@ -95,6 +99,10 @@ impl Stats {
     pub(crate) fn gave_back(&self, worked: bool) {
         let count = if worked { &self.given_back } else { &self.kept_charges };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unanswered(&self, units: u64) {
+        self.unanswered_units.fetch_add(units, Ordering::Relaxed);
     }
 
     pub(crate) fn timeout(&self) {

@@ -12,9 +12,11 @@ use crate::sentinel::Sentinels;
 use crate::settings::{Access, Address, Servers, Settings};
 use crate::stats::Stats;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// A Redis, as a store.
 pub struct Store {
@@ -30,6 +32,14 @@ enum Backing {
         /// What keeps its map, and ends with this.
         _scout: JoinSet<()>,
     },
+}
+
+/// An ask, counted as unanswered if it ends without an answer: because there is none, or
+/// because whoever asked no longer waits for it.
+struct Asked<'a> {
+    store: &'a Store,
+    ask: &'a Ask,
+    is_answered: bool,
 }
 
 /// One server, the same for all keys.
@@ -77,8 +87,22 @@ impl Store {
     /// [`Error`]; no later than `pool_timeout` and `read_timeout` together (again for each node
     /// that a cluster sends it on to, three at most), and at once while there is no
     /// connection. [`Error::may_have_run`] says whether it may be charged.
-    pub async fn answer(&self, ask: Ask) -> Result<Reply, Error> {
+    pub async fn answer(&self, ask: impl Into<Arc<Ask>>) -> Result<Reply, Error> {
         self.answer_at(ask, 0).await
+    }
+
+    /// As [`Self::answer`], for somebody who can wait no longer than `patience`. A server that
+    /// was silent for all of that, 10 ms or more, is not asked on until it is heard of.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::answer`], but no later than that: then [`Error::Late`].
+    pub async fn answer_within(
+        &self,
+        ask: impl Into<Arc<Ask>>,
+        patience: Duration,
+    ) -> Result<Reply, Error> {
+        self.put(ask.into(), 0, Some(Instant::now() + patience)).await
     }
 
     /// As [`Self::answer`], by a clock of one's own, in microseconds since its zero. Must not
@@ -87,15 +111,34 @@ impl Store {
     /// # Errors
     ///
     /// As [`Self::answer`].
-    pub async fn answer_at(&self, ask: Ask, now_us: u64) -> Result<Reply, Error> {
-        let ask = Arc::new(ask);
+    pub async fn answer_at(&self, ask: impl Into<Arc<Ask>>, now_us: u64) -> Result<Reply, Error> {
+        self.put(ask.into(), now_us, None).await
+    }
+
+    /// How long the servers of this ask have given no answers, of several the longest; `None`
+    /// if all of them do, as far as is known.
+    pub fn away_for(&self, ask: &Ask) -> Option<Duration> {
         match &self.servers {
-            Backing::One(one) => {
-                let value = one.lane.send(Call::all(ask.clone(), now_us, Kind::Take)).await?;
-                script::reply(&ask.items, &value)
+            Backing::One(one) => one.lane.link.outages.current().map(|outage| outage.lasts),
+            Backing::Cluster { cluster, .. } => {
+                ask.items.iter().filter_map(|item| cluster.away_for(item.key)).max()
             }
-            Backing::Cluster { cluster, .. } => cluster.answer(ask, now_us).await,
         }
+    }
+
+    async fn put(
+        &self,
+        ask: Arc<Ask>,
+        now_us: u64,
+        until: Option<Instant>,
+    ) -> Result<Reply, Error> {
+        let mut asked = Asked { store: self, ask: &ask, is_answered: false };
+        let reply = match &self.servers {
+            Backing::One(one) => one.answer(&ask, now_us, until).await,
+            Backing::Cluster { cluster, .. } => cluster.answer(ask.clone(), now_us, until).await,
+        };
+        asked.is_answered = reply.is_ok();
+        reply
     }
 
     /// Why asks are not answered now, or may not be; `None` if all is well.
@@ -111,6 +154,18 @@ impl Store {
         match &self.servers {
             Backing::One(one) => one.health(),
             Backing::Cluster { cluster, .. } => cluster.health(),
+        }
+    }
+
+    /// Notes, for each server, what was asked of it in vain.
+    fn note_unanswered(&self, ask: &Ask) {
+        for item in &ask.items {
+            let units = u64::from(item.cost);
+            self.stats.unanswered(units);
+            match &self.servers {
+                Backing::One(one) => one.lane.link.outages.add_unanswered(units),
+                Backing::Cluster { cluster, .. } => cluster.note_unanswered(item.key, units),
+            }
         }
     }
 
@@ -149,6 +204,17 @@ impl One {
         Self { lane, target, sentinels, _tasks: tasks }
     }
 
+    async fn answer(
+        &self,
+        ask: &Arc<Ask>,
+        now_us: u64,
+        until: Option<Instant>,
+    ) -> Result<Reply, Error> {
+        let call = Call::all(ask.clone(), now_us, Kind::Take).until(until);
+        let value = self.lane.send(call).await?;
+        script::reply(&ask.items, &value)
+    }
+
     fn health(&self) -> Health {
         let link = &self.lane.link;
         let address = self.target.borrow();
@@ -157,6 +223,14 @@ impl One {
         let sentinels = self.sentinels.as_ref().map(|sentinels| sentinels.backends());
         let backends = std::iter::once(master).chain(sentinels.into_iter().flatten()).collect();
         Health { answers: trouble.is_none(), trouble, backends }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.store.note_unanswered(self.ask);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use server::until;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_core::ask::MemoryStore;
-use tidegate_redis::{Access, Address, Credentials, Password, Servers, Settings, Store};
+use tidegate_redis::{Access, Address, Backend, Credentials, Password, Servers, Settings, Store};
 use tokio::task::JoinSet;
 
 /// How soon a new master is found once it is one, on a busy machine.
@@ -215,6 +215,67 @@ async fn a_cluster_is_found_by_any_node_and_what_is_amiss_is_said() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_stops_with_one_shard_is_not_asked_and_comes_back() {
+    let Some(mut cluster) = Cluster::start_that_needs_all_slots() else { return };
+    let store = connected(&cluster).await;
+    let keys = keys(&cluster, 1);
+    for lost in [0, MASTERS] {
+        cluster.nodes[lost].kill();
+    }
+    let shunned = || store.health().backends.iter().filter(|shard| shard.is_shunned).count();
+    until(|| shunned() == MASTERS - 1).await;
+    let (health, sent) = (store.health(), store.stats().asks());
+    assert!(!health.answers, "nobody answers anything");
+    let lost = format!("shard {}: ", address(&cluster, 0));
+    let trouble = health.trouble.unwrap();
+    assert!(trouble.starts_with(&lost), "{trouble}");
+    assert!(trouble.contains("2 of 3 refuse everything"), "{trouble}");
+    assert!(trouble.ends_with("cluster-require-full-coverage no on every node"), "{trouble}");
+    for key in &keys[1..] {
+        let error = store.answer(one(*key, 5)).await.unwrap_err();
+        assert_eq!(error.kind(), "cluster_stopped");
+        assert!(!error.may_have_run());
+    }
+    // Nobody was sent anything: only the probes go on asking.
+    assert_eq!(store.stats().asks(), sent);
+    let outages: Vec<_> = store.health().backends.iter().map(outage).collect();
+    assert_eq!(outages, [(true, 0), (true, 1), (true, 1)]);
+
+    for back in [0, MASTERS] {
+        cluster.nodes[back].restart();
+    }
+    until(|| store.trouble().is_none()).await;
+    for key in &keys {
+        assert!(store.answer(one(*key, 5)).await.unwrap().admits());
+    }
+    let outages: Vec<_> = store.health().backends.iter().map(outage).collect();
+    assert_eq!(outages, [(false, 0), (false, 1), (false, 1)]);
+}
+
+#[tokio::test]
+async fn what_an_outage_leaves_uncounted_is_known_shard_by_shard() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let store = connected(&cluster).await;
+    let keys = keys(&cluster, 1);
+    for lost in [0, MASTERS] {
+        cluster.nodes[lost].kill();
+    }
+    until(|| store.health().backends[0].outage.is_some()).await;
+    // Whoever gets no answer for one budget has none for the others either.
+    for _ in 0..7 {
+        assert!(store.answer(all(&keys[..2], 60_000)).await.is_err());
+    }
+    assert!(store.answer(one(keys[0], 5)).await.is_err());
+    assert!(store.answer(one(keys[2], 5)).await.unwrap().admits());
+    let outages: Vec<_> = store.health().backends.iter().map(outage).collect();
+    assert_eq!(outages, [(true, 8), (false, 7), (false, 0)]);
+    assert_eq!(store.stats().unanswered_units(), 15);
+    let lasts = store.health().backends[0].outage.unwrap();
+    assert_eq!(lasts.unanswered_units, 8);
+    assert!(store.health().backends[0].downtime >= lasts.lasts);
+}
+
+#[tokio::test]
 async fn the_rights_that_the_settings_name_suffice_for_a_cluster() {
     let Some(cluster) = Cluster::start() else { return };
     let rights =
@@ -258,6 +319,11 @@ fn tell(what: &str, cluster: &Cluster, report: &Report, promoted: Duration) {
     assert!(hit.outage() < promoted + FOUND_WITHIN, "{:?}", hit.outage());
     assert!(others.errors().is_empty(), "{:?}", others.errors());
     assert!(report.slowest() < Duration::from_secs(1), "nobody waits for a fail-over");
+}
+
+/// Whether a shard gives no answers, and how many units were asked of it in vain.
+fn outage(shard: &Backend) -> (bool, u64) {
+    (shard.outage.is_some(), shard.unanswered_units)
 }
 
 /// How long the cluster took to replace its first master.

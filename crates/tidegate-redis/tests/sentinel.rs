@@ -158,6 +158,44 @@ async fn a_sentinel_of_yesterday_takes_nobody_back() {
 }
 
 #[tokio::test]
+async fn old_connections_to_sentinels_are_replaced_without_a_gap() {
+    let Some(fleet) = Fleet::start() else { return };
+    let mut settings = settings(&fleet);
+    settings.max_conn_age = Some(Duration::from_millis(100));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SENTINEL_PASSWORD).unwrap();
+    let Servers::Sentinel { access, .. } = &mut settings.servers else { panic!() };
+    access.credentials.password = Password::File(file.path().to_owned());
+    let store = Store::start(settings);
+    let is_well = || store.health().backends.iter().all(|backend| backend.trouble.is_none());
+    until(is_well).await;
+    // Nobody else subscribes to a sentinel.
+    let ours = || -> Vec<String> {
+        let clients = fleet.sentinels[0].command(&["CLIENT", "LIST"]);
+        let ours = clients.lines().filter(|line| line.contains(" sub=1 "));
+        ours.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    until(|| {
+        let now = ours();
+        assert!(!now.is_empty(), "somebody always listens");
+        assert!(is_well(), "{:?}", store.health());
+        seen.extend(now);
+        seen.len() >= 5
+    })
+    .await;
+    // The last one hears as the first did.
+    let said = fleet.sentinels[1].command(&["SENTINEL", "FAILOVER", NAME]);
+    assert_eq!(said, "+OK");
+    let old = format!("127.0.0.1:{}", fleet.servers[0].port);
+    until(|| store.health().backends[0].address != old && store.trouble().is_none()).await;
+    // Where no new ones are let in, those that are there stay.
+    std::fs::write(file.path(), "another").unwrap();
+    until(|| fleet.sentinels[0].command(&["ACL", "LOG"]).contains("auth")).await;
+    assert!(is_well() && !ours().is_empty(), "{:?}", store.health());
+}
+
+#[tokio::test]
 async fn what_a_sentinel_does_not_know_or_does_not_tell_is_said() {
     let Some(fleet) = Fleet::start() else { return };
     let mut settings = settings(&fleet);

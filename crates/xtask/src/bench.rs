@@ -8,9 +8,6 @@ use crate::command;
 use crate::parts::{self, Profile};
 use crate::workspace::Workspace;
 
-/// Rounds unless told otherwise: enough for medians to settle on a noisy machine, in two minutes.
-pub(crate) const ROUNDS: u32 = 60;
-
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum What {
@@ -18,21 +15,37 @@ pub(crate) enum What {
     Filter,
     /// What a request costs in the bundled proxy, beside Envoy.
     Host,
+    /// How much of what a Redis can decide comes through the whole service.
+    Redis,
 }
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 2] = ["filter", "host"];
+    pub(crate) const NAMES: [&'static str; 3] = ["filter", "host", "redis"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
-        if name == "host" { Self::Host } else { Self::Filter }
+        match name {
+            "host" => Self::Host,
+            "redis" => Self::Redis,
+            _ => Self::Filter,
+        }
+    }
+
+    /// Rounds unless told otherwise: enough for medians to settle on a noisy machine, in some
+    /// two minutes.
+    pub(crate) const fn rounds(self) -> u32 {
+        match self {
+            Self::Filter | Self::Host => 60,
+            Self::Redis => 20,
+        }
     }
 
     const fn program(self) -> &'static str {
         match self {
             Self::Filter => "bench-filter",
             Self::Host => "bench-host",
+            Self::Redis => "bench-redis",
         }
     }
 }
@@ -43,18 +56,22 @@ impl What {
 ///
 /// If a part cannot be had; the program's own are its exit code.
 pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
-    needs_h2load()?;
+    // The load comes from h2load: a client in C takes less of the machine than one of ours would.
+    needs("h2load", "nghttp2-client")?;
+    if what == What::Redis {
+        needs("redis-benchmark", "redis-tools")?;
+    }
     let arguments = ["--rounds".to_owned(), rounds.to_string()];
     parts::become_program(workspace, what.program(), Profile::Release, arguments)
 }
 
-/// The load comes from h2load: a client in C takes less of the machine than one of ours would.
-fn needs_h2load() -> Result<()> {
-    if command::in_path("h2load").is_some() {
+/// Installs `package`, a Debian one, if `program` is not here.
+fn needs(program: &str, package: &str) -> Result<()> {
+    if command::in_path(program).is_some() {
         return Ok(());
     }
     if !command::can_install() {
-        bail!("no h2load here to make the load: install it (Debian: nghttp2-client)");
+        bail!("no {program} here, which makes the load: install it (Debian: {package})");
     }
-    command::apt_install(&["nghttp2-client"])
+    command::apt_install(&[package])
 }

@@ -65,6 +65,10 @@ usage: cargo xtask <command>
 
   bench host [--rounds N]
       Measures what `tidegate proxy` costs, beside Envoy with the same filter.
+
+  bench redis [--rounds N]
+      Measures how much of what one Redis can decide comes through the host service, and what a
+      decision costs each of them.
 ";
 
 /// What the command line asked for.
@@ -158,7 +162,7 @@ fn demo_task(args: &mut lexopt::Parser) -> Result<Task> {
 fn bench_task(args: &mut lexopt::Parser) -> Result<Task> {
     let what = bench::What::named(expect("bench", &bench::What::NAMES, args)?);
     match args.next()? {
-        None => Ok(Task::Bench { what, rounds: bench::ROUNDS }),
+        None => Ok(Task::Bench { what, rounds: what.rounds() }),
         Some(Long("rounds")) => Ok(Task::Bench { what, rounds: args.value()?.parse()? }),
         Some(other) => Err(other.unexpected().into()),
     }
@@ -240,7 +244,7 @@ mod tests {
         assert_eq!(parsed(&["tools"]), Ok(Task::Tools));
         assert_eq!(parsed(&["demo"]), Ok(Task::Demo { keep: false }));
         assert_eq!(parsed(&["demo", "--keep"]), Ok(Task::Demo { keep: true }));
-        let rounds = bench::ROUNDS;
+        let rounds = bench::What::Filter.rounds();
         assert_eq!(
             parsed(&["bench", "filter"]),
             Ok(Task::Bench { what: bench::What::Filter, rounds })

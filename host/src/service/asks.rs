@@ -5,10 +5,10 @@ use super::routes::{Reply, id_text, text};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use std::sync::PoisonError;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 use tidegate_core::ask::{self, Answer, Ask};
 use tidegate_core::limit::State;
 use tidegate_core::wire::{self, ASK_BYTES_MAX, Malformed};
@@ -40,8 +40,8 @@ pub(super) enum Outcome {
     TooLarge,
     /// The body did not come in time, or not whole.
     Incomplete,
-    /// The store gave no answer.
-    NoStore(tidegate_redis::Error),
+    /// The store gave no answer; for how long by now, if it is away.
+    NoStore(tidegate_redis::Error, Option<Duration>),
     /// The store gave no answer, and then this host is to admit by itself.
     FailedOpen(ask::Reply, tidegate_redis::Error),
 }
@@ -53,7 +53,7 @@ pub(super) async fn answer<B: Asked>(site: &Site, request: Request<B>) -> Reply 
     let proxy = proxy.get(..PROXY_BYTES_MAX).unwrap_or(proxy);
     let is_ask = head.headers.get(CONTENT_TYPE).is_some_and(|value| value == ASK_TYPE);
     let outcome = match is_ask {
-        true => outcome(site, body, proxy).await,
+        true => outcome(site, body, proxy, patience(&head.headers)).await,
         false => Outcome::NotAnAsk,
     };
     let took = start.elapsed();
@@ -70,31 +70,45 @@ pub(super) async fn answer<B: Asked>(site: &Site, request: Request<B>) -> Reply 
     reply
 }
 
-async fn outcome<B: Asked>(site: &Site, body: B, proxy: &[u8]) -> Outcome {
+/// How long the store may take, so that the proxy hears of it if it takes longer: what the
+/// proxy waits, less a fifth, or 2 ms if that is more, for the way to here and back.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let waits_ms: u32 = headers.get(wire::WAITS_MS)?.to_str().ok()?.parse().ok()?;
+    let waits = Duration::from_millis(u64::from(waits_ms));
+    Some(waits.saturating_sub((waits / 5).max(Duration::from_millis(2))))
+}
+
+async fn outcome<B: Asked>(
+    site: &Site,
+    body: B,
+    proxy: &[u8],
+    patience: Option<Duration>,
+) -> Outcome {
     let Ok(_in_flight) = site.in_flight.try_acquire() else { return Outcome::Busy };
     let body = match read(site, body).await {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
     let ask = match wire::decode_ask(&body) {
-        Ok(ask) => ask,
+        Ok(ask) => Arc::new(ask),
         Err(malformed) => return Outcome::Malformed(malformed),
     };
     // Demand is what was asked for, whether or not it can be answered.
     let shares = shares(site, &ask, proxy);
-    // Kept only where it may be needed: then each ask is copied once.
-    let asked = site.fail_open.then(|| ask.clone());
-    match site.store.answer(site.clock.elapsed(), ask).await {
+    let owed = ask.items.iter().map(|item| u64::from(item.owed)).sum();
+    match site.store.answer(site.clock.elapsed(), &ask, patience).await {
         Ok(mut reply) => {
+            site.metrics.charged_back(owed);
             for (answer, share) in reply.answers.iter_mut().zip(shares) {
                 answer.share_ppm = share;
             }
             Outcome::Answered(reply)
         }
-        Err(error) => match asked {
-            Some(asked) => Outcome::FailedOpen(as_if_fresh(&asked), error),
-            None => Outcome::NoStore(error),
-        },
+        Err(error) if site.fail_open => Outcome::FailedOpen(as_if_fresh(&ask), error),
+        Err(error) => {
+            let away = site.store.away_for(&ask, &error);
+            Outcome::NoStore(error, away)
+        }
     }
 }
 
@@ -136,7 +150,7 @@ impl Outcome {
             Self::NotAnAsk => "not_an_ask",
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
-            Self::NoStore(_) => "no_store",
+            Self::NoStore(..) => "no_store",
             Self::FailedOpen(..) => "failed_open",
         }
     }
@@ -161,7 +175,14 @@ impl Outcome {
                 &format!("an ask has at most {ASK_BYTES_MAX} bytes"),
             ),
             Self::Incomplete => text(StatusCode::REQUEST_TIMEOUT, "the ask did not come in time"),
-            Self::NoStore(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Self::NoStore(error, away) => {
+                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+                if let Some(away) = away {
+                    let millis = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
+                    response.headers_mut().insert(wire::AWAY_MS, HeaderValue::from(millis));
+                }
+                response
+            }
         }
     }
 }

@@ -3,9 +3,10 @@
 //! HTTP/1.1 and HTTP/2 are told apart by a connection's first bytes. Every wait has an end:
 //! a connection that sends no request, a slow head, a peer that is gone without a word.
 
+use super::together::{Begun, Together};
 use super::{Failure, Site, routes};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
@@ -184,9 +185,10 @@ impl Guest {
             let site = self.site.clone();
             async move { Ok::<_, Infallible>(routes::answer(&site, self.used_for, request).await) }
         });
-        let http = protocol(&self.site);
-        let mut connection =
-            pin!(watcher.watch(http.serve_connection(TokioIo::new(stream), service)));
+        let begun = Begun::default();
+        let http = protocol(&self.site, begun.clone());
+        let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(Together::new(connection, begun));
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = tokio::time::sleep(FIRST_REQUEST_MAX) => {
@@ -203,8 +205,8 @@ impl Guest {
     }
 }
 
-fn protocol(site: &Site) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
+fn protocol(site: &Site, begun: Begun) -> Builder<Begun> {
+    let mut http = Builder::new(begun);
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP1_QUIET_MAX)

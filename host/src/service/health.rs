@@ -26,6 +26,17 @@ struct Server {
     up: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    outage: Option<Outage>,
+}
+
+/// How far a server's counts may be off by what goes on now.
+#[derive(Serialize)]
+struct Outage {
+    /// How long it has given no answers.
+    away_seconds: f64,
+    /// Units of budgets that were asked of it since then, in vain.
+    unanswered_units: u64,
 }
 
 /// 200 if asks are answered here, otherwise 503; with the reason, where something is wrong.
@@ -61,6 +72,10 @@ impl Server {
             address: backend.address,
             up: backend.is_up,
             reason: backend.trouble,
+            outage: backend.outage.map(|outage| Outage {
+                away_seconds: outage.lasts.as_secs_f64(),
+                unanswered_units: outage.unanswered_units,
+            }),
         }
     }
 }

@@ -34,6 +34,7 @@ pub(super) struct Metrics {
     items: Family<OutcomeLabel, Counter>,
     seconds: Histogram,
     store_errors: Family<KindLabel, Counter>,
+    charged_back: Counter,
     connections: Family<DoorLabel, Gauge>,
     in_flight: Gauge,
     store_up: Family<StoreLabel, Gauge>,
@@ -70,6 +71,7 @@ impl Metrics {
             items: Family::default(),
             seconds: Histogram::new(SECONDS),
             store_errors: Family::default(),
+            charged_back: Counter::default(),
             connections: Family::default(),
             in_flight: Gauge::default(),
             store_up: Family::default(),
@@ -87,6 +89,11 @@ impl Metrics {
             "Asks that the store did not answer, by reason",
             metrics.store_errors.clone(),
         );
+        registry.register(
+            "charged_back_units",
+            "Units that proxies let through on their own shares, charged afterwards",
+            metrics.charged_back.clone(),
+        );
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
@@ -103,6 +110,11 @@ impl Metrics {
         Counted(gauge)
     }
 
+    /// Counts what an answered ask told of debts, in units.
+    pub(super) fn charged_back(&self, units: u64) {
+        self.charged_back.inc_by(units);
+    }
+
     /// Counts an ask that has ended.
     pub(super) fn ask(&self, outcome: &Outcome, took: Duration) {
         self.asks.get_or_create(&OutcomeLabel { outcome: outcome.name() }).inc();
@@ -114,7 +126,7 @@ impl Metrics {
                     self.items.get_or_create(&OutcomeLabel { outcome }).inc();
                 }
             }
-            Outcome::NoStore(error) | Outcome::FailedOpen(_, error) => {
+            Outcome::NoStore(error, _) | Outcome::FailedOpen(_, error) => {
                 self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
             }
             _ => {}

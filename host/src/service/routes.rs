@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use tidegate_core::wire;
 
 /// Marks a reply as made here: a 503 without it was made by a proxy on the way.
-const OURS: HeaderName = HeaderName::from_static("x-tidegate");
+const OURS: HeaderName = HeaderName::from_static(wire::MARK);
 
 /// Told back to whoever asked, and logged, so that one request can be followed.
 const IDS: [HeaderName; 2] =

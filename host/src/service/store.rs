@@ -1,7 +1,8 @@
 //! Who keeps the truth: this process's memory, or Redis.
 
 use crate::config::Provider;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tidegate_core::ask::{Ask, MemoryStore, Reply};
 use tidegate_core::time::Instant;
 use tidegate_redis::Error;
@@ -32,15 +33,35 @@ impl Store {
         }
     }
 
-    /// Answers by memory as of `now`; Redis has a clock of its own.
-    pub(super) async fn answer(&self, now: Instant, ask: Ask) -> Result<Reply, Error> {
+    /// Answers by memory as of `now`; Redis has a clock of its own, and may take no longer than
+    /// `patience`, where there is one.
+    pub(super) async fn answer(
+        &self,
+        now: Instant,
+        ask: &Arc<Ask>,
+        patience: Option<Duration>,
+    ) -> Result<Reply, Error> {
         match self {
             Self::Memory(store) => {
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(store.answer(now, &ask))
+                Ok(store.answer(now, ask))
             }
-            Self::Redis(store) => store.answer(ask).await,
+            Self::Redis(store) => match patience {
+                Some(patience) => store.answer_within(ask.clone(), patience).await,
+                None => store.answer(ask.clone()).await,
+            },
         }
+    }
+
+    /// How long nobody has answered this ask for; `None` if that is not known to be so, and
+    /// `error` has another reason.
+    pub(super) fn away_for(&self, ask: &Ask, error: &Error) -> Option<Duration> {
+        let known = match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => store.away_for(ask),
+        };
+        // It may be back by now.
+        known.or_else(|| matches!(error, Error::Away | Error::Unknown(_)).then_some(Duration::ZERO))
     }
 
     /// Why asks are not answered now, or may not be; `None` if all is well.

@@ -73,4 +73,20 @@ fn a_cluster_is_found_from_one_node_and_looked_at_as_a_whole() {
     told.has("CRITICAL", "nodes", "it serves slots");
     told.has("CRITICAL", "slots", "are not served");
     told.has("OK", "script", "half of the runs");
+
+    // And now as Redis comes: the others stop with it.
+    for node in [0, 1] {
+        let set = ["CONFIG", "SET", "cluster-require-full-coverage", "yes"];
+        assert_eq!(cluster.nodes[node].command(&set), "+OK");
+        // A node looks again when a slot changes.
+        assert_eq!(cluster.nodes[node].command(&["CLUSTER", "DELSLOTS", "102"]), "+OK");
+    }
+    wait("the others to stop", || {
+        [0, 1].iter().all(|&node| {
+            cluster.nodes[node].command(&["CLUSTER", "INFO"]).contains("cluster_state:fail")
+        })
+    });
+    let told = doctor(&of(&cluster, &[0]));
+    told.has("CRITICAL", "script", "The cluster is down");
+    told.has("WARNING", "coverage", "stops all others");
 }

@@ -37,6 +37,12 @@ fn a_fleet_is_looked_at_as_a_whole() {
     assert_eq!(fleet.servers[0].command(&set), "+OK");
     doctor(&of(&fleet)).is_well();
 
+    // One that is there and not configured: nobody listens to it.
+    let last = format!(", 127.0.0.1:{}", fleet.sentinels[2].port);
+    let told = doctor(&of(&fleet).replace(&last, ""));
+    assert_eq!(told.exit, 1, "{}", told.all());
+    told.has("WARNING", "sentinels", "3 there are, 2 are configured");
+
     // A name that nobody knows.
     let told = doctor(&named(&fleet, "another"));
     assert_eq!(told.exit, 2);

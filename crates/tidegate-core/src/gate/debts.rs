@@ -18,6 +18,9 @@ pub const DEBTS_MAX: usize = 4_096;
 /// Questions that carry nothing but debts, at one tick: all debts are told within two seconds.
 const QUESTIONS_PER_TICK: usize = 16;
 
+/// How long no more of them are put after one that a store did not answer, being away.
+const PAUSE: Span = Span::from_millis(1_000);
+
 /// What a question carries of debts, to be kept if it stays without an answer.
 pub(super) type Carried = Vec<(Key, Debt)>;
 
@@ -25,6 +28,8 @@ pub(super) type Carried = Vec<(Key, Debt)>;
 pub(super) struct Debts {
     /// In the order of their keys.
     all: Vec<(Key, Debt)>,
+    /// No question carries nothing but debts before this.
+    not_before: Instant,
 }
 
 /// What one key owes.
@@ -53,6 +58,11 @@ impl Debts {
         for (key, debt) in carried {
             self.add(key, debt);
         }
+    }
+
+    /// The store is away: questions that carry nothing else can wait.
+    pub(super) fn wait(&mut self, now: Instant) {
+        self.not_before = now.after(PAUSE);
     }
 
     /// Takes over all of another's.
@@ -102,8 +112,11 @@ impl Debts {
 
     /// Questions that carry nothing else.
     pub(super) fn questions(&mut self, now: Instant) -> Vec<(Ask, Carried)> {
-        self.all.retain(|(_, debt)| !debt.is_over(now));
         let mut questions = Vec::new();
+        if now < self.not_before {
+            return questions;
+        }
+        self.all.retain(|(_, debt)| !debt.is_over(now));
         while questions.len() < QUESTIONS_PER_TICK && !self.is_empty() {
             let carried = self.all.split_off(self.all.len().saturating_sub(ITEMS_MAX));
             let item = |(key, debt): &(Key, Debt)| Item {

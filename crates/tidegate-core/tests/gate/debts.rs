@@ -4,7 +4,7 @@
 use crate::proxy::{Process, Request, Worker, limits};
 use proptest::prelude::*;
 use serde_json::json;
-use tidegate_core::ask::{Answer, Ask, MemoryStore, Reply, SHARE_WHOLE_PPM, Unreachable};
+use tidegate_core::ask::{Answer, Ask, MemoryStore, NoAnswer, Reply, SHARE_WHOLE_PPM};
 use tidegate_core::gate::{DEBTS_MAX, Step, Ticket};
 use tidegate_core::policy::Policy;
 use tidegate_core::time::{Instant, Span};
@@ -32,6 +32,9 @@ struct Fleet {
     proxies: Vec<Worker>,
     store: MemoryStore,
     is_up: bool,
+    /// While it is away, whether somebody is there who says so; otherwise there is silence.
+    is_told: bool,
+    away_since: Instant,
     now: Instant,
 }
 
@@ -41,6 +44,8 @@ impl Fleet {
             proxies: (0..proxies).map(|_| Process::default().worker(policy)).collect(),
             store: MemoryStore::new(100_000),
             is_up: true,
+            is_told: false,
+            away_since: Instant::default(),
             now: Instant::default(),
         }
     }
@@ -50,14 +55,23 @@ impl Fleet {
         self.proxies.iter().for_each(|proxy| proxy.process.pass(span));
     }
 
-    fn answer(&mut self, ask: &Ask) -> Result<Reply, Unreachable> {
+    fn answer(&mut self, ask: &Ask) -> Result<Reply, NoAnswer> {
         if !self.is_up {
-            return Err(Unreachable);
+            return Err(match self.is_told {
+                true => NoAnswer::StoreAway(self.now.since(self.away_since)),
+                false => NoAnswer::Unreachable,
+            });
         }
         let share_ppm = SHARE_WHOLE_PPM / self.proxies.len() as u32;
         let reply = self.store.answer(self.now, ask);
         let answers = reply.answers.into_iter().map(|answer| Answer { share_ppm, ..answer });
         Ok(Reply { answers: answers.collect() })
+    }
+
+    fn fail(&mut self) {
+        if self.is_up {
+            (self.is_up, self.away_since) = (false, self.now);
+        }
     }
 
     fn admits(&mut self, proxy: usize, key: &str) -> bool {
@@ -104,7 +118,7 @@ impl Fleet {
 fn what_was_used_is_charged_on_return() {
     let mut fleet = Fleet::new(&policy("60/1m", 60, "token_bucket"), 1);
     assert!(fleet.admits(0, "k"), "and so it knows its share");
-    fleet.is_up = false;
+    fleet.fail();
     assert!(!fleet.admits(0, "k"), "it begins with nothing");
     fleet.pass(Span::from_secs(20));
     let alone = (0..100).filter(|_| fleet.admits(0, "k")).count();
@@ -119,7 +133,7 @@ fn a_second_outage_begins_with_nothing_too() {
     let mut fleet = Fleet::new(&policy("60/1m", 60, "token_bucket"), 1);
     for _ in 0..2 {
         assert!(fleet.admits(0, "k"));
-        fleet.is_up = false;
+        fleet.fail();
         assert!(!fleet.admits(0, "k"));
         fleet.pass(Span::from_secs(5));
         assert_eq!((0..100).filter(|_| fleet.admits(0, "k")).count(), 5);
@@ -129,10 +143,48 @@ fn a_second_outage_begins_with_nothing_too() {
 }
 
 #[test]
+fn of_a_store_that_is_said_to_be_away_the_same_is_charged_on_return() {
+    let mut fleet = Fleet::new(&policy("60/1m", 60, "token_bucket"), 1);
+    fleet.is_told = true;
+    for _ in 0..2 {
+        assert!(fleet.admits(0, "k"));
+        fleet.fail();
+        assert!(!fleet.admits(0, "k"), "each outage begins with nothing");
+        fleet.pass(Span::from_secs(20));
+        assert_eq!((0..100).filter(|_| fleet.admits(0, "k")).count(), 20);
+        fleet.heal();
+        let back = (0..100).filter(|_| fleet.admits(0, "k")).count();
+        assert!((60 - 20..=60 - 20 + 4).contains(&back), "{back}");
+        fleet.pass(Span::from_secs(600));
+    }
+}
+
+#[test]
+fn debts_are_not_told_at_every_tick_to_a_store_that_is_away() {
+    let mut fleet = Fleet::new(&policy("60/1m", 60, "token_bucket"), 1);
+    fleet.is_told = true;
+    assert!(fleet.admits(0, "k"));
+    fleet.fail();
+    assert!(!fleet.admits(0, "k"));
+    fleet.pass(Span::from_secs(1));
+    assert!(fleet.admits(0, "k"));
+    let mut told = 0;
+    for _ in 0..50 {
+        fleet.pass(Span::from_millis(100));
+        fleet.proxies[0].tick();
+        for (ticket, ask) in fleet.proxies[0].gate.take_asides() {
+            told += 1;
+            assert_eq!(fleet.reply(0, ticket, &ask), None);
+        }
+    }
+    assert_eq!(told, 5, "once a second");
+}
+
+#[test]
 fn a_question_about_the_key_carries_its_debt() {
     let mut fleet = Fleet::new(&policy("60/1m", 60, "token_bucket"), 1);
     assert!(fleet.admits(0, "k"));
-    fleet.is_up = false;
+    fleet.fail();
     assert!(!fleet.admits(0, "k"));
     fleet.pass(Span::from_secs(3));
     assert!(fleet.admits(0, "k") && fleet.admits(0, "k"));
@@ -156,7 +208,7 @@ fn a_new_policy_keeps_what_is_owed() {
     let policy = policy("60/1m", 60, "token_bucket");
     let mut fleet = Fleet::new(&policy, 1);
     assert!(fleet.admits(0, "k"));
-    fleet.is_up = false;
+    fleet.fail();
     assert!(!fleet.admits(0, "k"));
     fleet.pass(Span::from_secs(30));
     assert_eq!((0..100).filter(|_| fleet.admits(0, "k")).count(), 30);
@@ -168,10 +220,43 @@ fn a_new_policy_keeps_what_is_owed() {
 }
 
 #[test]
+fn a_new_policy_keeps_what_the_last_questions_of_the_old_one_leave() {
+    let policy = policy("60/1m", 60, "token_bucket");
+    let mut fleet = Fleet::new(&policy, 1);
+    assert!(fleet.admits(0, "k"));
+    fleet.is_up = false;
+    assert!(!fleet.admits(0, "k"));
+    fleet.pass(Span::from_secs(30));
+    assert_eq!((0..100).filter(|_| fleet.admits(0, "k")).count(), 30);
+    // Two questions about it are under way, the first with the debt, when the policy is replaced.
+    let Worker { gate, process } = &mut fleet.proxies[0];
+    gate.on_probe(process, true);
+    let mut next = fleet.proxies[0].process.worker(&policy);
+    let ask = |worker: &mut Worker| match worker.step(&Request::key("k")) {
+        Step::Ask(ticket, ask) => (ticket, ask.items[0].owed),
+        Step::Answer(verdict) => panic!("{verdict:?}"),
+    };
+    let old = &mut fleet.proxies[0];
+    let ((first, owed), (second, _)) = (ask(old), ask(old));
+    next.gate.take_over(&mut old.gate);
+    assert_eq!((owed, ask(&mut next).1), (30, 0), "it is on its way");
+    // Neither gets an answer, and the second is let through by the share: one a second.
+    let Worker { gate, process } = old;
+    let verdict = gate.on_reply(process, first, Err(NoAnswer::Unreachable));
+    assert!(matches!(verdict, Some(Verdict::Deny(_))), "{verdict:?}");
+    process.pass(Span::from_secs(1));
+    let verdict = gate.on_reply(process, second, Err(NoAnswer::Unreachable));
+    assert!(matches!(verdict, Some(Verdict::Allow(_))), "{verdict:?}");
+    assert!(!gate.is_asking());
+    next.gate.take_over(gate);
+    assert_eq!(ask(&mut next).1, 31);
+}
+
+#[test]
 fn debts_are_bounded() {
     let mut fleet = Fleet::new(&policy("1000/1m", 1000, "token_bucket"), 1);
     assert!(fleet.admits(0, "k"));
-    fleet.is_up = false;
+    fleet.fail();
     assert!(!fleet.admits(0, "k"));
     fleet.pass(Span::from_millis(500));
     let keys: Vec<_> = (0..DEBTS_MAX + 100).map(|number| format!("k{number}")).collect();
@@ -213,10 +298,12 @@ proptest! {
     #[test]
     fn outages_give_nobody_more_than_the_limit(
         proxies in 1..4_usize,
+        is_told in any::<bool>(),
         events in proptest::collection::vec(event(3), 1..120),
     ) {
         // Ten a second, forty at once.
         let mut fleet = Fleet::new(&policy("10/1s", 40, "token_bucket"), proxies);
+        fleet.is_told = is_told;
         let mut admitted: Vec<Instant> = Vec::new();
         for proxy in 0..proxies {
             if fleet.admits(proxy, "k") {
@@ -233,7 +320,7 @@ proptest! {
                     }
                 }
                 Event::Pass { millis } => fleet.pass(Span::from_millis(millis)),
-                Event::Down => fleet.is_up = false,
+                Event::Down => fleet.fail(),
                 Event::Up => fleet.heal(),
             }
         }

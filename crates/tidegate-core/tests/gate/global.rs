@@ -2,7 +2,7 @@
 
 use crate::proxy::{Process, Request, Worker, limits};
 use serde_json::json;
-use tidegate_core::ask::{Answer, Ask, MemoryStore, Reply, Unreachable};
+use tidegate_core::ask::{Answer, Ask, MemoryStore, NoAnswer, Reply};
 use tidegate_core::gate::{Step, Ticket, WAITING_MAX};
 use tidegate_core::time::Span;
 use tidegate_core::verdict::{Reason, Verdict};
@@ -14,7 +14,7 @@ fn asked(worker: &mut Worker, request: &Request) -> (Ticket, Ask) {
     }
 }
 
-fn reply(worker: &mut Worker, ticket: Ticket, reply: Result<Reply, Unreachable>) -> Verdict {
+fn reply(worker: &mut Worker, ticket: Ticket, reply: Result<Reply, NoAnswer>) -> Verdict {
     worker.gate.on_reply(&mut worker.process, ticket, reply).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn away(on_error: &str, rate: &str) -> Worker {
     ]));
     let mut worker = Process::default().worker(&policy);
     let (ticket, _) = asked(&mut worker, &Request::new());
-    let _ = reply(&mut worker, ticket, Err(Unreachable));
+    let _ = reply(&mut worker, ticket, Err(NoAnswer::Unreachable));
     worker
 }
 
@@ -119,7 +119,9 @@ fn a_request_that_dies_waiting_leaves_nothing_behind() {
     worker.gate.on_gone(&mut worker.process, ticket);
     assert!(!worker.gate.is_asking());
     asked(&mut worker, &Request::new());
-    assert!(worker.gate.on_reply(&mut worker.process, ticket, Err(Unreachable)).is_none());
+    assert!(
+        worker.gate.on_reply(&mut worker.process, ticket, Err(NoAnswer::Unreachable)).is_none()
+    );
 }
 
 #[test]
@@ -127,6 +129,38 @@ fn closed_refuses_with_503_while_the_store_is_away() {
     let mut worker = away("closed", "10/1m");
     let denial = worker.denial(&Request::new());
     assert_eq!((denial.reason, denial.retry_after), (Reason::StoreAway, None));
+}
+
+#[test]
+fn a_store_that_is_said_to_be_away_is_asked_on() {
+    let policy = limits(json!([{
+        "name": "a", "scope": "global", "exact": true, "rate": "10/1m", "on_error": "closed",
+        "key": [{ "header": "x-key" }],
+    }]));
+    let mut worker = Process::default().worker(&policy);
+    let mut store = MemoryStore::new(8);
+    for _ in 0..3 {
+        let (ticket, _) = asked(&mut worker, &Request::key("of the lost shard"));
+        let away = Err(NoAnswer::StoreAway(Span::from_millis(1)));
+        let Verdict::Deny(denial) = reply(&mut worker, ticket, away) else { panic!("admitted") };
+        assert_eq!(denial.reason, Reason::StoreAway);
+        assert!(!worker.gate.is_store_away(), "of the others nobody knows that");
+        assert!(admits(&mut worker, &mut store, &Request::key("of another")));
+    }
+}
+
+#[test]
+fn who_says_that_its_store_is_away_is_there_itself() {
+    let worker = away("closed", "10/1m");
+    let policy = worker.gate.policy().clone();
+    let mut asking = worker.process.worker(&policy);
+    let waits = asked(&mut asking, &Request::new()).0;
+    let fails = asked(&mut asking, &Request::new()).0;
+    let _ = reply(&mut asking, fails, Err(NoAnswer::Unreachable));
+    assert!(asking.gate.is_store_away());
+    let _ = reply(&mut asking, waits, Err(NoAnswer::StoreAway(Span::ZERO)));
+    assert!(!asking.gate.is_store_away());
+    let _ = asked(&mut asking, &Request::new());
 }
 
 #[test]
@@ -153,7 +187,7 @@ fn a_share_is_what_the_store_last_said() {
     told.answers[0] = Answer { share_ppm: 250_000, ..told.answers[0] };
     let _ = reply(&mut worker, ticket, Ok(told));
     let (ticket, _) = asked(&mut worker, &Request::new());
-    let _ = reply(&mut worker, ticket, Err(Unreachable));
+    let _ = reply(&mut worker, ticket, Err(NoAnswer::Unreachable));
     worker.process.pass(Span::from_secs(40));
     assert_eq!(worker.admitted(&Request::new(), 100), 10);
 }

@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_core::ask::{Answer, Ask, Item, Reply};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long the reply waits for what is given back, so that whoever asks again finds it there.
 /// It goes on if it takes longer.
@@ -33,11 +33,14 @@ pub(super) async fn answer(
     cluster: Arc<Cluster>,
     ask: Arc<Ask>,
     now_us: u64,
+    until: Option<Instant>,
 ) -> Result<Reply, Error> {
     if !cluster.can_answer(&ask) {
         return Err(Error::Away);
     }
-    let take = |item| take(&cluster, &ask, item, now_us);
+    let take = |item| {
+        take(&cluster, Call::one(ask.clone(), item, now_us, Kind::TakeWithReceipt).until(until))
+    };
     let taken: Vec<Taken> = join_all((0..ask.items.len()).map(take)).await;
     let admits = |taken: &Taken| matches!(taken, Ok((answer, _)) if answer.outcome.is_ok());
     if !taken.iter().all(admits) {
@@ -71,10 +74,9 @@ fn uncharge(answer: &mut Answer, item: &Item) {
     }
 }
 
-async fn take(cluster: &Cluster, ask: &Arc<Ask>, item: usize, now_us: u64) -> Taken {
-    let call = Call::one(ask.clone(), item, now_us, Kind::TakeWithReceipt);
-    let value = cluster.call(call).await?;
-    script::receipted(&ask.items[item], &value)
+async fn take(cluster: &Cluster, call: Call) -> Taken {
+    let item = call.items().first().cloned().ok_or(Error::Garbled("nothing was asked"))?;
+    script::receipted(&item, &cluster.call(call).await?)
 }
 
 /// Which items were charged, and by what to find that again.

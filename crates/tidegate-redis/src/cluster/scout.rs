@@ -88,7 +88,7 @@ impl Scout {
             tracing::warn!(version = topology.version, known, "the redis cluster began anew");
         }
         self.behind_since = None;
-        cluster.map.store(cluster.nodes.map(topology).into());
+        cluster.follow_map(cluster.nodes.map(topology));
         true
     }
 }

@@ -1,14 +1,18 @@
 //! One sentinel: kept connected to, twice, since a subscription carries nothing else.
+//!
+//! Connections that are old, as set, are replaced, their successors being ready first.
 
 use super::judge::View;
-use crate::dial::{self, DialError, How, Step};
+use crate::dial::{self, DialError, Driver, How, Step};
 use crate::error::{Error, chain};
 use crate::settings::{Access, Address, Settings};
 use arc_swap::ArcSwapOption;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{FromRedisValue, Pipeline, Value};
+use redis::{FromRedisValue, Msg, Pipeline, Value};
 use std::collections::HashMap;
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +31,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// … to this one. The others are there meanwhile.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// The wait after old connections could not be replaced, half of it by chance.
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
+
 /// What a switch is called.
 const SWITCHED: &str = "+switch-master";
 
@@ -36,6 +43,7 @@ pub(super) struct Sentinel {
     access: Access,
     master_name: String,
     how: How,
+    max_age: Option<Duration>,
     connection: ArcSwapOption<MultiplexedConnection>,
     /// What is wrong with it; at first that nothing is known yet.
     trouble: Mutex<Option<String>>,
@@ -47,6 +55,13 @@ pub(super) struct Sentinel {
     is_tried: watch::Sender<bool>,
     /// Rings when it has something to say.
     news: Arc<Notify>,
+}
+
+/// Both connections to it.
+struct Lines {
+    questions: MultiplexedConnection,
+    driver: Driver,
+    news: Pin<Box<dyn Stream<Item = Msg> + Send>>,
 }
 
 impl Sentinel {
@@ -66,6 +81,7 @@ impl Sentinel {
                 within: settings.dial_timeout,
                 unacknowledged: settings.write_timeout,
             },
+            max_age: settings.max_conn_age,
             connection: ArcSwapOption::empty(),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
             misses: AtomicU32::new(0),
@@ -144,6 +160,22 @@ impl Sentinel {
 
     /// Connects, and listens to it until that ends. Returns why it has.
     async fn listen(&self) -> Result<String, DialError> {
+        let mut lines = self.connect().await?;
+        self.set_trouble(None);
+        self.is_tried.send_replace(true);
+        loop {
+            self.misses.store(0, Ordering::Relaxed);
+            self.connection.store(Some(Arc::new(lines.questions.clone())));
+            // What was said while nobody listened is asked for.
+            self.news.notify_one();
+            tokio::select! {
+                why = self.hear(&mut lines) => return Ok(why),
+                next = self.successors() => lines = next,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Lines, DialError> {
         let mut dialled = dial::dial(&self.address, &self.access, self.how).await?;
         let mut news = dial::listen(&self.address, &self.access, self.how).await?;
         match timeout(self.how.within, news.subscribe(SWITCHED)).await {
@@ -152,19 +184,36 @@ impl Sentinel {
             Err(_) => return Err(Step::Prepare.said("no subscription in time".to_owned())),
         }
         dialled.connection.set_response_timeout(ANSWER_WITHIN);
-        self.misses.store(0, Ordering::Relaxed);
-        self.connection.store(Some(Arc::new(dialled.connection)));
-        self.set_trouble(None);
-        self.is_tried.send_replace(true);
-        self.news.notify_one();
-        let mut news = news.into_on_message();
+        let news = Box::pin(news.into_on_message());
+        Ok(Lines { questions: dialled.connection, driver: dialled.driver, news })
+    }
+
+    /// Connections to take the place of those made now, once these are old. While there are
+    /// none the old ones stay: they work.
+    async fn successors(&self) -> Lines {
+        let Some(max_age) = self.max_age else { return pending().await };
+        // Not all of a fleet's at once.
+        sleep(max_age.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
+        loop {
+            match self.connect().await {
+                Ok(lines) => return lines,
+                Err(why) => {
+                    tracing::warn!(sentinel = %self.address, %why, "cannot renew a connection");
+                    sleep(RENEW_AGAIN.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+                }
+            }
+        }
+    }
+
+    /// Listens until one of the connections ends, or is of no use. Returns which.
+    async fn hear(&self, lines: &mut Lines) -> String {
         loop {
             tokio::select! {
-                () = &mut dialled.driver => return Ok("the connection was closed".to_owned()),
-                () = self.lost.notified() => return Ok("no replies".to_owned()),
-                message = news.next() => {
+                () = &mut lines.driver => return "the connection was closed".to_owned(),
+                () = self.lost.notified() => return "no replies".to_owned(),
+                message = lines.news.next() => {
                     let Some(message) = message else {
-                        return Ok("the subscription was closed".to_owned());
+                        return "the subscription was closed".to_owned();
                     };
                     let switch: String = message.get_payload().unwrap_or_default();
                     if switch.split(' ').next() == Some(&self.master_name) {

@@ -17,6 +17,8 @@ const SLOTS: usize = 16_384;
 /// They are killed, and their files gone, when this is dropped.
 pub struct Cluster {
     pub nodes: Vec<Server>,
+    /// Whether all stop once one shard is lost; Redis's own default, and not what we advise.
+    needs_all_slots: bool,
     // Dropped last: nodes write their files there.
     folder: TempDir,
 }
@@ -24,8 +26,18 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster that knows itself, or `None` if there is no Redis here.
     pub fn start() -> Option<Self> {
+        Self::start_with(false)
+    }
+
+    /// One that stops once a slot is nobody's (`cluster-require-full-coverage yes`).
+    pub fn start_that_needs_all_slots() -> Option<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(needs_all_slots: bool) -> Option<Self> {
         program()?;
-        let mut cluster = Self { nodes: Vec::new(), folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = Self { nodes: Vec::new(), needs_all_slots, folder };
         for _ in 0..2 * MASTERS {
             cluster.start_node();
         }
@@ -150,7 +162,10 @@ impl Cluster {
                 ["--cluster-port", &bus.to_string()],
                 ["--cluster-config-file", "nodes.conf"],
                 ["--cluster-node-timeout", &NODE_TIMEOUT_MS.to_string()],
-                ["--cluster-require-full-coverage", "no"],
+                [
+                    "--cluster-require-full-coverage",
+                    if self.needs_all_slots { "yes" } else { "no" },
+                ],
                 ["--requirepass", PASSWORD],
                 ["--masterauth", PASSWORD],
                 ["--repl-diskless-sync-delay", "0"],

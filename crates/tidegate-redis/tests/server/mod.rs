@@ -8,7 +8,9 @@
 pub mod cluster;
 pub mod sentinel;
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
+};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -99,6 +101,11 @@ impl Server {
         self.arguments = arguments.iter().map(|&argument| argument.into()).collect();
     }
 
+    /// From now on commands say this password.
+    pub fn set_password(&mut self, password: &str) {
+        self.password = Some(password.to_owned());
+    }
+
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -113,9 +120,14 @@ impl Server {
         assert!(self.run(), "redis-server did not start again");
     }
 
-    /// SIGSTOP: it accepts connections and says nothing. SIGCONT: it goes on.
+    /// SIGSTOP: it accepts connections and says nothing, from when this returns. SIGCONT: it
+    /// goes on.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+        let process = Pid::from_child(self.child.as_ref().unwrap());
+        kill_process(process, signal).unwrap();
+        if signal == Signal::STOP {
+            waitid(WaitId::Pid(process), WaitIdOptions::STOPPED).unwrap();
+        }
     }
 
     /// Runs one command; the reply as on the wire, a bulk string's text without its length,

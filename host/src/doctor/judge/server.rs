@@ -202,7 +202,12 @@ fn way_to_run(kind: &str) -> &'static str {
         "read_only" => "give the master's address, or let sentinels name it",
         "loading" => "wait until it has read its data",
         "blocked" => "end the script that runs (SCRIPT KILL)",
-        "cluster" => "see the findings on the cluster; a node of one wants cluster_mode: true",
+        "moved" | "ask" | "cluster_down" => {
+            "see the findings on the cluster; a node of one wants cluster_mode: true"
+        }
+        "cluster_stopped" => {
+            "bring the lost shard back; cluster-require-full-coverage no keeps the others going"
+        }
         "unknown_outcome" => "look for a frozen or very busy server",
         _ => "see the server's log",
     }

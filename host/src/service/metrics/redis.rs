@@ -20,6 +20,53 @@ struct BackendLabel {
     address: String,
 }
 
+/// What is told of a server: name, meaning, kind, and where it stands.
+type OfServer = (&'static str, &'static str, MetricType, fn(&Backend) -> f64);
+
+const OF_SERVERS: &[OfServer] = &[
+    ("redis_backend_slots", "Slots of a cluster, by server", GAUGE, |b| b.slots.into()),
+    ("redis_backend_connects", "Connections made, by server", COUNTER, |b| b.connects as f64),
+    ("redis_backend_losses", "Connections lost or given up, by server", COUNTER, |b| {
+        b.losses as f64
+    }),
+    ("redis_backend_misses", "Batches without a reply in time, by server", COUNTER, |b| {
+        b.misses as f64
+    }),
+    (
+        "redis_breaker_open",
+        "Whether a server is not asked for now, being known not to answer",
+        GAUGE,
+        |b| b.is_shunned.into(),
+    ),
+    (
+        "redis_breaker_opens",
+        "Times that a server was found not to answer, and asked no more for now",
+        COUNTER,
+        |b| b.shunned as f64,
+    ),
+    (
+        "redis_backend_away_seconds",
+        "For how long a server has given no answers by now; 0 if it does",
+        GAUGE,
+        |b| b.outage.map_or(0.0, |outage| outage.lasts.as_secs_f64()),
+    ),
+    (
+        "redis_backend_downtime_seconds",
+        "For how long a server has given no answers, in all",
+        COUNTER,
+        |b| b.downtime.as_secs_f64(),
+    ),
+    (
+        "redis_backend_unanswered_units",
+        "Units of budgets asked of a server in vain: decided by on_error, not counted",
+        COUNTER,
+        |b| b.unanswered_units as f64,
+    ),
+];
+
+const COUNTER: MetricType = MetricType::Counter;
+const GAUGE: MetricType = MetricType::Gauge;
+
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (Some(stats), Some(health)) = (self.0.redis_stats(), self.0.health()) else {
@@ -30,21 +77,10 @@ impl Collector for Collected {
         up(&mut encoder, &health.backends)?;
         let servers: Vec<_> =
             health.backends.iter().filter(|b| b.kind != BackendKind::Sentinel).collect();
-        let slots = |b: &Backend| u64::from(b.slots);
-        let help = "Slots of a cluster, by server";
-        each(&mut encoder, "redis_backend_slots", help, MetricType::Gauge, &servers, slots)?;
-        let counter = MetricType::Counter;
-        let help = "Connections made, by server";
-        each(&mut encoder, "redis_backend_connects", help, counter, &servers, |b| b.connects)?;
-        let help = "Connections lost or given up, by server";
-        each(&mut encoder, "redis_backend_losses", help, counter, &servers, |b| b.losses)?;
-        let help = "Whether a server is not asked for now, being known not to answer";
-        let gauge = MetricType::Gauge;
-        each(&mut encoder, "redis_breaker_open", help, gauge, &servers, |b| b.is_shunned.into())?;
-        let help = "Times that a server was found not to answer, and asked no more for now";
-        each(&mut encoder, "redis_breaker_opens", help, counter, &servers, |b| b.shunned)?;
-        let help = "Batches without a reply in time, by server";
-        each(&mut encoder, "redis_backend_misses", help, counter, &servers, |b| b.misses)
+        for (name, help, kind, value) in OF_SERVERS {
+            each(&mut encoder, name, help, *kind, &servers, value)?;
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +105,11 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
             stats.given_back(),
         ),
         ("redis_kept_charges", "Charges that could not be given back", stats.kept_charges()),
+        (
+            "redis_unanswered_units",
+            "Units of budgets asked for in vain: decided by on_error, not counted",
+            stats.unanswered_units(),
+        ),
     ] {
         let counter = ConstCounter::new(count);
         counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
@@ -93,7 +134,7 @@ fn batches(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
 fn up(encoder: &mut DescriptorEncoder<'_>, backends: &[Backend]) -> fmt::Result {
     let all: Vec<_> = backends.iter().collect();
     let help = "Whether a server, or a sentinel, is connected to";
-    each(encoder, "redis_backend_up", help, MetricType::Gauge, &all, |b| u64::from(b.is_up))
+    each(encoder, "redis_backend_up", help, MetricType::Gauge, &all, |b| b.is_up.into())
 }
 
 /// One metric, with a value for each of these.
@@ -103,7 +144,7 @@ fn each(
     help: &str,
     kind: MetricType,
     backends: &[&Backend],
-    value: impl Fn(&Backend) -> u64,
+    value: impl Fn(&Backend) -> f64,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
     for backend in backends {
