@@ -9,9 +9,9 @@ use super::HolderId;
 use crate::time::{Instant, Span};
 use alloc::collections::BTreeMap;
 
-/// The most holders that are remembered, 48 bytes each. Beyond that the ones longest silent
+/// The most workers of all proxies that are remembered, 48 bytes each. Beyond that the ones longest silent
 /// make room; while all have been heard of lately, new ones are served but settle nothing.
-pub const HOLDERS_MAX: usize = 4_096;
+pub const HOLDERS_MAX: usize = 16_384;
 
 /// An ask that is overtaken by more than this many of the same holder is not heard.
 const WINDOW: u64 = 128;
