@@ -64,6 +64,17 @@
 //! most half the burst is ever outstanding for longer than [`SOON_LIFE`], that costs at most
 //! one burst, once. Settlements of another era are ignored. See [`Record::answer`].
 //!
+//! ## What it does not cover
+//!
+//! - A clock of the store that is set *forward* by `t` gives away `rate × t`, and what is
+//!   outstanding: at most half the burst. One that goes back costs time, and gives nothing.
+//! - A store that has forgotten a key, because it made room for others or because all of the key
+//!   was written in the second that a fail-over lost, gives up to a burst again, until a holder
+//!   comes that knows better; or, for 10 s after a fail-over, nothing (see [`Place::began`]).
+//! - Shares of an outage are exact while the store is away for all. Who alone cannot reach
+//!   it has its share on top, until it can pay; who learns late that it is back, so long.
+//! - Proxies are believed. One that lies about what it spent is granted more.
+//!
 //! ## Source
 //!
 //! Prepaid rights that are moved by messages are O'Neil's escrow method (1986); sizing by a
