@@ -10,7 +10,7 @@
 //!
 //! **Workers.** A proxy runs one gate in each worker over shared state that is read and
 //! written with compare-and-swap ([`Slots`]). Token buckets are drawn on in chunks
-//! ([`stock`]), so most requests touch no shared state and read no clock; the windows
+//! (`stock`), so most requests touch no shared state and read no clock; the windows
 //! algorithms touch it once for each request.
 //!
 //! **What this costs in truth.** Chunks never over-admit (see
@@ -25,7 +25,7 @@ mod breaker;
 mod debts;
 mod local;
 mod refusals;
-mod share;
+pub(crate) mod share;
 mod stock;
 
 use crate::ask::{Ask, Item, NoAnswer, Reply, SHARE_WHOLE_PPM};

@@ -15,6 +15,7 @@
 //! - [`limit`]: quotas and the algorithms that count them
 //! - [`table`]: many keys in bounded memory, none of which can flood another out of its debt
 //! - [`ask`]: questions to the store and its replies; the store in memory
+//! - [`lease`]: our share of a global budget: take, settle, lapse, return
 //! - [`wire`]: asks and replies as bytes
 //! - [`gate`]: the state machine that every shell drives
 //! - [`verdict`]: what happens to the request; [`headers`]: how its client is told
@@ -30,6 +31,7 @@ mod field;
 pub mod gate;
 pub mod headers;
 pub mod key;
+pub mod lease;
 pub mod limit;
 pub mod plan;
 pub mod policy;

@@ -349,7 +349,7 @@ pub struct Weight {
 }
 
 impl Weight {
-    fn new(used: u64, full: u64, fresh_at: Instant) -> Self {
+    pub(crate) fn new(used: u64, full: u64, fresh_at: Instant) -> Self {
         // Shifted so that the product stays within 64 bits; below 2^47 nothing is lost.
         let shift = (u64::BITS - full.leading_zeros()).saturating_sub(47);
         let scaled = (used.min(full) >> shift).saturating_mul(u64::from(u16::MAX));

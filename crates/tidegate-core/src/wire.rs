@@ -16,7 +16,9 @@
 //!        2 never
 //! ```
 //!
-//! Both are bodies of HTTP messages: an ask of a `POST`, a reply of its 200. A host that is
+//! Asks for leases are messages of kinds of their own: see [`encode_lease_ask`].
+//!
+//! All are bodies of HTTP messages: an ask of a `POST`, a reply of its 200. A host that is
 //! there and has no answer says so with 503 and a line of text; [`MARK`] tells what the host
 //! said from what a proxy on the way made up.
 
@@ -26,6 +28,13 @@ use crate::limit::{Algorithm, Quota, Refused, Standing};
 use crate::time::Span;
 use alloc::vec::Vec;
 use core::fmt;
+
+mod lease;
+
+pub use lease::{
+    LEASE_ASK_BYTES_MAX, LEASE_REPLY_BYTES_MAX, decode_lease_ask, decode_lease_reply,
+    encode_lease_ask, encode_lease_reply,
+};
 
 /// The version of the format. Bytes of another are not read.
 pub const VERSION: u8 = 2;
@@ -97,7 +106,7 @@ pub fn encode_ask(ask: &Ask) -> Vec<u8> {
 /// [`Malformed`] unless [`encode_ask`] could have made these bytes.
 pub fn decode_ask(bytes: &[u8]) -> Result<Ask, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
-    let count = reader.head(ASK)?;
+    let count = reader.head(ASK, ITEMS_MAX, "not 1 to 16 items")?;
     let mut items: Vec<Item> = Vec::with_capacity(count);
     for _ in 0..count {
         let at = reader.at;
@@ -141,7 +150,7 @@ pub fn encode_reply(reply: &Reply) -> Vec<u8> {
 /// [`Malformed`] unless [`encode_reply`] could have made these bytes.
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
-    let count = reader.head(REPLY)?;
+    let count = reader.head(REPLY, ITEMS_MAX, "not 1 to 16 items")?;
     let answers = (0..count).map(|_| reader.answer()).collect::<Result<_, _>>()?;
     reader.end()?;
     Ok(Reply { answers })
@@ -167,7 +176,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads what every message begins with; returns how many parts follow.
-    fn head(&mut self, kind: u8) -> Result<usize, Malformed> {
+    fn head(&mut self, kind: u8, most: usize, or_else: &'static str) -> Result<usize, Malformed> {
         let [version] = self.take()?;
         if version != VERSION {
             return Err(self.wrong::<1>("a version other than 2"));
@@ -176,8 +185,8 @@ impl Reader<'_> {
             return Err(self.wrong::<1>("another kind of message"));
         }
         let [count] = self.take()?;
-        if count == 0 || usize::from(count) > ITEMS_MAX {
-            return Err(self.wrong::<1>("not 1 to 16 items"));
+        if count == 0 || usize::from(count) > most {
+            return Err(self.wrong::<1>(or_else));
         }
         Ok(count.into())
     }

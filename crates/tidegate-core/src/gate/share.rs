@@ -18,7 +18,6 @@ use crate::time::Span;
 
 /// The limit as this proxy enforces it alone, under a key of its own.
 pub(super) fn of(applied: &Applied, ppm: u32) -> Applied {
-    let ppm = ppm.clamp(1, SHARE_WHOLE_PPM);
     Applied { key: aside(applied.key), quota: part(&applied.quota, ppm), ..*applied }
 }
 
@@ -27,7 +26,8 @@ fn aside(Key(bytes): Key) -> Key {
     Key(bytes.map(|byte| !byte))
 }
 
-fn part(quota: &Quota, ppm: u32) -> Quota {
+pub(crate) fn part(quota: &Quota, ppm: u32) -> Quota {
+    let ppm = ppm.clamp(1, SHARE_WHOLE_PPM);
     let half = match quota.algorithm() {
         Algorithm::TokenBucket => 1,
         Algorithm::SlidingWindow | Algorithm::SlidingCounter => 2,

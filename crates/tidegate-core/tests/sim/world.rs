@@ -1,0 +1,386 @@
+//! Virtual time: proxies, a store, and a network between them that loses, delays, overtakes
+//! and repeats.
+
+use crate::clock::Clock;
+use crate::judge::Judge;
+use crate::memory::Memory;
+use crate::proxy::{DEADLINE, Deeds, Proxy};
+use crate::rng::Rng;
+use crate::scenario::{Demand, Fault, Scenario};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use tidegate_core::lease::{Heard, Place, RECORD_BYTES, Record, Replays, Reply, Terms};
+use tidegate_core::time::Span;
+use tidegate_core::wire::{
+    decode_lease_ask, decode_lease_reply, encode_lease_ask, encode_lease_reply,
+};
+
+const TICK_NS: u64 = 25_000_000;
+
+enum Event {
+    Arrival {
+        comes: bool,
+    },
+    /// An arrival that waited for a proxy to wake up.
+    Request {
+        proxy: usize,
+        worker: usize,
+        cost: u32,
+    },
+    Tick {
+        proxy: usize,
+        worker: usize,
+    },
+    Deadline {
+        proxy: usize,
+        worker: usize,
+        seq: u64,
+    },
+    ToStore {
+        proxy: usize,
+        worker: usize,
+        bytes: Vec<u8>,
+    },
+    ToProxy {
+        proxy: usize,
+        worker: usize,
+        bytes: Vec<u8>,
+    },
+    Fault(Fault),
+}
+
+/// What happens first is the greatest: what of one moment was planned first.
+struct Planned {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Planned {}
+
+pub(crate) struct World<D> {
+    rng: Rng,
+    now: u64,
+    steps: u64,
+    events: BinaryHeap<Planned>,
+    planned: u64,
+    proxies: Vec<Proxy>,
+    scenario: Scenario,
+    demand: D,
+    /// The key, as a server keeps it.
+    record: [u8; RECORD_BYTES],
+    snapshot: [u8; RECORD_BYTES],
+    /// Of the host, which lives and dies apart from the server.
+    replays: Replays,
+    is_down: bool,
+    stamp: u64,
+    began: Option<tidegate_core::time::Instant>,
+    clock: Clock,
+    /// The store's clock at the last look, and what passed on it in all.
+    shown: u64,
+    passed: u64,
+    pub(crate) judge: Judge,
+    pub(crate) operations: u64,
+}
+
+impl<D: Demand> World<D> {
+    pub(crate) fn new(seed: u64, scenario: Scenario, demand: D) -> Self {
+        let mut rng = Rng::new(seed);
+        let terms = Terms::new(scenario.quota, DEADLINE, scenario.reserve).unwrap();
+        let drift = |rng: &mut Rng| {
+            rng.below(2 * scenario.drift_ppm + 1) as i64 - scenario.drift_ppm as i64
+        };
+        let proxies = (0..scenario.proxies).map(|_| {
+            let clock = Clock { zero_ns: rng.below(1 << 50), drift_ppm: drift(&mut rng) };
+            let process = rng.next();
+            let memory = Memory::new(scenario.conflicts_ppm, process);
+            let how = (scenario.on_error, scenario.at_once);
+            Proxy::new(clock, process, terms, how, scenario.workers, memory)
+        });
+        let proxies = proxies.collect();
+        let clock =
+            Clock { zero_ns: 100_000_000_000 + rng.below(1 << 50), drift_ppm: drift(&mut rng) };
+        let mut judge = Judge::new(scenario.quota);
+        judge.tolerance_units = scenario.tolerance_units;
+        let mut world = Self {
+            now: 0,
+            steps: 0,
+            events: BinaryHeap::new(),
+            planned: 0,
+            proxies,
+            demand,
+            record: [0; RECORD_BYTES],
+            snapshot: [0; RECORD_BYTES],
+            replays: Replays::default(),
+            is_down: false,
+            stamp: rng.next(),
+            began: None,
+            shown: clock.at(0).0,
+            passed: 0,
+            clock,
+            judge,
+            operations: 0,
+            rng,
+            scenario,
+        };
+        world.start();
+        world
+    }
+
+    /// Plays it to the end, or to the first broken promise.
+    pub(crate) fn play(&mut self) -> Result<(), String> {
+        while let Some(Planned { at, event, .. }) = self.events.pop() {
+            if at > self.scenario.length_ns {
+                break;
+            }
+            assert!(at >= self.now, "time runs forward");
+            self.now = at;
+            self.steps += 1;
+            self.happen(event).map_err(|what| {
+                format!("step {} at {:.6} s: {what}", self.steps, self.now as f64 / 1e9)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn waited(&self) -> u64 {
+        self.proxies.iter().map(|proxy| proxy.waited).sum()
+    }
+
+    fn start(&mut self) {
+        self.plan_arrival();
+        for proxy in 0..self.proxies.len() {
+            for worker in 0..self.scenario.workers {
+                let first = self.rng.below(TICK_NS);
+                self.at(first, Event::Tick { proxy, worker });
+            }
+        }
+        for (at, fault) in self.scenario.faults.clone() {
+            self.at(at, Event::Fault(fault));
+        }
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.planned += 1;
+        self.events.push(Planned { at, number: self.planned, event });
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), String> {
+        self.look_at_clock();
+        match event {
+            Event::Arrival { comes } => {
+                self.plan_arrival();
+                if comes { self.arrive() } else { Ok(()) }
+            }
+            Event::Request { proxy, worker, cost } => {
+                if self.is_paused(proxy) {
+                    let at = self.proxies[proxy].paused_until;
+                    self.at(at, Event::Request { proxy, worker, cost });
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_request(now, worker, cost);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Tick { proxy, worker } => {
+                self.at(self.now + TICK_NS, Event::Tick { proxy, worker });
+                if self.is_paused(proxy) {
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_tick(now, worker);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Deadline { proxy, worker, seq } => {
+                if self.is_paused(proxy) {
+                    let at = self.proxies[proxy].paused_until;
+                    self.at(at, Event::Deadline { proxy, worker, seq });
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_deadline(now, worker, seq);
+                self.carry_out(proxy, deeds)
+            }
+            Event::ToStore { proxy, worker, bytes } => {
+                self.answer(proxy, worker, &bytes);
+                Ok(())
+            }
+            Event::ToProxy { proxy, worker, bytes } => {
+                if self.is_paused(proxy) {
+                    let at = self.proxies[proxy].paused_until;
+                    self.at(at, Event::ToProxy { proxy, worker, bytes });
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let reply = decode_lease_reply(&bytes).unwrap();
+                let deeds = self.proxies[proxy].on_reply(now, worker, &reply);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Fault(Fault::Rush) => self.rush(),
+            Event::Fault(fault) => {
+                self.befall(fault);
+                Ok(())
+            }
+        }
+    }
+
+    /// Plans the next arrival, if it is near; otherwise looks again later: without memory, to
+    /// draw again changes nothing but the rate.
+    fn plan_arrival(&mut self) {
+        const LOOK_AGAIN_NS: f64 = 10e6;
+        let rate = self.demand.rate(self.now);
+        let gap = if rate > 0.0 { self.rng.exponential(1e9 / rate) } else { f64::INFINITY };
+        let comes = gap <= LOOK_AGAIN_NS;
+        self.at(self.now + gap.min(LOOK_AGAIN_NS) as u64, Event::Arrival { comes });
+    }
+
+    fn arrive(&mut self) -> Result<(), String> {
+        let proxy = self.demand.pick(self.now, &mut self.rng);
+        let worker = self.rng.below(self.scenario.workers as u64) as usize;
+        let cost = self.rng.within(1, self.scenario.cost_max.into()) as u32;
+        self.judge.attempt(self.passed, cost);
+        self.happen(Event::Request { proxy, worker, cost })
+    }
+
+    /// In small pieces, so that what is left over when the store says no is little.
+    fn rush(&mut self) -> Result<(), String> {
+        let piece = self.scenario.quota.burst().div_ceil(64);
+        for proxy in 0..self.proxies.len() {
+            for cost in [piece, 1] {
+                for worker in 0..self.scenario.workers {
+                    while self.rushes(proxy, worker, cost)? {}
+                }
+            }
+            for _ in 0..8 {
+                self.rushes(proxy, 0, piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a request of so much is admitted at once.
+    fn rushes(&mut self, proxy: usize, worker: usize, cost: u32) -> Result<bool, String> {
+        if self.is_paused(proxy) {
+            return Ok(false);
+        }
+        let before = self.judge.admitted;
+        self.judge.attempt(self.passed, cost);
+        self.happen(Event::Request { proxy, worker, cost })?;
+        Ok(self.judge.admitted > before)
+    }
+
+    fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
+        for cost in deeds.admitted {
+            self.judge.admit(self.passed, cost)?;
+        }
+        if let Some((worker, ask)) = deeds.ask {
+            if let Some(pause) = self.proxies[proxy].pause_mid_ask.take() {
+                self.proxies[proxy].paused_until = self.now + pause.0;
+                for round in 0..10 {
+                    self.at(self.now + pause.0 + round * 3_000_000, Event::Fault(Fault::Rush));
+                }
+            }
+            self.at(self.now + DEADLINE.0, Event::Deadline { proxy, worker, seq: ask.seq });
+            let bytes = encode_lease_ask(&ask);
+            self.send(|bytes| Event::ToStore { proxy, worker, bytes }, bytes);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, proxy: usize, worker: usize, bytes: &[u8]) {
+        if self.is_down {
+            return;
+        }
+        self.operations += 1;
+        let ask = decode_lease_ask(bytes).unwrap();
+        let place = Place { now: self.clock.at(self.now), stamp: self.stamp, began: self.began };
+        let may_settle = match self.replays.hear(place.now, ask.holder, ask.seq) {
+            Heard::First => true,
+            Heard::Perhaps => false,
+            Heard::Again => return,
+        };
+        let mut record = Record::from_bytes(&self.record);
+        let grants = ask.wants.iter().map(|it| record.answer(&place, ask.holder, it, may_settle));
+        let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants: grants.collect() });
+        self.record = record.to_bytes();
+        self.send(|bytes| Event::ToProxy { proxy, worker, bytes }, bytes);
+    }
+
+    fn send(&mut self, event: impl Fn(Vec<u8>) -> Event, bytes: Vec<u8>) {
+        let net = self.scenario.net;
+        let times = 1 + usize::from(self.rng.chance_ppm(net.twice_ppm));
+        for _ in 0..times {
+            if self.rng.chance_ppm(net.loss_ppm) {
+                continue;
+            }
+            let mut delay = 500_000 + self.rng.exponential(150_000.0) as u64;
+            if self.rng.chance_ppm(net.late_ppm) {
+                delay += self.rng.below(1_500_000_000) >> self.rng.below(10);
+            }
+            self.at(self.now + delay, event(bytes.clone()));
+        }
+    }
+
+    fn befall(&mut self, fault: Fault) {
+        match fault {
+            Fault::Rush => {}
+            Fault::Down => self.is_down = true,
+            Fault::Up => self.is_down = false,
+            Fault::RestartHost => self.replays = Replays::default(),
+            Fault::Snapshot => self.snapshot = self.record,
+            Fault::Failover { clock_ms } => {
+                self.record = self.snapshot;
+                self.reshard(clock_ms);
+                self.began = Some(self.clock.at(self.now));
+            }
+            Fault::Reshard => self.reshard(0),
+            Fault::StepClock { ms } => self.step_clock(ms),
+            Fault::Pause { proxy, ms } => {
+                self.proxies[proxy].paused_until = self.now + Span::from_millis(ms).0;
+            }
+            Fault::PauseMidAsk { proxy, ms } => {
+                self.proxies[proxy].pause_mid_ask = Some(Span::from_millis(ms));
+            }
+        }
+    }
+
+    fn reshard(&mut self, clock_ms: i64) {
+        self.stamp = self.rng.next();
+        self.step_clock(clock_ms);
+        // Another clock, not one that was set: time goes on.
+        self.shown = self.clock.at(self.now).0;
+    }
+
+    fn step_clock(&mut self, ms: i64) {
+        self.clock.zero_ns = self.clock.zero_ns.saturating_add_signed(ms * 1_000_000);
+    }
+
+    /// Time passes as the store's clock runs; when it is set back it does not.
+    fn look_at_clock(&mut self) {
+        let shown = self.clock.at(self.now).0;
+        self.passed += shown.saturating_sub(self.shown);
+        self.shown = shown;
+    }
+
+    fn is_paused(&self, proxy: usize) -> bool {
+        self.proxies[proxy].paused_until > self.now
+    }
+}
