@@ -90,7 +90,9 @@ pub fn asks(place: &str, file: &Path, count: u64, [clients, streams]: [usize; 2]
     command.args(["--max-concurrent-streams", &streams.to_string()]);
     command.args(["--requests", &count.to_string()]).arg("--data").arg(file);
     command.args(["--header", &format!("content-type: {ASK_TYPE}")]);
-    command.args(["--header", "x-tidegate-proxy: bench"]).arg(place);
+    command.args(["--header", "x-tidegate-proxy: bench"]);
+    // As a proxy says it, but with patience: a machine that measures has slow moments.
+    command.args(["--header", "x-tidegate-waits-ms: 200"]).arg(place);
     burst(&mut command, count, |said| {
         let answered: u64 =
             said.split_once("status codes: ")?.1.split_once(" 2xx")?.0.parse().ok()?;
