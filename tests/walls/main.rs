@@ -64,6 +64,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "serde",
             "serde_json",
             "sha2",
+            "siphasher",
             "strsim",
             "tidegate-core",
             "tidegate-redis",
