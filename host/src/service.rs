@@ -7,7 +7,7 @@
 //! - [`store`]: who keeps the truth
 //! - [`embedded`]: the same answers for filters in this very process
 //! - [`clock`]: the time by which they are counted
-//! - [`shares`]: who asks how much
+//! - [`shares`]: who asks how much; [`census`]: and of all hosts together
 //! - [`health`]: whether to send requests here
 //! - [`metrics`]: what is counted
 //!
@@ -16,6 +16,7 @@
 //! until the drain timeout or a second signal. The operator's door closes last.
 
 mod asks;
+mod census;
 mod clock;
 mod door;
 pub(crate) mod embedded;
@@ -95,6 +96,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         );
     }
     tracing::info!(store = site.store.name(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let _census = census::start(&site);
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
 

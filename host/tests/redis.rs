@@ -4,7 +4,7 @@ mod common;
 #[path = "../../crates/tidegate-redis/tests/server/mod.rs"]
 mod server;
 
-use common::{DEADLINE, Host, one};
+use common::{Caller, DEADLINE, Host, ask_request, one};
 use rustix::process::Signal;
 use server::Server;
 use server::cluster::{self, Cluster};
@@ -153,6 +153,35 @@ async fn two_hosts_on_one_redis_keep_one_truth() {
         admitted += u32::from(proxies[turn % 2].reply(&one(1, 5)).await.admits());
     }
     assert_eq!(admitted, 5);
+}
+
+/// A host beside each proxy: neither is asked by the other's, and both know of them.
+#[tokio::test]
+async fn proxies_of_different_hosts_share_a_limit_and_an_outage_does_not_change_that() {
+    let Some(mut redis) = Server::start() else { return };
+    let hosts = [on(&redis, ""), on(&redis, "")];
+    let mut proxies = [hosts[0].http2().await, hosts[1].http2().await];
+    until_halved(&mut proxies).await;
+    for host in &hosts {
+        assert_eq!(host.metric("tidegate_fleet_hosts").await, 2.0);
+        assert_eq!(host.metric("tidegate_fleet_proxies").await, 2.0);
+    }
+
+    redis.signal(Signal::STOP);
+    let is_old = async |host: &Host| host.metric("tidegate_fleet_census_age_seconds").await > 6.0;
+    while !(is_old(&hosts[0]).await && is_old(&hosts[1]).await) {
+        told(&mut proxies).await;
+    }
+    redis.signal(Signal::CONT);
+    assert_halved(&mut proxies, 3).await;
+
+    // Back with nothing: who is the first to tell it is not all there is.
+    redis.kill();
+    until_away(&hosts[0]).await;
+    until_away(&hosts[1]).await;
+    redis.restart();
+    assert_halved(&mut proxies, 6).await;
+    until_halved(&mut proxies).await;
 }
 
 #[tokio::test]
@@ -325,4 +354,49 @@ async fn until(host: &Host, status: u16, says: &str) {
         }
         assert!(Instant::now() < end, "{found} {body}");
     }
+}
+
+/// Both ask once, each as itself; their shares, if they are told.
+async fn told(proxies: &mut [Caller; 2]) -> Option<[u32; 2]> {
+    let mut shares = [None; 2];
+    for (name, (proxy, share)) in ["a", "b"].iter().zip(proxies.iter_mut().zip(&mut shares)) {
+        let mut ask = ask_request(wire::encode_ask(&one(1, 1_000_000)));
+        ask.headers_mut().insert("x-tidegate-proxy", name.parse().unwrap());
+        let (head, body) = proxy.send(ask).await;
+        if head.status() == 200 {
+            *share = Some(wire::decode_reply(&body).unwrap().answers[0].share_ppm);
+        }
+    }
+    // As often as that, whatever the machine is busy with: demand is to be steady.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    Some([shares[0]?, shares[1]?])
+}
+
+/// About half of 85 % and half of 10 % each. Demand still grows, and each hears of the other's
+/// some seconds late.
+fn are_halved(shares: [u32; 2]) -> bool {
+    shares.iter().all(|share| (400_000..=560_000).contains(share))
+}
+
+async fn until_halved(proxies: &mut [Caller; 2]) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let shares = told(proxies).await;
+        if shares.is_some_and(are_halved) {
+            return;
+        }
+        assert!(Instant::now() < end, "{shares:?}");
+    }
+}
+
+/// Whatever is told within the next seconds, and something is.
+async fn assert_halved(proxies: &mut [Caller; 2], seconds: u64) {
+    let (end, mut replies) = (Instant::now() + Duration::from_secs(seconds), 0);
+    while Instant::now() < end {
+        if let Some(shares) = told(proxies).await {
+            assert!(are_halved(shares), "{shares:?}");
+            replies += 1;
+        }
+    }
+    assert!(replies > 10, "{replies}");
 }

@@ -65,6 +65,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "serde",
             "serde_json",
             "sha2",
+            "siphasher",
             "strsim",
             "tidegate-core",
             "tidegate-redis",

@@ -14,6 +14,7 @@ mod scout;
 mod slot;
 pub(crate) mod topology;
 
+use crate::census::{self, Census, Fleet};
 use crate::error::{Error, Refusal};
 use crate::health::{Backend, BackendKind, Health};
 use crate::outage::Outages;
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use map::{Map, Nodes};
 use redis::Value;
 use scout::Scout;
+use slot::slot_of_tag;
 pub(crate) use slot::{SLOTS, slot_of};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -108,6 +110,12 @@ impl Cluster {
         let map = self.map.load();
         let outages = map.lane(slot_of(key)).map_or(&self.uncovered, |lane| &lane.link.outages);
         outages.current().map(|outage| outage.lasts)
+    }
+
+    /// Tells how much is asked here, and hears how much it is in all hosts: all in one slot.
+    pub(crate) async fn census(&self, own: &Census) -> Result<Fleet, Error> {
+        let lane = self.map.load().lane(slot_of_tag(census::HASH_TAG)).cloned();
+        census::take(&lane.ok_or(Error::Away)?.link, own).await
     }
 
     /// Puts a new map in the place of the old one.

@@ -20,11 +20,13 @@
 //! - `sentinel`: who the master is, by the word of all sentinels
 //! - `cluster`: whose slot a key is in, and budgets in several slots
 //! - `lineage`: which writes a server has, and what a fail-over lost
+//! - `census`: how much is asked of the whole fleet
 //! - `error`: why there is no answer, and whether it was charged
 //! - `health`, `stats`: how it is, server by server, and what is counted
 //! - `inspect`: a look at everything, once, for a person
 
 mod breaker;
+mod census;
 mod cluster;
 mod dial;
 mod error;
@@ -43,6 +45,7 @@ mod stats;
 mod store;
 mod tls;
 
+pub use census::{Census, Counted, Fleet, Record};
 pub use error::{Error, Refusal};
 pub use health::{Backend, BackendKind, Health};
 pub use outage::Outage;

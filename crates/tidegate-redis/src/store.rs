@@ -1,5 +1,6 @@
 //! Asks in, replies out, whatever kind of Redis there is behind.
 
+use crate::census::{self, Census, Fleet};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::health::{Backend, BackendKind, Health};
@@ -113,6 +114,19 @@ impl Store {
     /// As [`Self::answer`].
     pub async fn answer_at(&self, ask: impl Into<Arc<Ask>>, now_us: u64) -> Result<Reply, Error> {
         self.put(ask.into(), now_us, None).await
+    }
+
+    /// Tells how much is asked of this host, and hears how much it is in all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; no later than `read_timeout`, or twice that the first time, for every 256
+    /// records. The others may have heard it all the same: what is told next puts it right.
+    pub async fn census(&self, own: &Census) -> Result<Fleet, Error> {
+        match &self.servers {
+            Backing::One(one) => census::take(&one.lane.link, own).await,
+            Backing::Cluster { cluster, .. } => cluster.census(own).await,
+        }
     }
 
     /// How long the servers of this ask have given no answers, of several the longest; `None`

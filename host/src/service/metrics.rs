@@ -19,7 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Seconds. 50 µs is a good answer from memory, 1 s the longest wait for a body.
@@ -38,6 +39,15 @@ pub(super) struct Metrics {
     connections: Family<DoorLabel, Gauge>,
     in_flight: Gauge,
     store_up: Family<StoreLabel, Gauge>,
+    fleet: Fleet,
+}
+
+/// What this host has heard of the others.
+#[derive(Default)]
+struct Fleet {
+    hosts: Gauge,
+    proxies: Gauge<f64, AtomicU64>,
+    age: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +85,7 @@ impl Metrics {
             connections: Family::default(),
             in_flight: Gauge::default(),
             store_up: Family::default(),
+            fleet: Fleet::default(),
             registry: Registry::default(),
         };
         registry.register("asks", "Asks, by how they ended", metrics.asks.clone());
@@ -98,6 +109,7 @@ impl Metrics {
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
         if store.redis_stats().is_some() {
+            metrics.fleet.register(&mut registry);
             registry.register_collector(Box::new(redis::Collected(store.clone())));
         }
         Self { registry, ..metrics }
@@ -151,7 +163,34 @@ impl Metrics {
         self.in_flight.set(i64::try_from(site.in_flight()).unwrap_or(i64::MAX));
         let up = self.store_up.get_or_create(&StoreLabel { store: site.store.name() }).clone();
         up.set(i64::from(site.store.trouble().is_none()));
+        let shares = site.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(news) = shares.news(site.clock.now()) {
+            self.fleet.hosts.set(news.hosts.into());
+            self.fleet.proxies.set(news.proxies);
+            self.fleet.age.set(news.age.as_secs_f64());
+        }
+        drop(shares);
         prometheus_client::encoding::text::encode(page, &self.registry)
+    }
+}
+
+impl Fleet {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "fleet_hosts",
+            "Hosts that tell each other of demand, this one too; 0 before the first census",
+            self.hosts.clone(),
+        );
+        registry.register(
+            "fleet_proxies",
+            "Proxies of all of these hosts, among which shares of limits are divided",
+            self.proxies.clone(),
+        );
+        registry.register(
+            "fleet_census_age_seconds",
+            "How old the census is by which shares of limits are divided",
+            self.age.clone(),
+        );
     }
 }
 

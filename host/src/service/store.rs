@@ -80,6 +80,14 @@ impl Store {
         }
     }
 
+    /// Redis, if that is who it is: then there may be other hosts.
+    pub(super) const fn redis(&self) -> Option<&tidegate_redis::Store> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store),
+        }
+    }
+
     /// What Redis has been sent, if there is one.
     pub(super) fn redis_stats(&self) -> Option<&tidegate_redis::Stats> {
         match self {

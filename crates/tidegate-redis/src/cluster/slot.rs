@@ -27,9 +27,13 @@ const fn table() -> [u16; 256] {
 /// The slot of everything that is kept about a key: names have it, as 32 hex digits, between
 /// braces, and a slot is made of nothing else.
 pub(crate) fn slot_of(key: Key) -> u16 {
-    let name = format!("{:032x}", u128::from_be_bytes(key.0));
+    slot_of_tag(&format!("{:032x}", u128::from_be_bytes(key.0)))
+}
+
+/// The slot of all names that have this between braces.
+pub(crate) fn slot_of_tag(tag: &str) -> u16 {
     // 16,384 slots: the lower 14 bits.
-    crc16(name.as_bytes()) & 0x3fff
+    crc16(tag.as_bytes()) & 0x3fff
 }
 
 fn crc16(bytes: &[u8]) -> u16 {
