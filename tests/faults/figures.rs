@@ -2,7 +2,8 @@
 
 use crate::fault::{Fault, Heals};
 use crate::load::{Outcome, Whose};
-use crate::{BEFORE, BURST, MODES, RATE};
+use crate::{BURST, MODES, RATE};
+use std::ops::Range;
 use std::time::Duration;
 
 /// The worst that the fault may add to a request: the filter's deadline, and what a machine
@@ -41,12 +42,12 @@ impl Figures {
     pub(crate) fn of<L>(
         fault: &Fault<L>,
         outcomes: &[Outcome],
-        under: Duration,
+        under: Range<Duration>,
         stale: u64,
     ) -> Self {
-        let is_under = |outcome: &&Outcome| outcome.due >= BEFORE && outcome.due < BEFORE + under;
+        let is_under = |outcome: &&Outcome| under.contains(&outcome.due);
         let is_hit = |it: &&Outcome| it.whose == Whose::Hit;
-        let is_known = |it: &&Outcome| is_under(it) && it.due >= BEFORE + KNOWN_AFTER;
+        let is_known = |it: &&Outcome| is_under(it) && it.due >= under.start + KNOWN_AFTER;
         let is_away = |it: &&Outcome| it.mode == CLOSED && it.status == Some(503);
         let hit = || outcomes.iter().filter(is_hit);
         let by_mode = std::array::from_fn(|mode| {
@@ -55,8 +56,8 @@ impl Figures {
         });
         let last_away = hit().filter(is_away).map(|it| it.due + it.took).max();
         let from = match fault.heals {
-            Heals::Mended(_) => BEFORE + under,
-            Heals::Itself(_) | Heals::Unhurt => BEFORE,
+            Heals::Mended(_) => under.end,
+            Heals::Itself(_) | Heals::Unhurt => under.start,
         };
         Self {
             errors: outcomes.iter().filter(|it| is_error(it)).count(),
@@ -64,7 +65,7 @@ impl Figures {
             elsewhere: outcomes.iter().filter(|it| !is_hit(it)).filter(is_away).count(),
             worst: outcomes.iter().map(|it| it.took).max().unwrap_or_default(),
             p99: [
-                p99(outcomes.iter().filter(|it| it.due < BEFORE)),
+                p99(outcomes.iter().filter(|it| it.due < under.start)),
                 p99(outcomes.iter().filter(is_under)),
                 p99(outcomes.iter().filter(is_known)),
             ],

@@ -25,6 +25,9 @@ pub(crate) trait Lab: Sized + 'static {
     /// On the command line, and over its table.
     const NAME: &'static str;
 
+    /// How long the load goes on before the fault.
+    const BEFORE: Duration = Duration::from_secs(2);
+
     /// How long a fault lasts.
     const UNDER: Duration;
 

@@ -34,8 +34,7 @@ const MODES: [&str; 3] = ["local_share", "open", "closed"];
 const RATE: f64 = 40.0;
 const BURST: u32 = 40;
 
-/// How long the load goes on before the fault, and after it.
-const BEFORE: Duration = Duration::from_secs(2);
+/// How long the load goes on after the fault is mended.
 const AFTER: Duration = Duration::from_secs(5);
 
 /// How long after its mending everybody knows whom to ask.
@@ -115,10 +114,10 @@ async fn under<L: Lab>(fault: &'static Fault<L>) -> Result<Figures> {
     }
     let begun = Instant::now();
     let at = |after: Duration| tokio::time::sleep_until((begun + after).into());
-    let mended = BEFORE + L::UNDER;
+    let mended = L::BEFORE + L::UNDER;
     let load = load::run(&streams, begun, mended + AFTER);
     let script = async {
-        at(BEFORE).await;
+        at(L::BEFORE).await;
         stage.run(fault.make).await?;
         at(mended).await;
         stage.run(fault.mend).await?;
@@ -129,7 +128,7 @@ async fn under<L: Lab>(fault: &'static Fault<L>) -> Result<Figures> {
         Ok::<u64, anyhow::Error>(stale.saturating_sub(settled))
     };
     let (outcomes, stale) = tokio::join!(load, script);
-    Ok(Figures::of(fault, &outcomes?, L::UNDER, stale?))
+    Ok(Figures::of(fault, &outcomes?, L::BEFORE..mended, stale?))
 }
 
 /// A stream of each mode, for each kind of key.

@@ -7,9 +7,9 @@
 //! [`LAG_S`], as `host/deploy/` has it.
 
 use super::Lab;
-use crate::fault::{Fault, Heals};
+use crate::RATE;
+use crate::fault::{A_BURST, Fault, Heals};
 use crate::server::{DEADLINE, wait};
-use crate::{BURST, RATE};
 use anyhow::{Context, bail};
 use harness::Result;
 use harness::parts;
@@ -29,7 +29,8 @@ const NAME: &str = "truth";
 const LAG_S: u32 = 2;
 
 /// How long both halves may decide by a truth of their own: until the lag is over, which the
-/// master looks at each second.
+/// master looks at each second. What the other half's new master never heard of is a burst at
+/// most; and who has lost both goes on with a share, which is half of the limit here.
 const TWO_TRUTHS_S: f64 = LAG_S as f64 + 1.0;
 
 const REDIS: u16 = 6379;
@@ -56,6 +57,8 @@ enum Half {
 
 impl Lab for Split {
     const NAME: &'static str = "Sentinel in two networks";
+    // Time for a census, so that each half's proxy knows that it is not the fleet.
+    const BEFORE: Duration = Duration::from_secs(6);
     const UNDER: Duration = Duration::from_secs(8);
     const FAULTS: &'static [Fault<Self>] = &[Fault {
         name: "split brain",
@@ -64,7 +67,7 @@ impl Lab for Split {
         // The master hears that it is none within ten seconds, but both halves' sentinels
         // agree at once on who is.
         heals: Heals::Mended(Duration::from_secs(4)),
-        over_max: BURST as f64 + RATE * TWO_TRUTHS_S,
+        over_max: A_BURST + RATE * TWO_TRUTHS_S + (RATE * 8.0 + A_BURST) / 2.0,
     }];
 
     fn start() -> Option<Self> {
