@@ -89,7 +89,9 @@ pub struct Gate {
     plan: Vec<Applied>,
     local: Local,
     breaker: Breaker,
-    waiting: BTreeMap<Ticket, Waiting>,
+    /// With how many replies there had been when each was put.
+    waiting: BTreeMap<Ticket, (u32, Waiting)>,
+    replies: u32,
     next_ticket: u32,
     asides: Vec<(Ticket, Ask)>,
     debts: Debts,
@@ -128,6 +130,7 @@ impl Gate {
             local: Local::new(Table::new(policy.table_keys_max)),
             breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
             waiting: BTreeMap::new(),
+            replies: 0,
             next_ticket: 0,
             asides: Vec::new(),
             debts: Debts::default(),
@@ -161,12 +164,20 @@ impl Gate {
         ticket: Ticket,
         reply: Result<Reply, NoAnswer>,
     ) -> Option<Verdict> {
+        let waited = self.waiting.remove(&ticket);
         match &reply {
             // Who says that its store is away is there, costs no deadline, and is asked on.
-            Ok(_) | Err(NoAnswer::StoreAway(_)) => self.breaker.close(),
+            Ok(_) | Err(NoAnswer::StoreAway(_)) => {
+                self.replies = self.replies.wrapping_add(1);
+                self.breaker.close();
+            }
+            // Who answered others meanwhile is not away. What its share lets through is charged at
+            // once.
+            Err(NoAnswer::Unreachable)
+                if waited.as_ref().is_some_and(|(before, _)| *before != self.replies) => {}
             Err(NoAnswer::Unreachable) => self.breaker.trip(ground.now()),
         }
-        match self.waiting.remove(&ticket)? {
+        match waited?.1 {
             Waiting::Shadow(applied) => {
                 self.note_shadow(&applied, reply.ok()?);
                 None
@@ -188,7 +199,7 @@ impl Gate {
     /// Forgets a request that died while it waited. What it took of local limits goes
     /// back; what the store charged for it stays charged, the safe direction.
     pub fn on_gone<G: Ground>(&mut self, ground: &mut G, ticket: Ticket) {
-        if let Some(Waiting::Request(held, carried)) = self.waiting.remove(&ticket) {
+        if let Some((_, Waiting::Request(held, carried))) = self.waiting.remove(&ticket) {
             // Nobody will say whether they were charged.
             self.debts.keep(carried);
             self.give_back(ground, &held.local);
@@ -473,7 +484,7 @@ impl Gate {
         // Tickets come round again after 4 billion; none waits that long.
         self.next_ticket = self.next_ticket.wrapping_add(1);
         let ticket = Ticket(self.next_ticket);
-        self.waiting.insert(ticket, waiting);
+        self.waiting.insert(ticket, (self.replies, waiting));
         ticket
     }
 

@@ -105,7 +105,8 @@ impl Lab for One {
                 lab.cut();
             },
             mend: |lab| lab.say(&["CONFIG", "SET", "requirepass", PASSWORD]),
-            heals: MENDED,
+            // Who is not let in tries again after two to four seconds: accounts get locked.
+            heals: Heals::Mended(Duration::from_secs(5)),
             over_max: NONE,
         },
     ];

@@ -1,7 +1,7 @@
 //! Keeps requests from waiting for a store that is known to be away.
 //!
-//! One failure opens it: a deadline is paid for at most once, not by each request. While
-//! it is open no request asks; ticks probe, first soon, then at twice the time, up to the
+//! One failure opens it, if nothing else was heard meanwhile: a deadline is paid for at most
+//! once, not by each request. While it is open no request asks; ticks probe, first soon, then at twice the time, up to the
 //! policy's `breaker` period, and a probe that is answered closes it.
 
 use crate::time::{Instant, Span};

@@ -150,6 +150,22 @@ fn a_store_that_is_said_to_be_away_is_asked_on() {
 }
 
 #[test]
+fn who_answers_others_meanwhile_is_only_slow() {
+    let policy = limits(json!([
+        { "name": "a", "scope": "global", "exact": true, "rate": "10/1m", "on_error": "closed" }
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let mut store = MemoryStore::new(8);
+    let slow = asked(&mut worker, &Request::new()).0;
+    assert!(admits(&mut worker, &mut store, &Request::new()));
+    let _ = reply(&mut worker, slow, Err(NoAnswer::Unreachable));
+    assert!(!worker.gate.is_store_away());
+    let silent = asked(&mut worker, &Request::new()).0;
+    let _ = reply(&mut worker, silent, Err(NoAnswer::Unreachable));
+    assert!(worker.gate.is_store_away());
+}
+
+#[test]
 fn who_says_that_its_store_is_away_is_there_itself() {
     let worker = away("closed", "10/1m");
     let policy = worker.gate.policy().clone();
