@@ -62,7 +62,9 @@ impl Probe {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Probed, Error> {
-        let mut probed = self.once(connection, false).await?;
+        // Of a cluster's node, slots may be known only a moment after it was dialled: then the
+        // scripts are there when the first ask comes.
+        let mut probed = self.once(connection, self.key().is_none()).await?;
         if matches!(&probed.script, Err(error) if error.is_no_script()) {
             probed = self.once(connection, true).await?;
         }
