@@ -14,13 +14,14 @@ mod scout;
 mod slot;
 pub(crate) mod topology;
 
+use crate::call::Call;
 use crate::census::{self, Census, Fleet};
 use crate::error::{Error, Refusal};
 use crate::health::{Backend, BackendKind, Health};
 use crate::outage::Outages;
-use crate::script::{self, Call, Kind};
 use crate::settings::{Address, Settings};
 use crate::stats::Stats;
+use crate::take::{self, Kind, Taking};
 use arc_swap::ArcSwap;
 use map::{Map, Nodes};
 use redis::Value;
@@ -93,9 +94,9 @@ impl Cluster {
             let whole = tokio::spawn(all_or_nothing::answer(self.clone(), ask, now_us, until));
             return whole.await.unwrap_or(Err(Error::Away));
         }
-        let call = Call::all(ask.clone(), now_us, Kind::Take).until(until);
-        let value = self.call(call).await?;
-        script::reply(&ask.items, &value)
+        let taking = Taking::all(ask.clone(), now_us, Kind::Take);
+        let value = self.call(Call::take(taking, until)).await?;
+        take::reply(&ask.items, &value)
     }
 
     /// Notes, for whoever serves the key now, what was asked about it in vain.
@@ -136,10 +137,9 @@ impl Cluster {
         Health { answers, trouble: self.trouble_of(&map, &backends), backends }
     }
 
-    /// What the server says that is asked about the one item of `call`.
-    async fn call(&self, mut call: Call) -> Result<Value, Error> {
-        let item = call.items().first().ok_or(Error::Garbled("nothing was asked"))?;
-        let slot = slot_of(item.key);
+    /// What the server says that is asked about the one key of `call`.
+    pub(crate) async fn call(&self, mut call: Call) -> Result<Value, Error> {
+        let slot = slot_of(call.key().ok_or(Error::Garbled("nothing was asked"))?);
         let mut lane = self.map.load().lane(slot).cloned().ok_or(Error::Away)?;
         for pause in REDIRECTS {
             let answer = lane.send(call.clone()).await;

@@ -4,9 +4,9 @@
 //! once make some ten round trips. It never waits for company: a lone call goes out alone,
 //! and calls gather only while as many batches are under way as may be.
 
+use crate::call::{Call, Script};
 use crate::error::Error;
 use crate::link::{Link, Live, State};
-use crate::script::{self, Call};
 use crate::settings::Settings;
 use crate::stats::BATCH_SIZES;
 use redis::aio::ConnectionLike;
@@ -20,9 +20,9 @@ use tokio::time::{Instant, timeout_at};
 /// The most calls in a batch.
 const BATCH_MAX: usize = BATCH_SIZES[BATCH_SIZES.len() - 1];
 
-/// The most items in a batch, but for a call's own: some 30 KB out, and one to two
-/// milliseconds of the server's time, for which every other client of it waits.
-const BATCH_ITEMS_MAX: usize = 192;
+/// The most keys in a batch, but for a call's own: some 30 KB out, of leases 60, and one to
+/// three milliseconds of the server's time, for which every other client of it waits.
+const BATCH_KEYS_MAX: usize = 192;
 
 /// Calls that may wait to be sent: far more than can be sent within `pool_timeout`.
 const QUEUE_MAX: usize = 8_192;
@@ -103,14 +103,14 @@ async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
     while let Some(first) = queue.recv().await {
         sender.first_attempt(first.until).await;
         let Some((first, room)) = with_room(first, &sender.room).await else { continue };
-        let mut items = first.call.items().len();
+        let mut keys = first.call.weight();
         let mut batch = Vec::with_capacity((1 + queue.len()).min(BATCH_MAX));
         batch.push(first);
         while batch.len() < BATCH_MAX
-            && items < BATCH_ITEMS_MAX
+            && keys < BATCH_KEYS_MAX
             && let Ok(next) = queue.try_recv()
         {
-            items += next.call.items().len();
+            keys += next.call.weight();
             batch.push(next);
         }
         let now = Instant::now();
@@ -193,22 +193,25 @@ async fn send(
     }
 }
 
-/// One pipeline there and back; on a second attempt the script goes ahead of its calls.
+/// One pipeline there and back; on a second attempt the scripts go ahead of their calls.
 async fn round_trip(
     batch: &[Waiting],
     live: &Live,
     load: bool,
 ) -> Result<Vec<Result<Value, Error>>, Error> {
-    let mut pipeline = Pipeline::with_capacity(batch.len() + 1);
-    if load {
-        pipeline.add_command(script::load());
+    let used = |script: &Script| load && batch.iter().any(|w| w.call.script() == *script);
+    let loads: Vec<_> = Script::ALL.into_iter().filter(used).map(Script::load).collect();
+    let loaded = loads.len();
+    let mut pipeline = Pipeline::with_capacity(batch.len() + loaded);
+    for load in loads {
+        pipeline.add_command(load);
     }
     for waiting in batch {
         if waiting.call.asking {
             // It holds for the next command on the connection, and nothing comes in between.
             pipeline.cmd("ASKING");
         }
-        pipeline.add_command(waiting.call.command());
+        pipeline.add_command(waiting.call.command(live.history.as_deref()));
     }
     let count = pipeline.len();
     let sent = live.connection().req_packed_commands(&pipeline, 0, count).await;
@@ -216,7 +219,7 @@ async fn round_trip(
     if values.len() != count {
         return Err(Error::Garbled("another number of replies"));
     }
-    let mut values = values.into_iter().skip(usize::from(load));
+    let mut values = values.into_iter().skip(loaded);
     let answer = |waiting: &Waiting| {
         let value = values.nth(usize::from(waiting.call.asking));
         match value.ok_or(Error::Garbled("another number of replies"))? {

@@ -2,14 +2,16 @@
 //! master that Sentinel names, or from a cluster, over TLS or not.
 //!
 //! One ask is one call of one script (`scripts/take.lua`); on a cluster, one call for each of
-//! its budgets, in parallel, all or nothing. Calls that arrive together go out in one
+//! its budgets, in parallel, all or nothing. An ask for leases is one call of another
+//! (`scripts/lease.lua`) for each of its keys. Calls that arrive together go out in one
 //! pipelined round trip. No ask ever waits for a connection: while there is none, the answer
 //! is [`Error::Away`] at once, and a keeper dials in the background. What may have run is
 //! never sent again.
 //!
 //! - `settings`: where Redis is, how one gets in, how long to wait
 //! - `store`: asks in, replies out, whatever there is behind
-//! - `script`: an ask as calls of the script, and its reply
+//! - `take`, `lease`: an ask as calls of its script, and its reply
+//! - `call`: what is sent to one server, whichever of them it is
 //! - `lane`: the way to one server: calls in, batches out
 //! - `link`: the place of that server's connection, and when it is given up
 //! - `breaker`: keeps asks from a server that is known not to answer them
@@ -26,6 +28,7 @@
 //! - `inspect`: a look at everything, once, for a person
 
 mod breaker;
+mod call;
 mod census;
 mod cluster;
 mod dial;
@@ -34,15 +37,16 @@ mod health;
 pub mod inspect;
 mod keeper;
 mod lane;
+mod lease;
 mod lineage;
 mod link;
 mod outage;
 mod probe;
-mod script;
 mod sentinel;
 mod settings;
 mod stats;
 mod store;
+mod take;
 mod tls;
 
 pub use census::{Census, Counted, Fleet, Record};

@@ -14,6 +14,7 @@ use crate::stats::Stats;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
 /// Histories remembered: of each server of a large cluster the present one, and some more.
 /// Beyond that the eldest is forgotten, and a fail-over from it is not noticed.
@@ -36,6 +37,10 @@ pub(crate) struct Lineage {
 /// One history, and what was acknowledged to us as part of it.
 pub(crate) struct History {
     id: String,
+    /// The same for all who see it: drawn from its id.
+    pub(crate) stamp: u64,
+    /// When it was first seen in the place of another, which may have had more.
+    began: Option<Instant>,
     acknowledged: AtomicU64,
     marks: Mutex<VecDeque<Mark>>,
 }
@@ -71,8 +76,17 @@ impl Lineage {
 }
 
 impl History {
-    fn new(id: String) -> Self {
-        Self { id, acknowledged: AtomicU64::new(0), marks: Mutex::default() }
+    fn new(id: String, began: Option<Instant>) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = sha1_smol::Sha1::from(&id).digest().bytes();
+        let stamp = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self { id, stamp, began, acknowledged: AtomicU64::new(0), marks: Mutex::default() }
+    }
+
+    /// For how long it has been in the place of another, in microseconds; `None` if none is
+    /// known to have been there before.
+    pub(crate) fn age_us(&self) -> Option<u64> {
+        let age = self.began?.elapsed();
+        Some(u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
     }
 
     /// So many asks were answered by its server.
@@ -125,6 +139,7 @@ impl Histories {
         }
         let continued =
             lineage.continues.as_ref().and_then(|(id, offset)| Some((find(id)?, *offset)));
+        let follows_another = continued.is_some() || before.is_some();
         match (continued, before) {
             (Some((history, offset)), _) => {
                 let lacking = history.lacking(offset);
@@ -140,7 +155,8 @@ impl Histories {
         if all.len() == HISTORIES_MAX {
             all.pop_front();
         }
-        let history = Arc::new(History::new(lineage.id.clone()));
+        let began = follows_another.then(Instant::now);
+        let history = Arc::new(History::new(lineage.id.clone(), began));
         all.push_back(history.clone());
         history
     }

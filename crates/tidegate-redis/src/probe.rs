@@ -1,26 +1,36 @@
-//! What tells a server that works from one that merely answers: the script itself, run on a
-//! key of our own, reading, counting and writing as asks do.
+//! What tells a server that works from one that merely answers: the scripts themselves, run on
+//! a key of our own, reading, counting and writing as asks do.
 //!
 //! PING would not do: while a server holds back writes (`CLIENT PAUSE WRITE`), has no memory
 //! left or is a replica, PING is answered as ever.
 
+use crate::call::Script;
 use crate::error::Error;
+use crate::lease::{self, Leasing};
 use crate::lineage::Lineage;
-use crate::script::{self, Call, Kind};
+use crate::take::{self, Kind, Taking};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
+use tidegate_core::lease::{Ask as LeaseAsk, HolderId, SETTLED_MAX, Settled, Terms, Want};
 use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
 
 /// A key of this process's own, and what is asked about it.
-pub(crate) struct Probe(Mutex<Option<Arc<Ask>>>);
+pub(crate) struct Probe(Mutex<Option<Asked>>);
+
+#[derive(Clone)]
+struct Asked {
+    ask: Arc<Ask>,
+    lease: Arc<LeaseAsk>,
+    terms: Terms,
+}
 
 /// What a probe found.
 pub(crate) struct Probed {
-    /// What the script said, or why it did not run.
+    /// What the scripts said, or why they did not run.
     pub(crate) script: Result<(), Error>,
     /// Which history of writes the server is part of; `None` if it does not tell.
     pub(crate) lineage: Option<Lineage>,
@@ -29,21 +39,21 @@ pub(crate) struct Probed {
 impl Probe {
     /// A probe of a key by chance.
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(ask_of(Key(fastrand::u128(..).to_be_bytes()))))
+        Self(Mutex::new(Asked::about(Key(fastrand::u128(..).to_be_bytes()))))
     }
 
     /// From now on asks about this key, or nothing at all: a cluster's node without slots
     /// runs no script.
     pub(crate) fn use_key(&self, key: Option<Key>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key.and_then(ask_of);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key.and_then(Asked::about);
     }
 
     /// The key that is asked about.
     pub(crate) fn key(&self) -> Option<Key> {
-        self.ask().map(|ask| ask.items[0].key)
+        self.asked().map(|asked| asked.ask.items[0].key)
     }
 
-    /// Runs the script, loading it if it is not there.
+    /// Runs the scripts, loading them if they are not there.
     ///
     /// # Errors
     ///
@@ -52,7 +62,9 @@ impl Probe {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Probed, Error> {
-        let mut probed = self.once(connection, false).await?;
+        // Of a cluster's node, slots may be known only a moment after it was dialled: then the
+        // scripts are there when the first ask comes.
+        let mut probed = self.once(connection, self.key().is_none()).await?;
         if matches!(&probed.script, Err(error) if error.is_no_script()) {
             probed = self.once(connection, true).await?;
         }
@@ -64,40 +76,85 @@ impl Probe {
         connection: &mut MultiplexedConnection,
         load: bool,
     ) -> Result<Probed, Error> {
-        let call = self.ask().map(|ask| Call::all(ask, 0, Kind::Take));
+        let asked = self.asked();
         let mut pipeline = Pipeline::new();
         if load {
-            pipeline.add_command(script::load());
+            for script in Script::ALL {
+                pipeline.add_command(script.load());
+            }
         }
         pipeline.cmd("INFO").arg("replication");
-        match &call {
-            Some(call) => pipeline.add_command(call.command()),
-            None => pipeline.add_command(redis::cmd("PING")),
-        };
+        match &asked {
+            Some(asked) => {
+                pipeline.add_command(asked.taking().command());
+                pipeline.add_command(asked.leasing().command(None));
+            }
+            None => {
+                pipeline.cmd("PING");
+            }
+        }
         let count = pipeline.len();
         let sent = connection.req_packed_commands(&pipeline, 0, count).await;
         let mut values = sent.map_err(Error::of)?.into_iter().rev();
-        let script = match (values.next().ok_or(Error::Garbled("no reply"))?, &call) {
-            (Value::ServerError(error), _) => Err(Error::of(RedisError::from(error))),
-            (value, Some(call)) => script::reply(call.items(), &value).map(|_| ()),
-            (_, None) => Ok(()),
+        let mut next = || match values.next().ok_or(Error::Garbled("no reply"))? {
+            Value::ServerError(error) => Err(Error::of(RedisError::from(error))),
+            value => Ok(value),
         };
-        let lineage = match values.next() {
-            Some(Value::BulkString(info)) => Lineage::of_info(&String::from_utf8_lossy(&info)),
+        let script = match &asked {
+            Some(asked) => {
+                let (leased, taken) = (next(), next());
+                let taken = taken.and_then(|value| take::reply(&asked.ask.items, &value));
+                taken.and(leased.and_then(|value| lease::grant(&asked.terms, &value))).map(|_| ())
+            }
+            None => next().map(|_| ()),
+        };
+        let lineage = match next() {
+            Ok(Value::BulkString(info)) => Lineage::of_info(&String::from_utf8_lossy(&info)),
             // A user without the right to look: then only writing tells a replica.
             _ => None,
         };
         Ok(Probed { script, lineage })
     }
 
-    fn ask(&self) -> Option<Arc<Ask>> {
+    fn asked(&self) -> Option<Asked> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn ask_of(key: Key) -> Option<Arc<Ask>> {
-    // A million a second: the probe itself is never refused.
-    let second = Span::from_secs(1);
-    let quota = Quota::new(Algorithm::TokenBucket, 1_000_000, second, 1_000_000).ok()?;
-    Some(Arc::new(Ask { items: vec![Item { key, limit: LimitTag(0), quota, cost: 1, owed: 0 }] }))
+impl Asked {
+    fn about(key: Key) -> Option<Self> {
+        // A million a second: the probe itself is never refused.
+        let second = Span::from_secs(1);
+        let quota = Quota::new(Algorithm::TokenBucket, 1_000_000, second, 1_000_000).ok()?;
+        let limit = LimitTag(0);
+        let want = Want {
+            key,
+            limit,
+            quota,
+            reserve: 0,
+            era: 0,
+            version: 0,
+            settled: [Settled::default(); SETTLED_MAX],
+            known: 0,
+            owed: 0,
+            units: 0,
+            soon: 0,
+            least: 0,
+            rate_milli: 0,
+            tried: 0,
+        };
+        Some(Self {
+            terms: lease::terms(&want)?,
+            ask: Arc::new(Ask { items: vec![Item { key, limit, quota, cost: 1, owed: 0 }] }),
+            lease: Arc::new(LeaseAsk { holder: HolderId(0), seq: 0, wants: vec![want] }),
+        })
+    }
+
+    fn taking(&self) -> Taking {
+        Taking::all(self.ask.clone(), 0, Kind::Take)
+    }
+
+    fn leasing(&self) -> Leasing {
+        Leasing::new(self.lease.clone(), 0, false, None)
+    }
 }

@@ -1,20 +1,25 @@
 //! Asks in, replies out, whatever kind of Redis there is behind.
 
+use crate::call::Call;
 use crate::census::{self, Census, Fleet};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::health::{Backend, BackendKind, Health};
 use crate::keeper::Keeper;
 use crate::lane::Lane;
+use crate::lease::{self as leasing, Leasing};
 use crate::link::Link;
 use crate::probe::Probe;
-use crate::script::{self, Call, Kind};
 use crate::sentinel::Sentinels;
 use crate::settings::{Access, Address, Servers, Settings};
 use crate::stats::Stats;
-use std::sync::Arc;
+use crate::take::{self, Kind, Taking};
+use futures_util::future::join_all;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
+use tidegate_core::key::Key;
+use tidegate_core::lease::{self, Grant, Heard, Place, Replays};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,6 +28,9 @@ use tokio::time::Instant;
 pub struct Store {
     servers: Backing,
     stats: Arc<Stats>,
+    /// Which asks for leases have come already.
+    replays: Mutex<Replays>,
+    started: Instant,
 }
 
 /// Who answers.
@@ -35,11 +43,12 @@ enum Backing {
     },
 }
 
-/// An ask, counted as unanswered if it ends without an answer: because there is none, or
-/// because whoever asked no longer waits for it.
-struct Asked<'a> {
+/// What is asked of some keys, counted as unanswered if it ends without an answer: because
+/// there is none, or because whoever asked no longer waits for it.
+struct Asked<'a, K: Iterator<Item = (Key, u32)> + Clone> {
     store: &'a Store,
-    ask: &'a Ask,
+    /// Of each key so many units.
+    keys: K,
     is_answered: bool,
 }
 
@@ -78,7 +87,7 @@ impl Store {
                 Backing::One(One::start(&settings, &stats, watch::Sender::new(None), named))
             }
         };
-        Self { servers, stats }
+        Self { servers, stats, replays: Mutex::default(), started: Instant::now() }
     }
 
     /// Answers an ask by the server's clock, and charges if every item is admitted.
@@ -116,6 +125,34 @@ impl Store {
         self.put(ask.into(), now_us, None).await
     }
 
+    /// Answers an ask for leases by the servers' clocks: of each want what it is granted, or why
+    /// there is no answer to it, as each is asked of the server that has its key. `None` if
+    /// the ask has come before: its answer is on its way, or was lost.
+    ///
+    /// Whoever asks waits no longer than `patience`, nor than [`Self::answer`] would. Nothing is
+    /// sent again that may have run, so what a want settles is never settled twice; one that got
+    /// no answer may have been granted units, which then lapse.
+    pub async fn lease(
+        &self,
+        ask: impl Into<Arc<lease::Ask>>,
+        patience: Duration,
+    ) -> Option<Vec<Result<Grant, Error>>> {
+        let now = Instant::now();
+        let age = u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
+        let heard_at = tidegate_core::time::Instant(age);
+        self.put_lease(ask.into(), None, heard_at, Some(now + patience)).await
+    }
+
+    /// As [`Self::lease`], at a place of one's own. Must not be mixed with the servers' on one
+    /// key. Meant for tests against other stores.
+    pub async fn lease_at(
+        &self,
+        ask: impl Into<Arc<lease::Ask>>,
+        place: Place,
+    ) -> Option<Vec<Result<Grant, Error>>> {
+        self.put_lease(ask.into(), Some(place), place.now, None).await
+    }
+
     /// Tells how much is asked of this host, and hears how much it is in all of them.
     ///
     /// # Errors
@@ -146,13 +183,48 @@ impl Store {
         now_us: u64,
         until: Option<Instant>,
     ) -> Result<Reply, Error> {
-        let mut asked = Asked { store: self, ask: &ask, is_answered: false };
+        let keys = ask.items.iter().map(|item| (item.key, item.cost));
+        let mut asked = Asked { store: self, keys, is_answered: false };
         let reply = match &self.servers {
             Backing::One(one) => one.answer(&ask, now_us, until).await,
             Backing::Cluster { cluster, .. } => cluster.answer(ask.clone(), now_us, until).await,
         };
         asked.is_answered = reply.is_ok();
         reply
+    }
+
+    async fn put_lease(
+        &self,
+        ask: Arc<lease::Ask>,
+        place: Option<Place>,
+        heard_at: tidegate_core::time::Instant,
+        until: Option<Instant>,
+    ) -> Option<Vec<Result<Grant, Error>>> {
+        let heard = {
+            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            replays.hear(heard_at, ask.holder, ask.seq)
+        };
+        let may_settle = match heard {
+            Heard::First => true,
+            Heard::Perhaps => false,
+            Heard::Again => return None,
+        };
+        let grants = ask.wants.iter().enumerate().map(async |(number, want)| {
+            // A quota that is not leased is nothing to ask a server about.
+            let Some(terms) = leasing::terms(want) else { return Ok(Grant::default()) };
+            let keys = std::iter::once((want.key, want.units));
+            let mut asked = Asked { store: self, keys, is_answered: false };
+            let leasing = Leasing::new(ask.clone(), number, may_settle, place);
+            let call = Call::lease(leasing, until);
+            let value = match &self.servers {
+                Backing::One(one) => one.lane.send(call).await,
+                Backing::Cluster { cluster, .. } => cluster.call(call).await,
+            };
+            let grant = value.and_then(|value| leasing::grant(&terms, &value));
+            asked.is_answered = grant.is_ok();
+            grant
+        });
+        Some(join_all(grants).await)
     }
 
     /// Why asks are not answered now, or may not be; `None` if all is well.
@@ -171,15 +243,13 @@ impl Store {
         }
     }
 
-    /// Notes, for each server, what was asked of it in vain.
-    fn note_unanswered(&self, ask: &Ask) {
-        for item in &ask.items {
-            let units = u64::from(item.cost);
-            self.stats.unanswered(units);
-            match &self.servers {
-                Backing::One(one) => one.lane.link.outages.add_unanswered(units),
-                Backing::Cluster { cluster, .. } => cluster.note_unanswered(item.key, units),
-            }
+    /// Notes for whoever serves the key what was asked of it in vain.
+    fn note_unanswered(&self, key: Key, units: u32) {
+        let units = u64::from(units);
+        self.stats.unanswered(units);
+        match &self.servers {
+            Backing::One(one) => one.lane.link.outages.add_unanswered(units),
+            Backing::Cluster { cluster, .. } => cluster.note_unanswered(key, units),
         }
     }
 
@@ -224,9 +294,9 @@ impl One {
         now_us: u64,
         until: Option<Instant>,
     ) -> Result<Reply, Error> {
-        let call = Call::all(ask.clone(), now_us, Kind::Take).until(until);
-        let value = self.lane.send(call).await?;
-        script::reply(&ask.items, &value)
+        let taking = Taking::all(ask.clone(), now_us, Kind::Take);
+        let value = self.lane.send(Call::take(taking, until)).await?;
+        take::reply(&ask.items, &value)
     }
 
     fn health(&self) -> Health {
@@ -240,10 +310,10 @@ impl One {
     }
 }
 
-impl Drop for Asked<'_> {
+impl<K: Iterator<Item = (Key, u32)> + Clone> Drop for Asked<'_, K> {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.store.note_unanswered(self.ask);
+            self.keys.clone().for_each(|(key, units)| self.store.note_unanswered(key, units));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What holder and store say to each other.
 
+use super::record::scatter;
 use crate::ask::LimitTag;
 use crate::key::Key;
 use crate::limit::Quota;
@@ -26,6 +27,11 @@ impl HolderId {
     /// The same for all workers of a process: they hold together.
     pub(super) const fn process(self) -> u64 {
         self.0 >> 8
+    }
+
+    /// Which of 32 places its process is counted at, where a record counts holders.
+    pub const fn place(self) -> u8 {
+        (scatter(self.process()) % 32) as u8
     }
 }
 

@@ -38,8 +38,8 @@ impl Outstanding {
 
     /// Takes out units of one epoch; returns how many were there to take.
     pub(super) fn settle(&mut self, now: Instant, epoch: u32, units: u32) -> u32 {
-        let age = epoch_of(now).checked_sub(epoch).and_then(|age| usize::try_from(age).ok());
-        let Some(of_epoch) = age.and_then(|age| self.leased.get_mut(age)) else { return 0 };
+        let age = usize::try_from(epoch_of(now).wrapping_sub(epoch));
+        let Some(of_epoch) = age.ok().and_then(|age| self.leased.get_mut(age)) else { return 0 };
         let settled = units.min(*of_epoch);
         *of_epoch -= settled;
         settled
@@ -72,10 +72,10 @@ impl Outstanding {
     }
 }
 
-/// The number of the epoch of `now`.
-pub(super) fn epoch_of(now: Instant) -> u32 {
-    // 34 years of 250 ms; beyond that nothing is settled any more, which is safe.
-    u32::try_from(now.0 / EPOCH.0).unwrap_or(u32::MAX)
+/// The number of the epoch of `now`, which begins again at zero each 34 years: a clock that
+/// counts from 1970 is past that, and nobody settles what is as old.
+pub(super) const fn epoch_of(now: Instant) -> u32 {
+    (now.0 / EPOCH.0 % (1 << 32)) as u32
 }
 
 /// Makes all entries older by so many places.

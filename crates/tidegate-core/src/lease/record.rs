@@ -11,6 +11,11 @@ use crate::time::{Instant, Span};
 /// Demand fades with a τ of 462 ms.
 const DEMAND_HALF_LIFE: Span = Span::from_millis(320);
 
+/// The most demand that is told apart, in thousandths: four billion in a half-life, or
+/// some nine billion a second. More, and a script's doubles would not hold the products.
+const DEMAND_MAX_MILLI: u64 = 4_000_000_000_000;
+const RATE_MAX_MILLI: u64 = 9_000_000_000_000;
+
 /// Holders are counted over one to two of these.
 const HOLDERS_SPAN: Span = Span::from_millis(500);
 
@@ -179,16 +184,17 @@ impl Record {
     /// Notes who asks, and how much is wanted there.
     fn note(&mut self, who: HolderId, tried: u32) {
         let [newest, _] = &mut self.holders;
-        *newest |= 1 << (scatter(who.process()) % 32);
+        *newest |= 1 << who.place();
         let more = u64::from(tried).saturating_mul(1_000);
-        self.demand_milli = self.demand_milli.saturating_add(more);
+        self.demand_milli = self.demand_milli.saturating_add(more).min(DEMAND_MAX_MILLI);
     }
 
     fn grant(&mut self, ledger: &mut Ledger, terms: &Terms, want: &Want) -> Grant {
         let level = ledger.room(terms, &self.out);
         let holders = self.count_holders();
-        let rate_milli = demand::rate(self.demand_milli, DEMAND_HALF_LIFE).max(want.rate_milli);
-        let share_ppm = part_ppm(want.rate_milli, rate_milli);
+        let here_milli = want.rate_milli.min(RATE_MAX_MILLI);
+        let rate_milli = demand::rate(self.demand_milli, DEMAND_HALF_LIFE).max(here_milli);
+        let share_ppm = part_ppm(here_milli, rate_milli);
         let pause = terms.pause(holders);
         let scarce_below = terms.units_in(pause).saturating_mul(2);
         let scarce_below = scarce_below.min(u64::from(terms.quota().burst() / 2));

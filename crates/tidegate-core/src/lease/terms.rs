@@ -96,7 +96,7 @@ impl Terms {
 
     /// How long a lease is meant to last, when `level` units are left and all holders
     /// together want `rate` thousandths of a unit a second: a quarter of what is left.
-    pub(super) fn horizon(&self, level: u32, rate_milli: u64) -> Span {
+    pub fn horizon(&self, level: u32, rate_milli: u64) -> Span {
         let (low, high) = HORIZON_LEAST;
         let least = Span(self.refill.0 / 8).clamp(low, high);
         let nanos = u128::from(level) * 1_000 * 1_000_000_000 / 4 / u128::from(rate_milli.max(1));

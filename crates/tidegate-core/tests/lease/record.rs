@@ -223,3 +223,20 @@ fn it_is_kept_for_as_long_as_anyone_remembers_it() {
     assert!(record.keep_for(&terms) > Span::from_secs(7_200), "{}", record.keep_for(&terms));
     assert!(record.weight(&terms).fresh_at > Instant(NOW.0 + 7_200_000_000_000));
 }
+
+#[test]
+fn what_has_lapsed_is_not_settled_whatever_year_the_clock_says() {
+    // A clock's first minutes, and one that counts from 1970: Redis's.
+    for start in [NOW, Instant(1_763_000_000_000_000_000)] {
+        let mut record = Record::default();
+        let place = |ms| Place { now: start.after(Span::from_millis(ms)), ..Place::default() };
+        let want = want(bucket(1, 100), 40);
+        let first = record.answer(&place(0), ME, &want, true);
+        let second = record.answer(&place(2_000), ME, &Want { units: 10, ..want.clone() }, true);
+        assert_eq!(record.outstanding(), second.units);
+        record.answer(&place(2_000), ME, &told(&want, &first, 0, 40), true);
+        assert_eq!(record.outstanding(), second.units, "the first grant has lapsed");
+        record.answer(&place(2_000), ME, &told(&want, &second, 0, 10), true);
+        assert_eq!(record.outstanding(), 0);
+    }
+}

@@ -12,9 +12,10 @@
 //! The reply is to the bit that of one store, if nobody else asks in that time.
 
 use super::Cluster;
+use crate::call::Call;
 use crate::error::Error;
 use crate::link::State;
-use crate::script::{self, Call, Kind, Receipt};
+use crate::take::{self, Kind, Receipt, Taking};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,8 @@ pub(super) async fn answer(
         return Err(Error::Away);
     }
     let take = |item| {
-        take(&cluster, Call::one(ask.clone(), item, now_us, Kind::TakeWithReceipt).until(until))
+        let taking = Taking::one(ask.clone(), item, now_us, Kind::TakeWithReceipt);
+        take(&cluster, &ask.items[item], Call::take(taking, until))
     };
     let taken: Vec<Taken> = join_all((0..ask.items.len()).map(take)).await;
     let admits = |taken: &Taken| matches!(taken, Ok((answer, _)) if answer.outcome.is_ok());
@@ -74,9 +76,8 @@ fn uncharge(answer: &mut Answer, item: &Item) {
     }
 }
 
-async fn take(cluster: &Cluster, call: Call) -> Taken {
-    let item = call.items().first().cloned().ok_or(Error::Garbled("nothing was asked"))?;
-    script::receipted(&item, &cluster.call(call).await?)
+async fn take(cluster: &Cluster, item: &Item, call: Call) -> Taken {
+    take::receipted(item, &cluster.call(call).await?)
 }
 
 /// Which items were charged, and by what to find that again.
@@ -96,7 +97,8 @@ async fn give_back(
     receipts: Vec<(usize, Receipt)>,
 ) {
     let back = receipts.into_iter().map(|(item, receipt)| {
-        cluster.call(Call::one(ask.clone(), item, now_us, Kind::GiveBack(receipt)))
+        let taking = Taking::one(ask.clone(), item, now_us, Kind::GiveBack(receipt));
+        cluster.call(Call::take(taking, None))
     });
     for given in join_all(back).await {
         cluster.stats.gave_back(given.is_ok());

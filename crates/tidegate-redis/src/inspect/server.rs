@@ -5,10 +5,11 @@ use super::entry::{self, Entry, Line, NoEntry};
 use super::info::Info;
 use super::node::{self, ClusterView};
 use super::told::{Told, ask, ask_for};
+use crate::call;
 use crate::cluster::{SLOTS, slot_of};
 use crate::error::{Error, chain};
-use crate::script::{self, Call, Kind};
 use crate::settings::Address;
+use crate::take::{self, Kind, Taking};
 use redis::Value;
 use redis::aio::ConnectionLike;
 use std::sync::Arc;
@@ -212,7 +213,7 @@ async fn run_script(line: &mut Line, key: Key, within: Duration) -> Script {
         Told::Failed(text) => Some(("refused", text)),
     };
     let connection = &mut line.connection;
-    if let Some((kind, text)) = refused(ask(connection, &script::load(), within).await) {
+    if let Some((kind, text)) = refused(ask(connection, &call::Script::Take.load(), within).await) {
         return Script::Refused { kind, text };
     }
     let Ok(quota) = Quota::new(Algorithm::TokenBucket, 1_000_000, Span::from_secs(1), 1_000_000)
@@ -221,11 +222,11 @@ async fn run_script(line: &mut Line, key: Key, within: Duration) -> Script {
     };
     let ask =
         Arc::new(Ask { items: vec![Item { key, limit: LimitTag(0), quota, cost: 1, owed: 0 }] });
-    let call = Call::all(ask, 0, Kind::Take);
+    let taking = Taking::all(ask, 0, Kind::Take);
     let mut took = Vec::with_capacity(SCRIPT_RUNS);
     for _ in 0..SCRIPT_RUNS {
         let start = Instant::now();
-        let answer = run_once(line, &call, within).await;
+        let answer = run_once(line, &taking, within).await;
         if let Err((kind, text)) = answer {
             return Script::Refused { kind, text };
         }
@@ -238,10 +239,10 @@ async fn run_script(line: &mut Line, key: Key, within: Duration) -> Script {
 /// One run; why it did not.
 async fn run_once(
     line: &mut Line,
-    call: &Call,
+    taking: &Taking,
     within: Duration,
 ) -> Result<(), (&'static str, String)> {
-    let command = call.command();
+    let command = taking.command();
     let sent = timeout(within, line.connection.req_packed_command(&command)).await;
     let value = match sent {
         Err(_) => return Err(("unknown_outcome", "no answer in time".to_owned())),
@@ -249,7 +250,7 @@ async fn run_once(
         Ok(answer) => answer,
     };
     let error = match value {
-        Ok(value) => script::reply(call.items(), &value).err(),
+        Ok(value) => take::reply(taking.items(), &value).err(),
         Err(error) => Some(Error::of(error)),
     };
     error.map_or(Ok(()), |error| Err((error.kind(), chain(&error))))

@@ -1,20 +1,12 @@
 //! An ask as calls of `take.lua`, and what came back as a reply.
 
+use crate::call::{KEY_NAME_BYTES, Script, algorithm_code, key_name};
 use crate::error::Error;
 use redis::{Cmd, Value};
-use std::sync::{Arc, LazyLock};
-use tidegate_core::ask::{Answer, Ask, Item, LimitTag, Reply};
-use tidegate_core::key::Key;
-use tidegate_core::limit::{Algorithm, Quota, Refused, Standing, Tick};
+use std::sync::Arc;
+use tidegate_core::ask::{Answer, Ask, Item, Reply};
+use tidegate_core::limit::{Quota, Refused, Standing, Tick};
 use tidegate_core::time::Span;
-use tokio::time::Instant;
-
-/// The script, as `SCRIPT LOAD` takes it.
-pub(crate) const TAKE: &str = include_str!("../scripts/take.lua");
-
-/// What `EVALSHA` calls it.
-static TAKE_SHA: LazyLock<String> =
-    LazyLock::new(|| sha1_smol::Sha1::from(TAKE).digest().to_string());
 
 /// Integers in the reply, per item.
 const FIELDS: usize = 4;
@@ -29,19 +21,20 @@ const HEAD_WORDS_MAX: usize = 5;
 /// Bytes of those.
 const HEAD_BYTES_MAX: usize = "EVALSHA".len() + 40 + 2 + 20 + 16;
 
+/// What is before the limit in a key's name.
+const NAMESPACE: &str = "tidegate:";
+
+const NAME_BYTES: usize = KEY_NAME_BYTES + NAMESPACE.len();
+
 /// One call of the script.
 #[derive(Clone)]
-pub(crate) struct Call {
+pub(crate) struct Taking {
     ask: Arc<Ask>,
     /// Which item, or all.
     item: Option<usize>,
     /// By which clock; 0 is the server's own.
     now_us: u64,
     kind: Kind,
-    /// Whether the key is on its way to the server that is asked: then it wants `ASKING`.
-    pub(crate) asking: bool,
-    /// Nobody waits for the reply any longer than this.
-    pub(crate) until: Option<Instant>,
 }
 
 /// What a call is for.
@@ -64,20 +57,15 @@ pub(crate) struct Receipt {
     before: u64,
 }
 
-impl Call {
+impl Taking {
     /// About all items of an ask at once: on a cluster they must have one slot.
     pub(crate) const fn all(ask: Arc<Ask>, now_us: u64, kind: Kind) -> Self {
-        Self { ask, item: None, now_us, kind, asking: false, until: None }
+        Self { ask, item: None, now_us, kind }
     }
 
     /// About one of them.
     pub(crate) const fn one(ask: Arc<Ask>, item: usize, now_us: u64, kind: Kind) -> Self {
-        Self { ask, item: Some(item), now_us, kind, asking: false, until: None }
-    }
-
-    /// Of no use after that.
-    pub(crate) fn until(self, until: Option<Instant>) -> Self {
-        Self { until, ..self }
+        Self { ask, item: Some(item), now_us, kind }
     }
 
     /// What is asked for.
@@ -93,11 +81,11 @@ impl Call {
         let items = self.items();
         let count = items.len();
         // Room for all of it at once: a command is made for every ask.
-        let bytes = HEAD_BYTES_MAX + count * (KEY_NAME_BYTES + ITEM_BYTES);
+        let bytes = HEAD_BYTES_MAX + count * (NAME_BYTES + ITEM_BYTES);
         let mut call = Cmd::with_capacity(HEAD_WORDS_MAX + 2 * count, bytes);
-        call.arg("EVALSHA").arg(TAKE_SHA.as_str()).arg(count);
+        call.arg("EVALSHA").arg(Script::Take.sha()).arg(count);
         for item in items {
-            call.arg(&key_name(item.limit, item.key)[..]);
+            call.arg(&key_name::<NAME_BYTES>(NAMESPACE, item.limit, item.key)[..]);
         }
         call.arg(self.now_us);
         // Whoever gives back what was taken has told what is owed already.
@@ -127,13 +115,6 @@ impl Receipt {
         packed[8..].copy_from_slice(&(self.before as f64).to_le_bytes());
         packed
     }
-}
-
-/// The command that makes calls work.
-pub(crate) fn load() -> Cmd {
-    let mut load = redis::cmd("SCRIPT");
-    load.arg("LOAD").arg(TAKE);
-    load
 }
 
 /// The reply to `items` that `value` says.
@@ -179,47 +160,17 @@ fn number(fields: &[Value], at: usize) -> Option<u64> {
     }
 }
 
-/// `tidegate:<limit>:{<key>}`: the braces put each key alone in its slot of a cluster, and
-/// both parts are hex of hashes, so nothing that a user wrote is in a name.
-fn key_name(limit: LimitTag, key: Key) -> [u8; KEY_NAME_BYTES] {
-    let mut name = *KEY_NAME;
-    write_hex(&mut name[KEY_NAME_LIMIT..], &limit.0.to_be_bytes());
-    write_hex(&mut name[KEY_NAME_KEY..], &key.0);
-    name
-}
-
-/// The form of a key's name.
-const KEY_NAME: &[u8; KEY_NAME_BYTES] =
-    b"tidegate:0000000000000000:{00000000000000000000000000000000}";
-const KEY_NAME_BYTES: usize = KEY_NAME_KEY + 32 + 1;
-const KEY_NAME_LIMIT: usize = "tidegate:".len();
-const KEY_NAME_KEY: usize = KEY_NAME_LIMIT + 16 + ":{".len();
-
-/// Two digits for each byte, at the beginning of `place`.
-fn write_hex(place: &mut [u8], bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (digits, byte) in place.chunks_exact_mut(2).zip(bytes) {
-        digits[0] = DIGITS[usize::from(byte >> 4)];
-        digits[1] = DIGITS[usize::from(byte & 15)];
-    }
-}
-
 /// Packed as `'<BI4I4I4I4I4ddd'`. Every quantity of a quota is below 2^53: a double holds it.
 #[expect(clippy::cast_precision_loss, reason = "below 2^53, see EXACT_MAX")]
 fn pack(item: &Item, owed: u32) -> [u8; ITEM_BYTES] {
     let quota = &item.quota;
-    let algorithm = match quota.algorithm() {
-        Algorithm::TokenBucket => 1,
-        Algorithm::SlidingWindow => 2,
-        Algorithm::SlidingCounter => 3,
-    };
     let tick_us = match quota.tick() {
         Tick::Micro => 1,
         Tick::Milli => 1_000,
         Tick::Second => 1_000_000,
     };
     let mut packed = [0; ITEM_BYTES];
-    packed[0] = algorithm;
+    packed[0] = algorithm_code(quota.algorithm());
     let (counts, quantities) = packed[1..].split_at_mut(5 * 4);
     let values = [tick_us, item.cost, quota.count(), quota.burst(), owed];
     for (place, value) in counts.chunks_exact_mut(4).zip(values) {
@@ -235,16 +186,9 @@ fn pack(item: &Item, owed: u32) -> [u8; ITEM_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn key_names_have_one_form() {
-        let mut key = [0; 16];
-        key[15] = 0xab;
-        assert_eq!(
-            key_name(LimitTag(0x1234), Key(key)),
-            *b"tidegate:0000000000001234:{000000000000000000000000000000ab}"
-        );
-    }
+    use tidegate_core::ask::LimitTag;
+    use tidegate_core::key::Key;
+    use tidegate_core::limit::Algorithm;
 
     #[test]
     fn strange_replies_are_said_to_be_so() {
