@@ -14,7 +14,7 @@ use redis::{Pipeline, RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
-use tidegate_core::lease::{Ask as LeaseAsk, HolderId, SETTLED_MAX, Settled, Terms, Want};
+use tidegate_core::lease::{Ask as LeaseAsk, HolderId, Terms, Want};
 use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::time::Span;
 
@@ -127,22 +127,7 @@ impl Asked {
         let second = Span::from_secs(1);
         let quota = Quota::new(Algorithm::TokenBucket, 1_000_000, second, 1_000_000).ok()?;
         let limit = LimitTag(0);
-        let want = Want {
-            key,
-            limit,
-            quota,
-            reserve: 0,
-            era: 0,
-            version: 0,
-            settled: [Settled::default(); SETTLED_MAX],
-            known: 0,
-            owed: 0,
-            units: 0,
-            soon: 0,
-            least: 0,
-            rate_milli: 0,
-            tried: 0,
-        };
+        let want = Want::nothing(key, limit, quota);
         Some(Self {
             terms: lease::terms(&want)?,
             ask: Arc::new(Ask { items: vec![Item { key, limit, quota, cost: 1, owed: 0 }] }),

@@ -83,6 +83,28 @@ pub struct Want {
     pub tried: u32,
 }
 
+impl Want {
+    /// Of somebody who holds nothing, tells nothing and wants nothing.
+    pub const fn nothing(key: Key, limit: LimitTag, quota: Quota) -> Self {
+        Self {
+            key,
+            limit,
+            quota,
+            reserve: 0,
+            era: 0,
+            version: 0,
+            settled: [Settled { epoch: 0, spent: 0, returned: 0 }; SETTLED_MAX],
+            known: 0,
+            owed: 0,
+            units: 0,
+            soon: 0,
+            least: 0,
+            rate_milli: 0,
+            tried: 0,
+        }
+    }
+}
+
 /// What became of units granted in one epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {

@@ -26,20 +26,11 @@ pub(crate) fn terms(quota: Quota) -> Terms {
 /// Asks for so many units as a lease, and tells nothing.
 pub(crate) fn want(quota: Quota, units: u32) -> Want {
     Want {
-        key: KEY,
-        limit: LIMIT,
-        quota,
-        reserve: 0,
-        era: 0,
-        version: 0,
-        settled: [Settled::default(); SETTLED_MAX],
-        known: 0,
-        owed: 0,
         units,
-        soon: 0,
         least: units.min(1),
         rate_milli: 1_000_000,
         tried: units,
+        ..Want::nothing(KEY, LIMIT, quota)
     }
 }
 

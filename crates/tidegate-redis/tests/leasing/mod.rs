@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_core::ask::LimitTag;
 use tidegate_core::key::Key;
-use tidegate_core::lease::{HolderId, SETTLED_MAX, Settled, Want};
+use tidegate_core::lease::{HolderId, Want};
 use tidegate_core::limit::Quota;
 use tidegate_redis::{Settings, Store};
 
@@ -21,20 +21,11 @@ pub const ME: HolderId = HolderId::new(7, 1);
 /// Wants so many units as a lease, and tells nothing.
 pub fn want(key: u64, quota: Quota, units: u32) -> Want {
     Want {
-        key: Key(u128::from(key).to_be_bytes()),
-        limit: LIMIT,
-        quota,
-        reserve: 0,
-        era: 0,
-        version: 0,
-        settled: [Settled::default(); SETTLED_MAX],
-        known: 0,
-        owed: 0,
         units,
-        soon: 0,
         least: units.min(1),
         rate_milli: 1_000_000,
         tried: units,
+        ..Want::nothing(Key(u128::from(key).to_be_bytes()), LIMIT, quota)
     }
 }
 
