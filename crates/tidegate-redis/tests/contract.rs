@@ -5,8 +5,10 @@
 //! run backwards, and keys whose quota changes under them, to every other kind. A failure
 //! prints its seed; `TIDEGATE_SEED=N` replays that one alone.
 
+mod quotas;
 mod server;
 
+use quotas::quotas;
 use server::Server;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +59,7 @@ async fn redis_replies_as_the_memory_store_to_the_bit() {
 async fn sequence(store: Arc<Store>, seed: u64) -> (usize, usize) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut memory = MemoryStore::new(4096);
-    let quotas = quotas(&mut dice);
+    let quotas = quotas(&mut dice, &ALGORITHMS, 20, |_| true);
     let mut now_us = STARTS_US[dice.usize(..STARTS_US.len())];
     let mut admitted = 0;
     for step in 0..STEPS {
@@ -161,29 +163,6 @@ async fn connected(server: &Server) -> Store {
 
 fn item(key: u64, quota: Quota, cost: u32) -> Item {
     Item { key: Key(u128::from(key).to_be_bytes()), limit: LimitTag(9), quota, cost, owed: 0 }
-}
-
-/// Four quotas that can exist: small, odd, huge, of every algorithm.
-fn quotas(dice: &mut fastrand::Rng) -> Vec<Quota> {
-    let mut quotas = Vec::new();
-    while quotas.len() < 4 {
-        let algorithm = ALGORITHMS[dice.usize(..3)];
-        let count = match dice.u8(..4) {
-            0 => dice.u32(1..=5),
-            1 => dice.u32(1..=1_000),
-            2 => [7, 97, 9_973, 999_983][dice.usize(..4)],
-            _ => dice.u32(1..=u32::MAX),
-        };
-        let millis = match dice.u8(..4) {
-            0 => dice.u64(1..=20),
-            1 => [1_000, 60_000, 3_600_000, 86_400_000][dice.usize(..4)],
-            2 => dice.u64(1..=100_000),
-            _ => dice.u64(1..=366 * 86_400_000),
-        };
-        let burst = if dice.bool() { count } else { dice.u32(1..=count.saturating_mul(2)) };
-        quotas.extend(Quota::new(algorithm, count, Span::from_millis(millis), burst));
-    }
-    quotas
 }
 
 /// Mostly a little later; sometimes at once, a period on, long after, or earlier.

@@ -8,9 +8,11 @@
 //! `TIDEGATE_SEEDS=N` runs so many instead of the usual.
 
 mod leasing;
+mod quotas;
 mod server;
 
 use leasing::{LIMIT, client, connected, name};
+use quotas::quotas;
 use redis::aio::MultiplexedConnection;
 use server::Server;
 use std::collections::HashMap;
@@ -124,7 +126,7 @@ struct Sequence {
 impl Sequence {
     fn new(seed: u64, store: Arc<Store>, connection: MultiplexedConnection) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
-        let quotas = quotas(&mut dice);
+        let quotas = leased_quotas(&mut dice);
         let now_us = STARTS_US[dice.usize(..STARTS_US.len())];
         Self {
             seed,
@@ -327,28 +329,10 @@ impl Sequence {
     }
 }
 
-/// Four quotas that can be leased: small, odd, huge.
-fn quotas(dice: &mut fastrand::Rng) -> Vec<Quota> {
-    let mut quotas = Vec::new();
-    while quotas.len() < 4 {
-        let algorithm = [Algorithm::TokenBucket, Algorithm::SlidingWindow][dice.usize(..2)];
-        let count = match dice.u8(..4) {
-            0 => dice.u32(1..=5),
-            1 => dice.u32(1..=1_000),
-            2 => [7, 97, 9_973, 999_983][dice.usize(..4)],
-            _ => dice.u32(1..=u32::MAX),
-        };
-        let millis = match dice.u8(..4) {
-            0 => dice.u64(1..=2_020),
-            1 => [1_000, 60_000, 3_600_000, 86_400_000][dice.usize(..4)],
-            2 => dice.u64(1..=100_000),
-            _ => dice.u64(1..=366 * 86_400_000),
-        };
-        let burst = if dice.bool() { count } else { dice.u32(1..=count.saturating_mul(2)) };
-        let quota = Quota::new(algorithm, count, Span::from_millis(millis), burst).ok();
-        quotas.extend(quota.filter(|quota| Terms::new(*quota, Span::ZERO, 0).is_some()));
-    }
-    quotas
+/// Quotas that can be leased.
+fn leased_quotas(dice: &mut fastrand::Rng) -> Vec<Quota> {
+    let is_leased = |quota: &Quota| Terms::new(*quota, Span::ZERO, 0).is_some();
+    quotas(dice, &[Algorithm::TokenBucket, Algorithm::SlidingWindow], 2_020, is_leased)
 }
 
 fn number_of(key: Key) -> u64 {
