@@ -11,6 +11,7 @@ pub(crate) mod split;
 pub(crate) mod tls;
 
 use crate::fault::Fault;
+use crate::server::Server;
 use anyhow::{Context, bail};
 use harness::Result;
 use harness::host::Environment;
@@ -57,6 +58,23 @@ pub(crate) trait Lab: Sized + 'static {
     fn stale_calls(&mut self) -> u64 {
         0
     }
+}
+
+/// What clients of one server must say.
+pub(crate) const PASSWORD: &str = "a-secret-of-the-tests";
+
+/// What a host service is told of one server.
+pub(crate) fn of_one(address: String) -> Environment {
+    vec![
+        ("TIDEGATE_PROVIDER", "redis".to_owned()),
+        ("TIDEGATE_REDIS_ADDRESSES", address),
+        ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
+    ]
+}
+
+/// Has a server do something that it answers with OK.
+pub(crate) fn say(server: &Server, words: &[&str]) {
+    assert_eq!(server.command(words), "+OK", "{words:?}");
 }
 
 /// A lab on its thread.

@@ -1,7 +1,7 @@
 //! One Redis, and a network between it and the host service that can break in the middle of
 //! a reply.
 
-use super::Lab;
+use super::{Lab, PASSWORD, of_one};
 use crate::fault::{Fault, MENDED, NONE};
 use crate::server::{Server, free_port};
 use harness::host::Environment;
@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
-
-const PASSWORD: &str = "a-secret-of-the-tests";
 
 /// How long a byte takes on a wire that is slow: a reply of ours takes a third of a second.
 const SLOW_BYTE: Duration = Duration::from_millis(5);
@@ -60,11 +58,7 @@ impl Lab for Behind {
     }
 
     fn environment(&self) -> Environment {
-        vec![
-            ("TIDEGATE_PROVIDER", "redis".to_owned()),
-            ("TIDEGATE_REDIS_ADDRESSES", format!("127.0.0.1:{}", self.wire.port)),
-            ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
-        ]
+        of_one(format!("127.0.0.1:{}", self.wire.port))
     }
 }
 

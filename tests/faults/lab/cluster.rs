@@ -1,6 +1,6 @@
 //! Three masters with a replica each. Faults are of the first shard.
 
-use super::Lab;
+use super::{Lab, say};
 use crate::fault::{A_BURST, Fault, Heals, MENDED, NONE, nothing};
 use crate::server::Server;
 use crate::server::cluster::{Cluster, MASTERS, PASSWORD};
@@ -104,8 +104,4 @@ fn move_all(cluster: &mut Cluster, from: usize, to: usize) {
     for slot in slots {
         cluster.move_slot(slot[1..].parse().expect("a slot"), from, to);
     }
-}
-
-fn say(server: &Server, words: &[&str]) {
-    assert_eq!(server.command(words), "+OK", "{words:?}");
 }

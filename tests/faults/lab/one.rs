@@ -1,14 +1,12 @@
 //! One Redis.
 
-use super::Lab;
+use super::{Lab, PASSWORD, of_one, say};
 use crate::fault::{A_BURST, Fault, Heals, MENDED, NONE, nothing};
 use crate::server::{Server, wait};
 use harness::host::Environment;
 use rustix::process::Signal;
 use std::time::Duration;
 use tempfile::TempDir;
-
-const PASSWORD: &str = "a-secret-of-the-tests";
 
 /// A password that the host service does not know.
 const OTHER: &str = "another-secret-of-the-tests";
@@ -118,17 +116,13 @@ impl Lab for One {
     }
 
     fn environment(&self) -> Environment {
-        vec![
-            ("TIDEGATE_PROVIDER", "redis".to_owned()),
-            ("TIDEGATE_REDIS_ADDRESSES", format!("127.0.0.1:{}", self.redis.port)),
-            ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
-        ]
+        of_one(format!("127.0.0.1:{}", self.redis.port))
     }
 }
 
 impl One {
     fn say(&self, words: &[&str]) {
-        assert_eq!(self.redis.command(words), "+OK", "{words:?}");
+        say(&self.redis, words);
     }
 
     /// Who is signed in stays so otherwise.

@@ -1,6 +1,6 @@
 //! A master with two replicas, and three sentinels.
 
-use super::Lab;
+use super::{Lab, say};
 use crate::fault::{A_BURST, Fault, Heals, NONE, nothing};
 use crate::server::Server;
 use crate::server::sentinel::{Fleet, NAME, PASSWORD, SENTINEL_PASSWORD};
@@ -110,8 +110,4 @@ impl Lab for Fleet {
         let calls = line.and_then(|line| line.split(['=', ',']).nth(1)?.parse().ok());
         calls.unwrap_or(0)
     }
-}
-
-fn say(server: &Server, words: &[&str]) {
-    assert_eq!(server.command(words), "+OK", "{words:?}");
 }

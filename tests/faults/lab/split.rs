@@ -6,10 +6,10 @@
 //! they see both truths. The master stops taking writes when its replicas have been away for
 //! [`LAG_S`], as `host/deploy/` has it.
 
-use super::Lab;
+use super::{Lab, PASSWORD};
 use crate::RATE;
 use crate::fault::{A_BURST, Fault, Heals};
-use crate::server::{DEADLINE, wait};
+use crate::server::wait;
 use anyhow::{Context, bail};
 use harness::Result;
 use harness::parts;
@@ -19,8 +19,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
-
-const PASSWORD: &str = "a-secret-of-the-tests";
 
 /// What the sentinels call the master.
 const NAME: &str = "truth";
@@ -99,9 +97,10 @@ impl Split {
         self.redis(Half::Old, "master", &server(&old, REDIS, ""), false)?;
         self.redis(Half::New, "replica-1", &server(&new, REDIS, &follows), false)?;
         self.redis(Half::New, "replica-2", &server(&new, REDIS + 1, &follows), false)?;
-        self.until("two replicas", Half::Old, REDIS, &["INFO", "replication"], |said| {
+        wait("two replicas", || {
+            let said = self.ask(Half::Old, REDIS, &["INFO", "replication"]);
             said.matches("state=online").count() == 2
-        })?;
+        });
         let sentinels = [
             (Half::Old, &old, SENTINEL),
             (Half::New, &new, SENTINEL),
@@ -118,9 +117,9 @@ impl Split {
             self.redis(half, &format!("sentinel-{}-{port}", half as u8), &text, true)?;
         }
         for (half, _, port) in sentinels {
-            self.until("a quorum", half, port, &["SENTINEL", "CKQUORUM", NAME], |said| {
-                said.starts_with("OK 3")
-            })?;
+            wait("a quorum", || {
+                self.ask(half, port, &["SENTINEL", "CKQUORUM", NAME]).starts_with("OK 3")
+            });
         }
         let named = sentinels.map(|(_, own, port)| format!("{own}:{port}")).join(",");
         [Half::Old, Half::New].into_iter().try_for_each(|half| self.host(half, &named))
@@ -156,28 +155,13 @@ impl Split {
         Ok(())
     }
 
-    /// Asks a server or a sentinel, from its own half, until it says so.
-    fn until(
-        &self,
-        what: &str,
-        half: Half,
-        port: u16,
-        words: &[&str],
-        is_so: impl Fn(&str) -> bool,
-    ) -> Result<()> {
-        let end = std::time::Instant::now() + DEADLINE;
-        loop {
-            let mut command = self.net.command(half, &parts::redis_cli()?);
-            command.args(["-h", &self.net.inside(half), "-p", &port.to_string()]);
-            let said = command.args(["--no-auth-warning", "-a", PASSWORD]).args(words).output()?;
-            let said = String::from_utf8_lossy(&said.stdout);
-            if is_so(&said) {
-                return Ok(());
-            }
-            if std::time::Instant::now() > end {
-                bail!("waited in vain for {what}: {said}");
-            }
-        }
+    /// What a server or a sentinel says, asked from its own half; nothing while it is not there.
+    fn ask(&self, half: Half, port: u16, words: &[&str]) -> String {
+        let client = parts::redis_cli().expect("redis-cli");
+        let mut command = self.net.command(half, &client);
+        command.args(["-h", &self.net.inside(half), "-p", &port.to_string()]);
+        command.args(["--no-auth-warning", "-a", PASSWORD]).args(words);
+        String::from_utf8_lossy(&command.output().expect("redis-cli").stdout).into_owned()
     }
 }
 

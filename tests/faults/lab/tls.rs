@@ -1,14 +1,12 @@
 //! One Redis that speaks TLS, and its certificates.
 
-use super::Lab;
+use super::{Lab, PASSWORD, of_one, say};
 use crate::fault::{Fault, MENDED, NONE};
 use crate::server::{Server, free_port};
 use harness::host::Environment;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::time::Duration;
 use tempfile::TempDir;
-
-const PASSWORD: &str = "a-secret-of-the-tests";
 
 /// A server, and who signs for it.
 pub(crate) struct Tls {
@@ -57,13 +55,10 @@ impl Lab for Tls {
 
     fn environment(&self) -> Environment {
         let ca = self.folder.path().join("ca.pem").display().to_string();
-        vec![
-            ("TIDEGATE_PROVIDER", "redis".to_owned()),
-            ("TIDEGATE_REDIS_ADDRESSES", format!("localhost:{}", self.port)),
-            ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
-            ("TIDEGATE_REDIS_TLS_ENABLED", "true".to_owned()),
-            ("TIDEGATE_REDIS_TLS_CA_FILE", ca),
-        ]
+        let mut environment = of_one(format!("localhost:{}", self.port));
+        environment.push(("TIDEGATE_REDIS_TLS_ENABLED", "true".to_owned()));
+        environment.push(("TIDEGATE_REDIS_TLS_CA_FILE", ca));
+        environment
     }
 }
 
@@ -72,7 +67,7 @@ impl Tls {
     fn show(&mut self, name: &str, is_expired: bool) {
         let [certificate, key] = sign(&self.issuer, &self.folder, name, is_expired);
         let words = ["CONFIG", "SET", "tls-cert-file", &certificate, "tls-key-file", &key];
-        assert_eq!(self.redis.command(&words), "+OK");
+        say(&self.redis, &words);
         self.redis.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     }
 }
