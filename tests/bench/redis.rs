@@ -279,7 +279,7 @@ async fn recorded(redis: &Redis, host: &Host, ask: &Ask) -> Result<Recorded> {
     let asking = async {
         let call = post("/v1/ask", wire::encode_ask(ask));
         let mut client = Client::http2(host.address()).await?;
-        let answer = client.send(call.header("content-type", load::ASK_TYPE)).await?;
+        let answer = client.send(call.header("content-type", wire::ASK_TYPE)).await?;
         ensure!(answer.status == 200, "the host says {answer:?}");
         Ok(())
     };

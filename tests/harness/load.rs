@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use tidegate_core::wire::{ASK_TYPE, PROXY, WAITS_MS};
 
 /// Requests of one turn: about a tenth of a second of local decisions.
 pub const REQUESTS: u64 = 3_000;
@@ -34,9 +35,6 @@ pub struct Burst {
     /// Microseconds of its own CPU time for each request.
     pub cpu_us: f64,
 }
-
-/// What an ask's body is said to be.
-pub const ASK_TYPE: &str = "application/x-tidegate";
 
 /// A measuring program: reads `--rounds N` from its command line, and measures so many.
 pub fn main(program: &str, measure: impl AsyncFnOnce(usize) -> Result<()>) -> ExitCode {
@@ -89,10 +87,12 @@ pub fn asks(place: &str, file: &Path, count: u64, [clients, streams]: [usize; 2]
     command.args(["--clients", &clients.to_string()]);
     command.args(["--max-concurrent-streams", &streams.to_string()]);
     command.args(["--requests", &count.to_string()]).arg("--data").arg(file);
-    command.args(["--header", &format!("content-type: {ASK_TYPE}")]);
-    command.args(["--header", "x-tidegate-proxy: bench"]);
     // As a proxy says it, but with patience: a machine that measures has slow moments.
-    command.args(["--header", "x-tidegate-waits-ms: 200"]).arg(place);
+    let said = [("content-type", ASK_TYPE), (PROXY, "bench"), (WAITS_MS, "200")];
+    for (name, value) in said {
+        command.args(["--header", &format!("{name}: {value}")]);
+    }
+    command.arg(place);
     burst(&mut command, count, |said| {
         let answered: u64 =
             said.split_once("status codes: ")?.1.split_once(" 2xx")?.0.parse().ok()?;

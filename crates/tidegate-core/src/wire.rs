@@ -42,6 +42,12 @@ pub const VERSION: u8 = 2;
 /// The header that is in every response of a host, and in none that a proxy on the way makes.
 pub const MARK: &str = "x-tidegate";
 
+/// The `content-type` of asks and replies.
+pub const ASK_TYPE: &str = "application/x-tidegate";
+
+/// The header of an ask that names the asking proxy.
+pub const PROXY: &str = "x-tidegate-proxy";
+
 /// The header of an ask that says how long its sender waits, in milliseconds, 1 or more. After
 /// that an answer is of no use, and the sender takes the host for unreachable: one whose store
 /// is silent says so before.

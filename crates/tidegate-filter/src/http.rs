@@ -207,8 +207,8 @@ fn send(vm: &mut Vm, serial: Serial, ask: &Ask) -> Option<u32> {
         (":method", "POST"),
         (":path", "/v1/ask"),
         (":authority", &*host.authority),
-        ("content-type", "application/x-tidegate"),
-        ("x-tidegate-proxy", id.as_str()),
+        ("content-type", wire::ASK_TYPE),
+        (wire::PROXY, id.as_str()),
         (wire::WAITS_MS, waits_text.as_str()),
     ];
     for (name, value) in FORWARDED.iter().zip(&forwarded) {

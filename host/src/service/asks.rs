@@ -11,13 +11,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_core::ask::{self, Answer, Ask};
 use tidegate_core::limit::State;
-use tidegate_core::wire::{self, ASK_BYTES_MAX, Malformed};
-
-/// What an ask's body and its reply's are.
-const ASK_TYPE: &str = "application/x-tidegate";
-
-/// Names the asking proxy, for its share of the demand.
-const PROXY: &str = "x-tidegate-proxy";
+use tidegate_core::wire::{self, ASK_BYTES_MAX, ASK_TYPE, Malformed};
 
 /// The longest name of a proxy that is told from others.
 const PROXY_BYTES_MAX: usize = 64;
@@ -49,7 +43,7 @@ pub(super) enum Outcome {
 pub(super) async fn answer<B: Asked>(site: &Site, request: Request<B>) -> Reply {
     let start = Instant::now();
     let (head, body) = request.into_parts();
-    let proxy = head.headers.get(PROXY).map_or(&b""[..], |name| name.as_bytes());
+    let proxy = head.headers.get(wire::PROXY).map_or(&b""[..], |name| name.as_bytes());
     let proxy = proxy.get(..PROXY_BYTES_MAX).unwrap_or(proxy);
     let is_ask = head.headers.get(CONTENT_TYPE).is_some_and(|value| value == ASK_TYPE);
     let outcome = match is_ask {
