@@ -62,7 +62,12 @@ async fn run(wanted: &[String]) -> Result<()> {
     all_of::<server::sentinel::Fleet>(wanted, &mut ran).await?;
     all_of::<lab::split::Split>(wanted, &mut ran).await?;
     all_of::<server::cluster::Cluster>(wanted, &mut ran).await?;
-    ensure!(ran.faults > 0, "no lab and no fault of that name: {wanted:?}");
+    let unknown: Vec<_> = wanted.iter().filter(|it| !ran.names.contains(&it.as_str())).collect();
+    ensure!(
+        unknown.is_empty(),
+        "no table or fault is called {unknown:?}; there are {:?}",
+        ran.names
+    );
     ensure!(ran.broken.is_empty(), "promises that were not kept:\n{}", ran.broken.join("\n"));
     Ok(())
 }
@@ -70,7 +75,8 @@ async fn run(wanted: &[String]) -> Result<()> {
 /// What came of all.
 #[derive(Default)]
 struct Ran {
-    faults: usize,
+    /// Of all tables and faults, wanted or not.
+    names: Vec<&'static str>,
     broken: Vec<String>,
 }
 
@@ -78,10 +84,11 @@ struct Ran {
 async fn all_of<L: Lab>(wanted: &[String], ran: &mut Ran) -> Result<()> {
     let is_wanted =
         |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name || it == L::NAME);
+    ran.names.push(L::NAME);
+    ran.names.extend(L::FAULTS.iter().map(|fault| fault.name));
     let mut rows = Vec::new();
     for fault in L::FAULTS.iter().filter(|fault| is_wanted(fault.name)) {
         eprintln!("{}: {}", L::NAME, fault.name);
-        ran.faults += 1;
         match under(fault).await {
             Ok(figures) => {
                 ran.broken.extend(figures.broken(fault));
