@@ -315,13 +315,9 @@ pub(crate) fn shipped(path: &str) -> PathBuf {
 
 /// Free ports, all different.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // Held together until all are found, so that none is given twice.
-    let held: Vec<std::net::TcpListener> = (0..N)
-        .map(|_| Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?))
-        .collect::<Result<_>>()?;
     let mut found = [0; N];
-    for (port, listener) in found.iter_mut().zip(&held) {
-        *port = listener.local_addr()?.port();
+    for port in &mut found {
+        *port = ports::free()?.port();
     }
     Ok(found)
 }

@@ -161,7 +161,7 @@ fn run(program: &Path, folder: &Path) -> Result<Process> {
 
 fn addresses(config: &Value) -> Result<Vec<SocketAddr>> {
     let listeners = config["listeners"].as_array().context("listeners")?;
-    listeners.iter().map(|_| ports::free()).collect()
+    listeners.iter().map(|_| Ok(ports::free()?)).collect()
 }
 
 /// Compiled modules, shared by all tests: what it is for.

@@ -6,13 +6,16 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod cluster;
+#[path = "../../../../tests/harness/ports.rs"]
+mod ports;
 pub mod sentinel;
 
+use ports::TRIES;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
 };
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -23,9 +26,6 @@ const UP_MAX: Duration = Duration::from_secs(20);
 
 /// The longest wait of a test for what must come.
 pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A free port may be taken between looking and starting.
-const TRIES: usize = 5;
 
 pub struct Server {
     program: PathBuf,
@@ -45,17 +45,10 @@ impl Server {
     pub fn start_with(arguments: &[&str], password: Option<&str>) -> Option<Self> {
         let program = program()?;
         for _ in 0..TRIES {
-            let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-            let mut server = Self {
-                program: program.clone(),
-                child: None,
-                port: free.local_addr().unwrap().port(),
-                arguments: arguments.iter().map(|&argument| argument.into()).collect(),
-                password: password.map(str::to_owned),
-            };
-            drop(free);
-            if server.run() {
-                return Some(server);
+            let arguments = arguments.iter().map(|&argument| argument.into()).collect();
+            let started = Self::start_as(program.clone(), free_port(), arguments, password);
+            if started.is_some() {
+                return started;
             }
         }
         panic!("redis-server did not start on any of {TRIES} ports");
@@ -231,7 +224,7 @@ fn hear(stream: &mut BufReader<&mut TcpStream>) -> std::io::Result<String> {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    ports::free().unwrap().port()
 }
 
 /// Waits until `condition` is so, and says what was waited for if that does not come.
