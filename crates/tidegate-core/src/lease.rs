@@ -100,7 +100,7 @@ mod till;
 
 pub use holder::{Due, Flight, Holder, Served, Take};
 pub use lots::{LOTS_MAX, Purchase};
-pub use message::{Ask, Grant, HolderId, Reply, SETTLED_MAX, Settled, WANTS_MAX, Want};
+pub use message::{Ask, Away, Grant, HolderId, Reply, SETTLED_MAX, Settled, WANTS_MAX, Want};
 pub use outage::Outage;
 pub use packed::{HOLDER_BYTES, RECORD_BYTES};
 pub use pool::{Call, Flights, Pool};

@@ -69,6 +69,21 @@ const ANSWER_BYTES_MAX: usize = 1 + 4 + 8 + 4 + 8;
 
 const ASK: u8 = b'A';
 const REPLY: u8 = b'R';
+const LEASE_ASK: u8 = b'L';
+const LEASE_REPLY: u8 = b'G';
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// To be read by [`decode_ask`].
+    Ask,
+    /// To be read by [`decode_reply`].
+    Reply,
+    /// To be read by [`decode_lease_ask`].
+    LeaseAsk,
+    /// To be read by [`decode_lease_reply`].
+    LeaseReply,
+}
 
 /// Bytes that no one of this version has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +101,18 @@ impl fmt::Display for Malformed {
 }
 
 impl core::error::Error for Malformed {}
+
+/// Which message these bytes are meant to be, by what every message begins with: they may still
+/// be malformed. `None` if they begin as none of this version.
+pub fn kind(bytes: &[u8]) -> Option<Kind> {
+    match *bytes {
+        [VERSION, ASK, ..] => Some(Kind::Ask),
+        [VERSION, REPLY, ..] => Some(Kind::Reply),
+        [VERSION, LEASE_ASK, ..] => Some(Kind::LeaseAsk),
+        [VERSION, LEASE_REPLY, ..] => Some(Kind::LeaseReply),
+        _ => None,
+    }
+}
 
 /// Encodes an ask. One outside the bounds of [`Ask`] gives bytes that nobody will decode.
 pub fn encode_ask(ask: &Ask) -> Vec<u8> {

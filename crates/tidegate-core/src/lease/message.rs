@@ -121,9 +121,16 @@ pub struct Settled {
 pub struct Reply {
     /// The ask's.
     pub seq: u64,
-    /// One per want, in their order.
-    pub grants: Vec<Grant>,
+    /// One per want, in their order: what it is granted, or that nobody could say.
+    pub grants: Vec<Result<Grant, Away>>,
 }
+
+/// Whoever keeps a key gave no answer, and for how long none by now; zero if it is not known to
+/// be away for longer. Others of the same ask were answered: of a cluster one shard is away.
+///
+/// It is not known what became of the want. What it told is never told again, what it owed is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Away(pub Span);
 
 /// What a holder is granted of one key. The default grants nothing, and says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! proxy with one worker, the simulator. Where workers share bytes only, each keeps purses,
 //! and the holders are [packed](Holder::to_bytes).
 
-use super::{Ask, Flight, Grant, Holder, HolderId, Reply, Served, Terms, WANTS_MAX};
+use super::{Ask, Away, Flight, Grant, Holder, HolderId, Reply, Served, Terms, WANTS_MAX};
 use crate::ask::LimitTag;
 use crate::key::Key;
 use crate::lease::Due;
@@ -131,24 +131,31 @@ impl Pool {
         self.ask(now, &calls)
     }
 
-    /// Learns what an ask brought, and says what it served to those who wait, key by key. A
-    /// reply to another ask, or to other keys, is none: `false`, and it is as if it were lost.
+    /// Learns what an ask brought, and says what it served to those who wait, key by key, or that
+    /// a key's store is away: of that key it is as if the ask were lost. A reply to another ask,
+    /// or to other keys, is none: `false`, and it is as if all of it were lost.
     pub fn on_reply(
         &mut self,
         now: Instant,
         flights: Flights,
         reply: &Reply,
-        mut serve: impl FnMut(Key, Served),
+        mut serve: impl FnMut(Key, Result<Served, Away>),
     ) -> bool {
         if reply.seq != flights.seq || reply.grants.len() != flights.of.len() {
             self.on_lost(flights);
             return false;
         }
         for ((key, flight), grant) in flights.of.into_iter().zip(&reply.grants) {
-            if let Some(held) = self.held.get_mut(&key) {
-                let by = (self.me, flights.seq);
-                serve(key, held.learn(now, flight, by, grant));
-            }
+            let Some(held) = self.held.get_mut(&key) else { continue };
+            let by = (self.me, flights.seq);
+            let served = match grant {
+                Ok(grant) => Ok(held.learn(now, flight, by, grant)),
+                Err(away) => {
+                    held.holder.on_lost(flight);
+                    Err(*away)
+                }
+            };
+            serve(key, served);
         }
         true
     }

@@ -58,7 +58,7 @@ impl Store {
             Heard::Again => return None,
         };
         let grants = ask.wants.iter().map(|want| self.grant(place, ask, want, may_settle));
-        Some(Reply { seq: ask.seq, grants: grants.collect() })
+        Some(Reply { seq: ask.seq, grants: grants.map(Ok).collect() })
     }
 
     fn grant(&mut self, place: &Place, ask: &Ask, want: &Want, may_settle: bool) -> Grant {

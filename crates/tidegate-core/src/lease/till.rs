@@ -9,8 +9,8 @@
 //! Per key some 300 bytes in 4-way sets of 256. A key that finds no place does without a purse.
 
 use super::{
-    Ask, Due, Flight, Grant, Holder, HolderId, Purse, Reply, Served, Shelf, Take, Terms, WANTS_MAX,
-    Want,
+    Ask, Away, Due, Flight, Grant, Holder, HolderId, Purse, Reply, Served, Shelf, Take, Terms,
+    WANTS_MAX, Want,
 };
 use crate::ask::LimitTag;
 use crate::field;
@@ -143,14 +143,15 @@ impl Till {
         Some((Ask { holder: self.me, seq, wants }, Sent { seq, of }))
     }
 
-    /// Learns what an ask brought, and says of each budget what it served to those who wait.
-    /// A reply to another ask is none: `false`, and it is as if it were lost.
+    /// Learns what an ask brought, and says of each budget what it served to those who wait, or
+    /// that its store is away: of that budget it is as if the ask were lost. A reply to another
+    /// ask is none: `false`, and it is as if all of it were lost.
     pub fn on_reply<G: Ground>(
         &mut self,
         ground: &mut G,
         sent: Sent,
         reply: &Reply,
-        mut serve: impl FnMut(&Budget, Served),
+        mut serve: impl FnMut(&Budget, Result<Served, Away>),
     ) -> bool {
         if reply.seq != sent.seq || reply.grants.len() != sent.of.len() {
             self.on_lost(ground, sent);
@@ -159,7 +160,14 @@ impl Till {
         let (now, by) = (ground.now(), (self.me, sent.seq));
         for ((budget, flight), grant) in sent.of.iter().zip(&reply.grants) {
             self.land(&budget.key);
-            serve(budget, self.learn(ground, now, budget, *flight, by, grant));
+            let served = match grant {
+                Ok(grant) => Ok(self.learn(ground, now, budget, *flight, by, grant)),
+                Err(away) => {
+                    self.lose(ground, now, budget, *flight);
+                    Err(*away)
+                }
+            };
+            serve(budget, served);
         }
         true
     }
@@ -169,8 +177,7 @@ impl Till {
         let now = ground.now();
         for (budget, flight) in sent.of {
             self.land(&budget.key);
-            // Should it never get through, others wait a little longer for nothing.
-            let _ = self.shelf.change(ground, now, &budget.key, |it| it.on_lost(flight));
+            self.lose(ground, now, &budget, flight);
         }
     }
 
@@ -271,6 +278,11 @@ impl Till {
         // Without its holder those who wait are served, and the rest lapses.
         let nothing = || learn(&mut Holder::default());
         self.shelf.change(ground, now, &budget.key, learn).unwrap_or_else(nothing)
+    }
+
+    fn lose<G: Ground>(&self, ground: &mut G, now: Instant, budget: &Budget, flight: Flight) {
+        // Should it never get through, others wait a little longer for nothing.
+        let _ = self.shelf.change(ground, now, &budget.key, |it| it.on_lost(flight));
     }
 
     fn land(&mut self, key: &Key) {

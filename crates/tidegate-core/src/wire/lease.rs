@@ -5,16 +5,18 @@
 //!        16 key   8 limit   1 algorithm (1..=2)   4 count   8 period (ns)   4 burst   4 reserve
 //!        4 era   4 version   3 × (4 epoch   4 spent   4 returned)   4 known   4 owed
 //!        4 units   4 soon   4 least   8 rate (thousandths a second)   4 tried
-//! reply  1 version   1 'G'   1 grants (1..=64)   8 seq     then per grant, 48 bytes:
-//!        4 units   4 soon   4 era   4 epoch   4 version   8 wait (ns)   8 horizon (ns)
-//!        4 remaining   8 rate of all (thousandths a second)
+//! reply  1 version   1 'G'   1 grants (1..=64)   8 seq     then per grant, 9 or 49 bytes:
+//!        1 outcome
+//!        0 answered: 4 units   4 soon   4 era   4 epoch   4 version   8 wait (ns)
+//!                    8 horizon (ns)   4 remaining   8 rate of all (thousandths a second)
+//!        1 away:     8 for how long by now (ns)
 //! ```
 
-use super::{HEAD_BYTES, Malformed, Reader, VERSION, code_of, short_len};
+use super::{HEAD_BYTES, LEASE_ASK, LEASE_REPLY, Malformed, Reader, VERSION, code_of, short_len};
 use crate::ask::LimitTag;
 use crate::key::Key;
 use crate::lease::{
-    Ask, Grant, HORIZON_MAX, HolderId, Reply, SETTLED_MAX, Settled, Terms, WANTS_MAX, Want,
+    Ask, Away, Grant, HORIZON_MAX, HolderId, Reply, SETTLED_MAX, Settled, Terms, WANTS_MAX, Want,
 };
 use crate::time::Span;
 use alloc::vec::Vec;
@@ -23,20 +25,18 @@ use alloc::vec::Vec;
 pub const LEASE_ASK_BYTES_MAX: usize = HEAD_BYTES + 16 + WANTS_MAX * WANT_BYTES;
 
 /// The longest reply to one.
-pub const LEASE_REPLY_BYTES_MAX: usize = HEAD_BYTES + 8 + WANTS_MAX * GRANT_BYTES;
+pub const LEASE_REPLY_BYTES_MAX: usize = HEAD_BYTES + 8 + WANTS_MAX * GRANT_BYTES_MAX;
 
 const WANT_BYTES: usize = 16 + 8 + 17 + 3 * 4 + SETTLED_MAX * 12 + 5 * 4 + 8 + 4;
-const GRANT_BYTES: usize = 5 * 4 + 2 * 8 + 4 + 8;
+const GRANT_BYTES_MAX: usize = 1 + 5 * 4 + 2 * 8 + 4 + 8;
 
-const LEASE: u8 = b'L';
-const GRANT: u8 = b'G';
 const WRONG_COUNT: &str = "not 1 to 64 wants";
 
 /// Encodes an ask for leases. One outside the bounds of [`Ask`] gives bytes that nobody
 /// will decode.
 pub fn encode_lease_ask(ask: &Ask) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + 16 + ask.wants.len() * WANT_BYTES);
-    bytes.extend([VERSION, LEASE, short_len(ask.wants.len())]);
+    bytes.extend([VERSION, LEASE_ASK, short_len(ask.wants.len())]);
     bytes.extend(ask.holder.0.to_le_bytes());
     bytes.extend(ask.seq.to_le_bytes());
     for want in &ask.wants {
@@ -52,7 +52,7 @@ pub fn encode_lease_ask(ask: &Ask) -> Vec<u8> {
 /// [`Malformed`] unless [`encode_lease_ask`] could have made these bytes.
 pub fn decode_lease_ask(bytes: &[u8]) -> Result<Ask, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
-    let count = reader.head(LEASE, WANTS_MAX, WRONG_COUNT)?;
+    let count = reader.head(LEASE_ASK, WANTS_MAX, WRONG_COUNT)?;
     let (holder, seq) = (HolderId(reader.u64()?), reader.u64()?);
     let mut wants: Vec<Want> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -70,17 +70,20 @@ pub fn decode_lease_ask(bytes: &[u8]) -> Result<Ask, Malformed> {
 /// Encodes a reply to an ask for leases. One outside the bounds of [`Reply`] gives bytes
 /// that nobody will decode.
 pub fn encode_lease_reply(reply: &Reply) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + 8 + reply.grants.len() * GRANT_BYTES);
-    bytes.extend([VERSION, GRANT, short_len(reply.grants.len())]);
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + 8 + reply.grants.len() * GRANT_BYTES_MAX);
+    bytes.extend([VERSION, LEASE_REPLY, short_len(reply.grants.len())]);
     bytes.extend(reply.seq.to_le_bytes());
     for grant in &reply.grants {
-        let Grant { units, soon, era, epoch, version, wait, horizon, remaining, rate_milli } =
-            grant;
-        put_all(&mut bytes, &[*units, *soon, *era, *epoch, *version]);
-        bytes.extend(wait.0.to_le_bytes());
-        bytes.extend(horizon.0.to_le_bytes());
-        bytes.extend(remaining.to_le_bytes());
-        bytes.extend(rate_milli.to_le_bytes());
+        match grant {
+            Ok(grant) => {
+                bytes.push(0);
+                put_grant(&mut bytes, grant);
+            }
+            Err(Away(span)) => {
+                bytes.push(1);
+                bytes.extend(span.0.to_le_bytes());
+            }
+        }
     }
     bytes
 }
@@ -92,9 +95,9 @@ pub fn encode_lease_reply(reply: &Reply) -> Vec<u8> {
 /// [`Malformed`] unless [`encode_lease_reply`] could have made these bytes.
 pub fn decode_lease_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
-    let count = reader.head(GRANT, WANTS_MAX, WRONG_COUNT)?;
+    let count = reader.head(LEASE_REPLY, WANTS_MAX, WRONG_COUNT)?;
     let seq = reader.u64()?;
-    let grants = (0..count).map(|_| reader.grant()).collect::<Result<_, _>>()?;
+    let grants = (0..count).map(|_| reader.grant_or_away()).collect::<Result<_, _>>()?;
     reader.end()?;
     Ok(Reply { seq, grants })
 }
@@ -113,6 +116,15 @@ fn put_want(bytes: &mut Vec<u8>, want: &Want) {
     put_all(bytes, &[want.known, want.owed, want.units, want.soon, want.least]);
     bytes.extend(want.rate_milli.to_le_bytes());
     bytes.extend(want.tried.to_le_bytes());
+}
+
+fn put_grant(bytes: &mut Vec<u8>, grant: &Grant) {
+    let Grant { units, soon, era, epoch, version, wait, horizon, remaining, rate_milli } = grant;
+    put_all(bytes, &[*units, *soon, *era, *epoch, *version]);
+    bytes.extend(wait.0.to_le_bytes());
+    bytes.extend(horizon.0.to_le_bytes());
+    bytes.extend(remaining.to_le_bytes());
+    bytes.extend(rate_milli.to_le_bytes());
 }
 
 fn put_all(bytes: &mut Vec<u8>, numbers: &[u32]) {
@@ -159,6 +171,14 @@ impl Reader<'_> {
             rate_milli,
             tried,
         })
+    }
+
+    fn grant_or_away(&mut self) -> Result<Result<Grant, Away>, Malformed> {
+        match self.take()? {
+            [0] => self.grant().map(Ok),
+            [1] => Ok(Err(Away(Span(self.u64()?)))),
+            [_] => Err(self.wrong::<1>("no such outcome")),
+        }
     }
 
     fn grant(&mut self) -> Result<Grant, Malformed> {

@@ -2,7 +2,9 @@
 
 use crate::made_up::{KEY, LIMIT, NOW, bucket, terms};
 use tidegate_core::key::Key;
-use tidegate_core::lease::{Call, HolderId, Place, Pool, Reply, Store, Take, WANTS_MAX};
+use tidegate_core::lease::{
+    Away, Call, HolderId, Place, Pool, Reply, Served, Store, Take, WANTS_MAX,
+};
 use tidegate_core::time::Span;
 
 const PLACE: Place = Place { now: NOW, stamp: 1, began: None };
@@ -23,7 +25,9 @@ fn requests_of_many_keys_go_with_one_ask() {
     let (ask, flights) = pool.ask(NOW, &calls).unwrap();
     let reply = store.answer(&PLACE, &ask).unwrap();
     let mut served = Vec::new();
-    assert!(pool.on_reply(NOW, flights, &reply, |key, it| served.push((key, it.units))));
+    assert!(pool.on_reply(NOW, flights, &reply, |key, it| {
+        served.push((key, it.unwrap().units));
+    }));
     assert_eq!(served, [1, 2, 3].map(|number| (key(number), 2)));
 }
 
@@ -37,6 +41,26 @@ fn a_reply_to_something_else_is_none() {
     let reply = Reply { seq: ask.seq, grants: Vec::new() };
     assert!(!pool.on_reply(NOW, flights, &reply, |_, _| panic!("nothing is served")));
     let holder = pool.holder(NOW, KEY, LIMIT, &terms).unwrap();
+    assert_eq!(holder.take(NOW, &terms, 1), Take::Asks, "it may be asked again");
+}
+
+#[test]
+fn a_key_whose_store_is_away_is_as_if_its_ask_were_lost() {
+    let (mut store, mut pool) = (Store::new(64), Pool::new(HolderId(1), 100));
+    let terms = terms(bucket(100, 100));
+    let calls = [1, 2].map(|number| {
+        let holder = pool.holder(NOW, key(number), LIMIT, &terms).unwrap();
+        assert_eq!(holder.take(NOW, &terms, 1), Take::Asks);
+        Call { key: key(number), waiting: 1, least: 1, at_once: true }
+    });
+    let (ask, flights) = pool.ask(NOW, &calls).unwrap();
+    let mut reply = store.answer(&PLACE, &ask).unwrap();
+    let away = Away(Span::from_millis(1));
+    reply.grants[0] = Err(away);
+    let mut said = Vec::new();
+    assert!(pool.on_reply(NOW, flights, &reply, |key, it| said.push((key, it))));
+    assert_eq!(said, [(key(1), Err(away)), (key(2), Ok(Served { units: 1 }))]);
+    let holder = pool.holder(NOW, key(1), LIMIT, &terms).unwrap();
     assert_eq!(holder.take(NOW, &terms, 1), Take::Asks, "it may be asked again");
 }
 
@@ -67,14 +91,16 @@ fn at_the_end_everything_goes_back() {
         let call = Call { key: key(number), waiting: 5, least: 1, at_once: false };
         let (ask, flights) = pool.ask(NOW, &[call]).unwrap();
         let reply = store.answer(&PLACE, &ask).unwrap();
-        pool.on_reply(NOW, flights, &reply, |_, it| assert_eq!(it.units, 0, "leased"));
+        pool.on_reply(NOW, flights, &reply, |_, it| {
+            assert_eq!(it.unwrap().units, 0, "leased");
+        });
     }
     let later = NOW.after(Span::from_millis(10));
     let mut drained = 0;
     while let Some(ask) = pool.drain(later) {
         drained += ask.wants.len();
         let reply = store.answer(&PLACE, &ask).unwrap();
-        assert!(reply.grants.iter().all(|grant| grant.remaining == 100), "{reply:?}");
+        assert!(reply.grants.iter().flatten().all(|grant| grant.remaining == 100), "{reply:?}");
     }
     assert_eq!(drained, numbers.len());
     assert!(pool.is_empty());

@@ -17,7 +17,7 @@ fn key(number: u64) -> Key {
 fn ask(store: &mut Store, seq: u64, number: u64, units: u32) -> Option<u32> {
     let want = Want { key: key(number), soon: units, ..want(bucket(1, 100), units) };
     let reply = store.answer(&PLACE, &Ask { holder: HolderId(1), seq, wants: vec![want] })?;
-    Some(reply.grants[0].units)
+    Some(reply.grants[0].unwrap().units)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tidegate_core::gate::Ground;
 use tidegate_core::key::Key;
 use tidegate_core::lease::{
-    Budget, Due, HolderId, Place, Queue, Sent, Shelf, Store, Take, Till, WANTS_MAX,
+    Away, Budget, Due, HolderId, Place, Queue, Sent, Served, Shelf, Store, Take, Till, WANTS_MAX,
 };
 use tidegate_core::table::{Conflict, SET_BYTES, Slots};
 use tidegate_core::time::{Instant, Span};
@@ -70,7 +70,9 @@ impl Fleet {
         let place = Place { now: self.memory.now, stamp: 1, began: None };
         let reply = self.store.answer(&place, &ask).unwrap();
         let mut served = 0;
-        self.tills[worker].on_reply(&mut self.memory, sent, &reply, |_, it| served += it.units);
+        self.tills[worker].on_reply(&mut self.memory, sent, &reply, |_, it| {
+            served += it.unwrap().units;
+        });
         served
     }
 
@@ -113,6 +115,29 @@ fn a_worker_waits_for_its_own_ask_only() {
     assert_eq!(fleet.take(1, &budget, 1), Take::Asks, "it would not hear of the reply");
     fleet.tills[0].on_lost(&mut fleet.memory, sent);
     assert_eq!(fleet.take(0, &budget, 1), Take::Asks);
+}
+
+#[test]
+fn a_budget_whose_store_is_away_is_as_if_its_ask_were_lost() {
+    let mut fleet = Fleet::new(64);
+    let budgets = [budget(1), budget(2)];
+    for budget in &budgets {
+        assert_eq!(fleet.take(0, budget, 1), Take::Asks);
+        assert!(fleet.tills[0].owe(&mut fleet.memory, budget, 7));
+    }
+    let queues = budgets.map(|budget| queue(budget, 1, true));
+    let (ask, sent) = fleet.asks(0, &queues);
+    let place = Place { now: fleet.memory.now, stamp: 1, began: None };
+    let mut reply = fleet.store.answer(&place, &ask).unwrap();
+    let away = Away(Span::from_secs(3));
+    reply.grants[1] = Err(away);
+    let mut said = Vec::new();
+    let serve = |of: &Budget, it: Result<Served, Away>| said.push((of.key, it));
+    assert!(fleet.tills[0].on_reply(&mut fleet.memory, sent, &reply, serve));
+    assert_eq!(said, [(budgets[0].key, Ok(Served { units: 1 })), (budgets[1].key, Err(away))]);
+    assert_eq!(fleet.take(0, &budgets[1], 1), Take::Asks, "nothing is waited for any more");
+    let (ask, _) = fleet.asks(0, &queues);
+    assert_eq!(ask.wants.iter().map(|want| want.owed).collect::<Vec<_>>(), [0, 7]);
 }
 
 #[test]
@@ -211,6 +236,6 @@ fn at_the_end_everything_goes_back() {
     for ask in &asks {
         let place = Place { now: fleet.memory.now, stamp: 1, began: None };
         let reply = fleet.store.answer(&place, ask).unwrap();
-        assert!(reply.grants.iter().all(|grant| grant.remaining == 99), "{reply:?}");
+        assert!(reply.grants.iter().flatten().all(|grant| grant.remaining == 99), "{reply:?}");
     }
 }

@@ -148,6 +148,7 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
             loss_ppm: rng.one_of(&[0, 0, 10_000, 100_000]),
             twice_ppm: rng.one_of(&[0, 0, 50_000, 300_000]),
             late_ppm: rng.one_of(&[0, 0, 20_000, 200_000]),
+            away_ppm: 0,
         },
         drift_ppm: rng.one_of(&[0, 100, 2_000]),
         faults: faults(&mut rng, proxies, length_ns),
@@ -167,7 +168,12 @@ pub(crate) fn play(seed: u64, algorithm: Algorithm) {
         Algorithm::TokenBucket => "fuzz::no_bucket_is_ever_overdrawn",
         _ => "fuzz::no_window_is_ever_overfull",
     };
-    let (scenario, waves) = scenario(seed, algorithm);
+    play_with(seed, algorithm, 0, test);
+}
+
+fn play_with(seed: u64, algorithm: Algorithm, away_ppm: u32, test: &str) {
+    let (mut scenario, waves) = scenario(seed, algorithm);
+    scenario.net.away_ppm = away_ppm;
     let mut world = World::new(seed, scenario.clone(), waves);
     if let Err(what) = world.play() {
         panic!(
@@ -182,23 +188,31 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, not a whole number")))
 }
 
-fn run(algorithm: Algorithm) {
+fn run(usual: u64, play: impl Fn(u64)) {
     if let Some(seed) = number("TIDEGATE_SIM_SEED") {
-        return play(seed, algorithm);
+        return play(seed);
     }
-    let seeds = number("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS);
+    let seeds = number("TIDEGATE_SIM_SEEDS").unwrap_or(usual);
     let first = number("TIDEGATE_SIM_FIRST").unwrap_or(1);
-    for seed in first..first + seeds {
-        play(seed, algorithm);
-    }
+    (first..first + seeds).for_each(play);
 }
 
 #[test]
 fn no_bucket_is_ever_overdrawn() {
-    run(Algorithm::TokenBucket);
+    run(SEEDS, |seed| play(seed, Algorithm::TokenBucket));
 }
 
 #[test]
 fn no_window_is_ever_overfull() {
-    run(Algorithm::SlidingWindow);
+    run(SEEDS, |seed| play(seed, Algorithm::SlidingWindow));
+}
+
+#[test]
+fn a_host_that_cannot_say_what_its_store_did_breaks_no_promise() {
+    const TEST: &str = "fuzz::a_host_that_cannot_say_what_its_store_did_breaks_no_promise";
+    run(SEEDS / 3, |seed| {
+        for algorithm in [Algorithm::TokenBucket, Algorithm::SlidingWindow] {
+            play_with(seed, algorithm, 200_000, TEST);
+        }
+    });
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use tidegate_core::ask::LimitTag;
 use tidegate_core::key::Key;
 use tidegate_core::lease::{
-    Ask, Budget, Due, HolderId, Outage, Queue, Reply, Sent, Shelf, Take, Terms, Till,
+    Ask, Budget, Due, HolderId, Outage, Queue, Reply, Sent, Served, Shelf, Take, Terms, Till,
 };
 use tidegate_core::time::{Instant, Span};
 
@@ -107,11 +107,17 @@ impl Proxy {
         let mut deeds = Deeds::default();
         let Worker { till, queue, sent } = &mut self.workers[at];
         let Some((_, sent)) = sent.take_if(|(seq, _)| *seq == reply.seq) else { return deeds };
-        if let Some(outage) = self.away.take().and_then(|away| away.outage) {
+        if reply.grants[0].is_ok()
+            && let Some(outage) = self.away.take().and_then(|away| away.outage)
+        {
             till.owe(&mut self.memory, &self.budget, outage.debt(now));
         }
-        let mut served = 0;
-        assert!(till.on_reply(&mut self.memory, sent, reply, |_, it| served = it.units));
+        let mut served = None;
+        assert!(till.on_reply(&mut self.memory, sent, reply, |_, it| served = it.ok()));
+        let Some(Served { units: mut served }) = served else {
+            self.on_away(now, at, &mut deeds);
+            return deeds;
+        };
         for waiting in std::mem::take(queue) {
             if waiting.cost <= served {
                 served -= waiting.cost;
@@ -129,9 +135,16 @@ impl Proxy {
     pub(crate) fn on_deadline(&mut self, now: Instant, at: usize, seq: u64) -> Deeds {
         self.memory.now = now;
         let mut deeds = Deeds::default();
-        let Worker { till, queue, sent } = &mut self.workers[at];
+        let Worker { till, sent, .. } = &mut self.workers[at];
         let Some((_, sent)) = sent.take_if(|(of, _)| *of == seq) else { return deeds };
         till.on_lost(&mut self.memory, sent);
+        self.on_away(now, at, &mut deeds);
+        deeds
+    }
+
+    /// Nobody could say what became of an ask.
+    fn on_away(&mut self, now: Instant, at: usize, deeds: &mut Deeds) {
+        let Worker { till, queue, .. } = &mut self.workers[at];
         let (_, ppm) = till.standing(&mut self.memory, &self.budget);
         let away = self.away.get_or_insert_with(|| {
             let quota = self.budget.terms.quota();
@@ -141,9 +154,8 @@ impl Proxy {
         });
         away.next_probe = now.after(PROBE_EVERY);
         for waiting in std::mem::take(queue) {
-            self.decide_alone(waiting.cost, &mut deeds);
+            self.decide_alone(waiting.cost, deeds);
         }
-        deeds
     }
 
     pub(crate) fn on_tick(&mut self, now: Instant, at: usize) -> Deeds {

@@ -31,9 +31,12 @@ pub(crate) struct Net {
     pub(crate) twice_ppm: u32,
     /// Messages that take up to 1.5 s longer.
     pub(crate) late_ppm: u32,
+    /// Replies that say that nobody could say; half the time the store heard of the want. With
+    /// it, a host says so while its store is down; without it, nobody says anything then.
+    pub(crate) away_ppm: u32,
 }
 
-pub(crate) const CALM_NET: Net = Net { loss_ppm: 0, twice_ppm: 0, late_ppm: 0 };
+pub(crate) const CALM_NET: Net = Net { loss_ppm: 0, twice_ppm: 0, late_ppm: 0, away_ppm: 0 };
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {

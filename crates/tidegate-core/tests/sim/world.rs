@@ -9,7 +9,9 @@ use crate::rng::Rng;
 use crate::scenario::{Demand, Fault, Scenario};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use tidegate_core::lease::{Heard, Place, RECORD_BYTES, Record, Replays, Reply, Terms};
+use tidegate_core::lease::{
+    Ask, Away, Grant, Heard, Place, RECORD_BYTES, Record, Replays, Reply, Terms, Want,
+};
 use tidegate_core::time::Span;
 use tidegate_core::wire::{
     decode_lease_ask, decode_lease_reply, encode_lease_ask, encode_lease_reply,
@@ -306,22 +308,35 @@ impl<D: Demand> World<D> {
     }
 
     fn answer(&mut self, proxy: usize, worker: usize, bytes: &[u8]) {
-        if self.is_down {
-            return;
-        }
-        self.operations += 1;
         let ask = decode_lease_ask(bytes).unwrap();
+        let away_ppm = self.scenario.net.away_ppm;
+        let is_away = away_ppm > 0 && (self.is_down || self.rng.chance_ppm(away_ppm));
+        let is_heard = !self.is_down && (!is_away || self.rng.chance_ppm(500_000));
+        let mut grants = vec![Err(Away(Span::ZERO)); ask.wants.len()];
+        if is_heard {
+            let Some(heard) = self.hear(&ask) else { return };
+            grants = if is_away { grants } else { heard };
+        }
+        if is_heard || is_away {
+            let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants });
+            self.send(|bytes| Event::ToProxy { proxy, worker, bytes }, bytes);
+        }
+    }
+
+    /// The store's answer; `None` if it has had this ask.
+    fn hear(&mut self, ask: &Ask) -> Option<Vec<Result<Grant, Away>>> {
+        self.operations += 1;
         let place = Place { now: self.clock.at(self.now), stamp: self.stamp, began: self.began };
         let may_settle = match self.replays.hear(place.now, ask.holder, ask.seq) {
             Heard::First => true,
             Heard::Perhaps => false,
-            Heard::Again => return,
+            Heard::Again => return None,
         };
         let mut record = Record::from_bytes(&self.record);
-        let grants = ask.wants.iter().map(|it| record.answer(&place, ask.holder, it, may_settle));
-        let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants: grants.collect() });
+        let grant = |want: &Want| Ok(record.answer(&place, ask.holder, want, may_settle));
+        let grants = ask.wants.iter().map(grant).collect();
         self.record = record.to_bytes();
-        self.send(|bytes| Event::ToProxy { proxy, worker, bytes }, bytes);
+        Some(grants)
     }
 
     fn send(&mut self, event: impl Fn(Vec<u8>) -> Event, bytes: Vec<u8>) {
