@@ -164,8 +164,11 @@ pub enum Scope {
     Local,
     /// In the store, across the fleet.
     Global {
-        /// Whether the store is asked for each request.
+        /// Whether the store is asked for each request; otherwise units are leased ahead.
         exact: bool,
+        /// Whether the first request of a key that a proxy holds nothing of is let through at
+        /// once, on units that are kept back for this.
+        escrow: bool,
     },
 }
 

@@ -92,6 +92,8 @@ struct Resolver {
     wants: Vec<Want>,
     /// Under which key the proxy's JWT filter keeps verified claims.
     jwt_payload_key: Box<str>,
+    /// Of how many proxies the fleet is at most.
+    proxies_max: u32,
 }
 
 impl Reader for Resolver {
@@ -108,13 +110,15 @@ impl Resolver {
         // Before the limits, whose claims are found by it.
         let payload_key = self.optional(spot, "jwt_payload_key", "payload".into(), Self::element);
         self.jwt_payload_key = payload_key.unwrap_or_default();
+        // And whose escrow is for so many.
+        let proxies_max =
+            self.optional(spot, "proxies_max", 1, |this, at| this.whole(at, (1, PROXIES_MAX)));
+        self.proxies_max = proxies_max.unwrap_or(1);
         let limits = self.required(spot, "limits", "a list of limits", Self::limits);
         let allow = self.optional(spot, "allow", Vec::new(), Self::allow);
         let preflight = self.optional(spot, "cors_preflight", Preflight::Count, Self::preflight);
         let headers = self.optional(spot, "headers", HEADERS_DEFAULT, Self::headers);
         let host = self.optional(spot, "host", None, |this, at| Some(Some(this.host(at)?)));
-        let proxies_max =
-            self.optional(spot, "proxies_max", 1, |this, at| this.whole(at, (1, PROXIES_MAX)));
         let table_keys_max =
             self.optional(spot, "table_keys_max", TABLE_KEYS_DEFAULT, |this, at| {
                 this.whole(at, TABLE_KEYS)

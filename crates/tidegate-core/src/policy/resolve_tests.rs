@@ -106,7 +106,10 @@ fn a_host_is_known_by_its_cluster_unless_told_otherwise() {
     let host = policy.host.unwrap();
     assert_eq!((&*host.cluster, &*host.authority), ("h", "h"));
     assert_eq!((host.deadline, host.breaker), (Span::from_millis(20), Span::from_secs(1)));
-    assert_eq!((limit.scope, limit.on_error), (Scope::Global { exact: true }, OnError::Closed));
+    assert_eq!(
+        (limit.scope, limit.on_error),
+        (Scope::Global { exact: true, escrow: false }, OnError::Closed)
+    );
 }
 
 #[test]
@@ -314,7 +317,7 @@ fn all_problems_are_told_at_once() {
             "limits[1].exact: found true, wanted exact only with scope: global; local is always exact\n  \
              hint: scope: global",
             "limits[2]: found 7, wanted a map of name, when, key, missing, rate, burst, algorithm, overrides, \
-             scope, exact, on_error, cost, shadow",
+             scope, exact, escrow, on_error, cost, shadow",
         ]
     );
 }
