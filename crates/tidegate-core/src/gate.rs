@@ -39,13 +39,13 @@ use crate::ask::NoAnswer;
 use crate::facts::Facts;
 use crate::lease::HolderId;
 use crate::limit::{Refused, Standing};
+use crate::numbered::Numbered;
 use crate::plan::{Applied, Planner};
 use crate::policy::{Limit, Policy, Scope};
 use crate::table::{Slots, Table};
 use crate::time::{Instant, Span};
 use crate::verdict::{LimitIndex, LimitStanding, Verdict};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use breaker::Breaker;
 pub use debts::DEBTS_MAX;
@@ -86,7 +86,10 @@ pub enum Step {
 
 /// Stands for a request that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u32);
+pub struct Ticket(
+    /// Its number: they count up.
+    pub u32,
+);
 
 /// How often each thing happened to one limit since the tallies were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,7 +115,7 @@ pub struct Gate {
     leases: Leases,
     breaker: Breaker,
     /// By ticket or by question: one row of numbers counts both.
-    waiting: BTreeMap<u32, Waiting>,
+    waiting: Numbered<Waiting>,
     last_number: u32,
     replies: u32,
     ticks: u8,
@@ -139,7 +142,7 @@ impl Gate {
             local: Local::new(Table::new(policy.table_keys_max)),
             leases: Leases::new(&policy, me),
             breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
-            waiting: BTreeMap::new(),
+            waiting: Numbered::default(),
             last_number: 0,
             replies: 0,
             ticks: 0,
@@ -181,7 +184,7 @@ impl Gate {
         reply: Result<Answered, NoAnswer>,
         is_there: &mut dyn FnMut(Ticket) -> bool,
     ) {
-        let Some(Waiting::Question(sent)) = self.waiting.remove(&question.0) else { return };
+        let Some(Waiting::Question(sent)) = self.waiting.remove(question.0) else { return };
         self.hear(ground, &reply, &sent);
         self.follow(ground, sent.purpose, reply, is_there);
     }

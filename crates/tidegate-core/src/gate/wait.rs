@@ -142,7 +142,7 @@ impl Gate {
 
     /// Takes a request out of all that it waits in.
     pub(super) fn let_go(&mut self, ticket: Ticket) -> Option<Box<Held>> {
-        let Some(Waiting::Request(held)) = self.waiting.remove(&ticket.0) else { return None };
+        let Some(Waiting::Request(held)) = self.waiting.remove(ticket.0) else { return None };
         for leased in held.leased.iter().filter(|it| it.state == LeasedState::Waits) {
             self.leases.leave(&leased.budget.key, ticket);
         }
@@ -368,7 +368,7 @@ impl Gate {
 
     /// A request has its units of one lease, and goes on to what else it waits for.
     fn go_on<G: Ground>(&mut self, ground: &mut G, ticket: Ticket, key: &Key, state: LeasedState) {
-        let Some(Waiting::Request(held)) = self.waiting.get_mut(&ticket.0) else { return };
+        let Some(Waiting::Request(held)) = self.waiting.get_mut(ticket.0) else { return };
         for leased in held.leased.iter_mut().filter(|leased| leased.budget.key == *key) {
             leased.state = state;
         }
@@ -491,7 +491,7 @@ impl Gate {
 
     /// How long a request may wait for one more question; `None` if it is not worth asking.
     fn time_left<G: Ground>(&self, ground: &mut G, ticket: Ticket) -> Option<Span> {
-        let Some(Waiting::Request(held)) = self.waiting.get(&ticket.0) else { return None };
+        let Some(Waiting::Request(held)) = self.waiting.get(ticket.0) else { return None };
         let left = held.until.since(ground.now());
         (left.0 > self.deadline().0 / PART_LEFT).then_some(left)
     }
