@@ -61,3 +61,6 @@ impl Embedded {
         let _ = self.0.metrics.write(&self.0, page);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,9 @@
 //! while it needs no more than half. A proxy that has none in flight may always have one, if
 //! there is any place at all.
 //!
+//! Until its body is there nobody knows whose an ask is; so long it has a place like any other,
+//! for `request_timeout` at most.
+//!
 //! A proxy is a process here, by the number that it drew when it started, not a name: a name is
 //! for shares, and several may bear the same.
 
