@@ -3,7 +3,8 @@
 //! - [`door`]: listeners and connections, and the bounds on both
 //! - [`together`]: a connection and the asks on it, as one task
 //! - [`routes`]: which request is for whom
-//! - [`asks`]: one ask, from bytes to bytes
+//! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases
+//! - [`outcome`]: how it ended; [`turns`]: how many one proxy may have in flight
 //! - [`store`]: who keeps the truth
 //! - [`embedded`]: the same answers for filters in this very process
 //! - [`clock`]: the time by which they are counted
@@ -21,11 +22,14 @@ mod clock;
 mod door;
 pub(crate) mod embedded;
 mod health;
+mod leases;
 mod metrics;
+mod outcome;
 mod routes;
 mod shares;
 mod store;
 mod together;
+mod turns;
 
 use crate::config::{Config, Http, Provider};
 use clock::Clock;
@@ -37,9 +41,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::Store;
+use store::{Predecessor, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
+use turns::Turns;
 
 /// Why the service could not start.
 #[derive(Debug)]
@@ -58,6 +63,8 @@ struct Site {
     /// Whether to admit what the store gives no answer to.
     fail_open: bool,
     in_flight: Semaphore,
+    /// Of those, asks for leases by proxy.
+    turns: Turns,
     stopping: AtomicBool,
 }
 
@@ -87,7 +94,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         asks.push(Door::unix(path)?);
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
-    let site = Site::new(&config.provider, &config.http, Clock::of_this_machine());
+    let clock = Clock::of_this_machine();
+    let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
     if config.fail_open {
         tracing::warn!(
@@ -121,14 +129,15 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_DRAIN_MAX: Duration = Duration::from_millis(200);
 
 impl Site {
-    fn new(provider: &Provider, bounds: &Http, clock: Clock) -> Self {
-        let store = Arc::new(Store::new(provider));
+    fn new(provider: &Provider, bounds: &Http, clock: Clock, predecessor: Predecessor) -> Self {
+        let store = Arc::new(Store::new(provider, predecessor));
         Self {
             metrics: Metrics::new(&store),
             store,
             clock,
             shares: Mutex::new(Shares::new()),
             in_flight: Semaphore::new(bounds.in_flight_max),
+            turns: Turns::default(),
             bounds: bounds.clone(),
             fail_open: false,
             stopping: AtomicBool::new(false),

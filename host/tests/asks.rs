@@ -67,7 +67,7 @@ async fn what_is_no_ask_gets_one_clear_line() {
             (Vec::new(), 400, "malformed ask: "),
             (cut.clone(), 400, "malformed ask: "),
             (vec![0xff; 100], 400, "malformed ask: "),
-            (vec![1; wire::ASK_BYTES_MAX + 1], 413, "an ask has at most "),
+            (vec![1; wire::LEASE_ASK_BYTES_MAX + 1], 413, "an ask has at most "),
         ] {
             let (head, body) = caller.ask(body).await;
             let body = String::from_utf8(body.to_vec()).unwrap();

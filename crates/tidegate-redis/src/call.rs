@@ -24,6 +24,8 @@ pub(crate) struct Call {
     pub(crate) asking: bool,
     /// Nobody waits for the reply any longer than this.
     pub(crate) until: Option<Instant>,
+    /// Whether a request waits for it; otherwise it may wait a moment for company.
+    pub(crate) hurries: bool,
 }
 
 #[derive(Clone)]
@@ -42,12 +44,12 @@ pub(crate) enum Script {
 impl Call {
     /// Of no use after `until`, if that is said.
     pub(crate) fn take(taking: Taking, until: Option<Instant>) -> Self {
-        Self { what: What::Take(taking), asking: false, until }
+        Self { what: What::Take(taking), asking: false, until, hurries: true }
     }
 
     /// As [`Self::take`].
-    pub(crate) fn lease(leasing: Leasing, until: Option<Instant>) -> Self {
-        Self { what: What::Lease(leasing), asking: false, until }
+    pub(crate) fn lease(leasing: Leasing, until: Option<Instant>, hurries: bool) -> Self {
+        Self { what: What::Lease(leasing), asking: false, until, hurries }
     }
 
     /// How many keys it is about: about so much work it is for a server.

@@ -3,8 +3,8 @@
 //!
 //! Everything is asked at once, each on a connection of its own that is dialled as those for
 //! asks are. What the server does not let us ask (managed services rename `CONFIG` away or
-//! forbid it) is told as that, never guessed. The script alone writes, on keys of its
-//! own that expire.
+//! forbid it) is told as that, never guessed. The scripts alone write, on keys of
+//! their own that expire.
 //!
 //! - `told`: an answer, or why there is none
 //! - `entry`: getting in, and the certificate that was shown

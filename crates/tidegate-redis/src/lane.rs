@@ -1,8 +1,9 @@
 //! The way to one server: calls in, batches out.
 //!
 //! One task gathers what is queued and sends it as one pipeline, so that a thousand calls at
-//! once make some ten round trips. It never waits for company: a lone call goes out alone,
-//! and calls gather only while as many batches are under way as may be.
+//! once make some ten round trips. What a request waits for never waits for company: it goes
+//! out alone, and calls gather only while as many batches are under way as may be. What no
+//! request waits for, as when proxies tell what they spent, gathers for a millisecond.
 
 use crate::call::{Call, Script};
 use crate::error::Error;
@@ -23,6 +24,10 @@ const BATCH_MAX: usize = BATCH_SIZES[BATCH_SIZES.len() - 1];
 /// The most keys in a batch, but for a call's own: some 30 KB out, of leases 60, and one to
 /// three milliseconds of the server's time, for which every other client of it waits.
 const BATCH_KEYS_MAX: usize = 192;
+
+/// How long calls that no request waits for gather, if no other comes. Timers count whole
+/// milliseconds, so it may be almost two.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// Calls that may wait to be sent: far more than can be sent within `pool_timeout`.
 const QUEUE_MAX: usize = 8_192;
@@ -91,6 +96,12 @@ impl Drop for Lane {
     }
 }
 
+/// Calls that go out together.
+struct Batch {
+    calls: Vec<Waiting>,
+    keys: usize,
+}
+
 /// What a batch needs to be sent.
 struct Sender {
     link: Arc<Link>,
@@ -103,16 +114,10 @@ async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
     while let Some(first) = queue.recv().await {
         sender.first_attempt(first.until).await;
         let Some((first, room)) = with_room(first, &sender.room).await else { continue };
-        let mut keys = first.call.weight();
-        let mut batch = Vec::with_capacity((1 + queue.len()).min(BATCH_MAX));
-        batch.push(first);
-        while batch.len() < BATCH_MAX
-            && keys < BATCH_KEYS_MAX
-            && let Ok(next) = queue.try_recv()
-        {
-            keys += next.call.weight();
-            batch.push(next);
-        }
+        let mut batch = Batch::of(first);
+        batch.fill(&mut queue);
+        batch.linger(&mut queue).await;
+        let mut batch = batch.calls;
         let now = Instant::now();
         // Whoever no longer waits was never charged; whoever waited too long is told so.
         batch.retain(|waiting| !waiting.reply.is_closed());
@@ -126,6 +131,41 @@ async fn gather(mut queue: mpsc::Receiver<Waiting>, sender: Sender) {
             Some(_) => {}
             None => batch.into_iter().for_each(|waiting| waiting.tell(Err(Error::Away))),
         }
+    }
+}
+
+impl Batch {
+    fn of(first: Waiting) -> Self {
+        let keys = first.call.weight();
+        Self { calls: vec![first], keys }
+    }
+
+    /// Takes what waits already.
+    fn fill(&mut self, queue: &mut mpsc::Receiver<Waiting>) {
+        while self.has_room()
+            && let Ok(next) = queue.try_recv()
+        {
+            self.push(next);
+        }
+    }
+
+    /// While nobody is in a hurry, takes what comes within [`LINGER`].
+    async fn linger(&mut self, queue: &mut mpsc::Receiver<Waiting>) {
+        let until = Instant::now() + LINGER;
+        while self.has_room() && !self.calls.iter().any(|waiting| waiting.call.hurries) {
+            let Ok(Some(next)) = timeout_at(until, queue.recv()).await else { return };
+            self.push(next);
+            self.fill(queue);
+        }
+    }
+
+    fn push(&mut self, next: Waiting) {
+        self.keys += next.call.weight();
+        self.calls.push(next);
+    }
+
+    const fn has_room(&self) -> bool {
+        self.calls.len() < BATCH_MAX && self.keys < BATCH_KEYS_MAX
     }
 }
 

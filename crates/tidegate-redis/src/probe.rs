@@ -10,7 +10,7 @@ use crate::lease::{self, Leasing};
 use crate::lineage::Lineage;
 use crate::take::{self, Kind, Taking};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
@@ -21,8 +21,9 @@ use tidegate_core::time::Span;
 /// A key of this process's own, and what is asked about it.
 pub(crate) struct Probe(Mutex<Option<Asked>>);
 
+/// What a server is tried with: one call of each script.
 #[derive(Clone)]
-struct Asked {
+pub(crate) struct Asked {
     ask: Arc<Ask>,
     lease: Arc<LeaseAsk>,
     terms: Terms,
@@ -86,8 +87,9 @@ impl Probe {
         pipeline.cmd("INFO").arg("replication");
         match &asked {
             Some(asked) => {
-                pipeline.add_command(asked.taking().command());
-                pipeline.add_command(asked.leasing().command(None));
+                let [take, lease] = asked.commands();
+                pipeline.add_command(take);
+                pipeline.add_command(lease);
             }
             None => {
                 pipeline.cmd("PING");
@@ -103,8 +105,7 @@ impl Probe {
         let script = match &asked {
             Some(asked) => {
                 let (leased, taken) = (next(), next());
-                let taken = taken.and_then(|value| take::reply(&asked.ask.items, &value));
-                taken.and(leased.and_then(|value| lease::grant(&asked.terms, &value))).map(|_| ())
+                asked.judge([taken, leased])
             }
             None => next().map(|_| ()),
         };
@@ -122,7 +123,7 @@ impl Probe {
 }
 
 impl Asked {
-    fn about(key: Key) -> Option<Self> {
+    pub(crate) fn about(key: Key) -> Option<Self> {
         // A million a second: the probe itself is never refused.
         let second = Span::from_secs(1);
         let quota = Quota::new(Algorithm::TokenBucket, 1_000_000, second, 1_000_000).ok()?;
@@ -135,11 +136,16 @@ impl Asked {
         })
     }
 
-    fn taking(&self) -> Taking {
-        Taking::all(self.ask.clone(), 0, Kind::Take)
+    /// In the order of [`Script::ALL`].
+    pub(crate) fn commands(&self) -> [Cmd; 2] {
+        let leasing = Leasing::new(self.lease.clone(), 0, false, None);
+        [Taking::all(self.ask.clone(), 0, Kind::Take).command(), leasing.command(None)]
     }
 
-    fn leasing(&self) -> Leasing {
-        Leasing::new(self.lease.clone(), 0, false, None)
+    /// What is wrong with the replies to them, if anything is.
+    pub(crate) fn judge(&self, replies: [Result<Value, Error>; 2]) -> Result<(), Error> {
+        let [taken, leased] = replies;
+        taken.and_then(|value| take::reply(&self.ask.items, &value))?;
+        leased.and_then(|value| lease::grant(&self.terms, &value)).map(drop)
     }
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
 use tidegate_core::key::Key;
-use tidegate_core::lease::{self, Grant, Heard, Place, Replays};
+use tidegate_core::lease::{self, Grant, Heard, Place, Replays, Want};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -129,18 +129,20 @@ impl Store {
     /// there is no answer to it, as each is asked of the server that has its key. `None` if
     /// the ask has come before: its answer is on its way, or was lost.
     ///
-    /// Whoever asks waits no longer than `patience`, nor than [`Self::answer`] would. Nothing is
-    /// sent again that may have run, so what a want settles is never settled twice; one that got
+    /// Whoever asks waits no longer than `patience`, if that is said, nor than [`Self::answer`]
+    /// would. An ask that no request waits for goes out a millisecond later, if there is nothing
+    /// else to send, so that those of many proxies go together. Nothing is sent again that may have run, so what a want settles is never settled twice; one that got
     /// no answer may have been granted units, which then lapse.
     pub async fn lease(
         &self,
         ask: impl Into<Arc<lease::Ask>>,
-        patience: Duration,
+        patience: impl Into<Option<Duration>>,
     ) -> Option<Vec<Result<Grant, Error>>> {
         let now = Instant::now();
         let age = u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
         let heard_at = tidegate_core::time::Instant(age);
-        self.put_lease(ask.into(), None, heard_at, Some(now + patience)).await
+        let until = patience.into().map(|patience| now + patience);
+        self.put_lease(ask.into(), None, heard_at, until).await
     }
 
     /// As [`Self::lease`], at a place of one's own. Must not be mixed with the servers' on one
@@ -169,12 +171,22 @@ impl Store {
     /// How long the servers of this ask have given no answers, of several the longest; `None`
     /// if all of them do, as far as is known.
     pub fn away_for(&self, ask: &Ask) -> Option<Duration> {
+        ask.items.iter().filter_map(|item| self.away_for_key(item.key)).max()
+    }
+
+    /// How long the server of this key has given no answers; `None` if it does, as far as is
+    /// known.
+    pub fn away_for_key(&self, key: Key) -> Option<Duration> {
         match &self.servers {
             Backing::One(one) => one.lane.link.outages.current().map(|outage| outage.lasts),
-            Backing::Cluster { cluster, .. } => {
-                ask.items.iter().filter_map(|item| cluster.away_for(item.key)).max()
-            }
+            Backing::Cluster { cluster, .. } => cluster.away_for(key),
         }
+    }
+
+    /// How many asks for leases were answered and settled nothing, for their holders were not
+    /// heard of before: see [`Replays`].
+    pub fn unsettled_leases(&self) -> u64 {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner).unsettled()
     }
 
     async fn put(
@@ -209,13 +221,14 @@ impl Store {
             Heard::Perhaps => false,
             Heard::Again => return None,
         };
+        let waits = ask.wants.iter().any(Want::is_waited_for);
         let grants = ask.wants.iter().enumerate().map(async |(number, want)| {
             // A quota that is not leased is nothing to ask a server about.
             let Some(terms) = leasing::terms(want) else { return Ok(Grant::default()) };
             let keys = std::iter::once((want.key, want.units));
             let mut asked = Asked { store: self, keys, is_answered: false };
             let leasing = Leasing::new(ask.clone(), number, may_settle, place);
-            let call = Call::lease(leasing, until);
+            let call = Call::lease(leasing, until, waits);
             let value = match &self.servers {
                 Backing::One(one) => one.lane.send(call).await,
                 Backing::Cluster { cluster, .. } => cluster.call(call).await,

@@ -1,44 +1,30 @@
 //! One ask, from bytes to bytes.
 
-use super::Site;
-use super::routes::{Reply, id_text, text};
+use super::outcome::Outcome;
+use super::routes::{Reply, id_text};
+use super::{Site, leases};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Request;
 use hyper::body::Body;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_core::ask::{self, Answer, Ask};
 use tidegate_core::limit::State;
-use tidegate_core::wire::{self, ASK_BYTES_MAX, ASK_TYPE, Malformed};
+use tidegate_core::wire::{self, ASK_BYTES_MAX, ASK_TYPE, Kind, LEASE_ASK_BYTES_MAX};
 
 /// The longest name of a proxy that is told from others.
 const PROXY_BYTES_MAX: usize = 64;
+
+/// The longest ask of any kind.
+pub(super) const BODY_BYTES_MAX: usize =
+    if ASK_BYTES_MAX > LEASE_ASK_BYTES_MAX { ASK_BYTES_MAX } else { LEASE_ASK_BYTES_MAX };
 
 /// A request's body: from a connection, or from a filter in this very process.
 pub(super) trait Asked: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> {}
 
 impl<B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>> Asked for B {}
-
-/// How an ask ended: a reply, or the reason that there is none.
-pub(super) enum Outcome {
-    Answered(ask::Reply),
-    /// As many asks as may be are in flight.
-    Busy,
-    /// The body is no ask.
-    Malformed(Malformed),
-    /// The body says that it is something else.
-    NotAnAsk,
-    /// The body is longer than any ask.
-    TooLarge,
-    /// The body did not come in time, or not whole.
-    Incomplete,
-    /// The store gave no answer; for how long by now, if it is away.
-    NoStore(tidegate_redis::Error, Option<Duration>),
-    /// The store gave no answer, and then this host is to admit by itself.
-    FailedOpen(ask::Reply, tidegate_redis::Error),
-}
 
 pub(super) async fn answer<B: Asked>(site: &Site, request: Request<B>) -> Reply {
     let start = Instant::now();
@@ -83,7 +69,15 @@ async fn outcome<B: Asked>(
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
-    let ask = match wire::decode_ask(&body) {
+    match wire::kind(&body) {
+        Some(Kind::LeaseAsk) => leases::outcome(site, &body, proxy, patience).await,
+        // What is neither is told what is wrong with it as an exact ask.
+        _ => exact(site, &body, proxy, patience).await,
+    }
+}
+
+async fn exact(site: &Site, body: &[u8], proxy: &[u8], patience: Option<Duration>) -> Outcome {
+    let ask = match wire::decode_ask(body) {
         Ok(ask) => Arc::new(ask),
         Err(malformed) => return Outcome::Malformed(malformed),
     };
@@ -98,7 +92,9 @@ async fn outcome<B: Asked>(
             }
             Outcome::Answered(reply)
         }
-        Err(error) if site.fail_open => Outcome::FailedOpen(as_if_fresh(&ask), error),
+        Err(error) if site.fail_open => {
+            Outcome::FailedOpen(wire::encode_reply(&as_if_fresh(&ask)), error)
+        }
         Err(error) => {
             let away = site.store.away_for(&ask, &error);
             Outcome::NoStore(error, away)
@@ -116,10 +112,10 @@ fn as_if_fresh(ask: &Ask) -> ask::Reply {
 }
 
 async fn read<B: Asked>(site: &Site, body: B) -> Result<Bytes, Outcome> {
-    if body.size_hint().lower() > ASK_BYTES_MAX as u64 {
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(Outcome::TooLarge);
     }
-    let whole = Limited::new(body, ASK_BYTES_MAX).collect();
+    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(site.bounds.request_timeout, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Outcome::TooLarge),
@@ -131,52 +127,4 @@ fn shares(site: &Site, ask: &Ask, proxy: &[u8]) -> Vec<u32> {
     let mut shares = site.shares.lock().unwrap_or_else(PoisonError::into_inner);
     let now = site.clock.now();
     ask.items.iter().map(|item| shares.record(item.limit, proxy, item.cost, now)).collect()
-}
-
-impl Outcome {
-    /// Its name in metrics and logs: one of a fixed few.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Answered(reply) if reply.admits() => "admitted",
-            Self::Answered(_) => "refused",
-            Self::Busy => "busy",
-            Self::Malformed(_) => "malformed",
-            Self::NotAnAsk => "not_an_ask",
-            Self::TooLarge => "too_large",
-            Self::Incomplete => "incomplete",
-            Self::NoStore(..) => "no_store",
-            Self::FailedOpen(..) => "failed_open",
-        }
-    }
-
-    fn reply(&self) -> Reply {
-        match self {
-            Self::Answered(reply) | Self::FailedOpen(reply, _) => {
-                let mut response = Response::new(Full::from(wire::encode_reply(reply)));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ASK_TYPE));
-                response
-            }
-            Self::Busy => text(StatusCode::SERVICE_UNAVAILABLE, "too many asks in flight"),
-            Self::Malformed(malformed) => {
-                text(StatusCode::BAD_REQUEST, &format!("malformed ask: {malformed}"))
-            }
-            Self::NotAnAsk => text(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                &format!("an ask's content-type is {ASK_TYPE}"),
-            ),
-            Self::TooLarge => text(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("an ask has at most {ASK_BYTES_MAX} bytes"),
-            ),
-            Self::Incomplete => text(StatusCode::REQUEST_TIMEOUT, "the ask did not come in time"),
-            Self::NoStore(error, away) => {
-                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
-                if let Some(away) = away {
-                    let millis = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
-                    response.headers_mut().insert(wire::AWAY_MS, HeaderValue::from(millis));
-                }
-                response
-            }
-        }
-    }
 }

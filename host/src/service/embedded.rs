@@ -7,6 +7,7 @@ use super::Site;
 use super::clock::Clock;
 use super::door::Use;
 use super::routes::{self, Reply};
+use super::store::Predecessor;
 use crate::config::{Http, Provider};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -39,7 +40,9 @@ impl Embedded {
     }
 
     fn by(clock: Clock, keys_max: u32) -> Self {
-        Self(Arc::new(Site::new(&Provider::Memory { keys_max }, &BOUNDS, clock)))
+        let memory = Provider::Memory { keys_max };
+        // Whoever holds leases of it is in this process too.
+        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None)))
     }
 
     /// Answers a request as the door for asks does.
@@ -58,3 +61,6 @@ impl Embedded {
         let _ = self.0.metrics.write(&self.0, page);
     }
 }
+
+#[cfg(test)]
+mod tests;

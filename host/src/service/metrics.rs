@@ -2,11 +2,12 @@
 //!
 //! Every label has a fixed few values: nothing that a caller sends becomes one.
 
+mod leases;
 mod redis;
 
 use super::Site;
-use super::asks::Outcome;
 use super::door::Use;
+use super::outcome::Outcome;
 use super::routes::Reply;
 use super::store::Store;
 use http_body_util::Full;
@@ -22,6 +23,8 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tidegate_core::lease::{Ask, Grant};
+use tidegate_redis::Error;
 
 /// Seconds. 50 µs is a good answer from memory, 1 s the longest wait for a body.
 const SECONDS: [f64; 14] = [
@@ -36,6 +39,7 @@ pub(super) struct Metrics {
     seconds: Histogram,
     store_errors: Family<KindLabel, Counter>,
     charged_back: Counter,
+    leases: leases::Leases,
     connections: Family<DoorLabel, Gauge>,
     in_flight: Gauge,
     store_up: Family<StoreLabel, Gauge>,
@@ -82,6 +86,7 @@ impl Metrics {
             seconds: Histogram::new(SECONDS),
             store_errors: Family::default(),
             charged_back: Counter::default(),
+            leases: leases::Leases::default(),
             connections: Family::default(),
             in_flight: Gauge::default(),
             store_up: Family::default(),
@@ -97,7 +102,7 @@ impl Metrics {
         );
         registry.register(
             "store_errors",
-            "Asks that the store did not answer, by reason",
+            "Asks that the store did not answer, or not all of, by reason",
             metrics.store_errors.clone(),
         );
         registry.register(
@@ -105,6 +110,7 @@ impl Metrics {
             "Units that proxies let through on their own shares, charged afterwards",
             metrics.charged_back.clone(),
         );
+        metrics.leases.register(&mut registry, store);
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
@@ -131,18 +137,22 @@ impl Metrics {
     pub(super) fn ask(&self, outcome: &Outcome, took: Duration) {
         self.asks.get_or_create(&OutcomeLabel { outcome: outcome.name() }).inc();
         self.seconds.observe(took.as_secs_f64());
-        match outcome {
-            Outcome::Answered(reply) => {
-                for answer in &reply.answers {
-                    let outcome = if answer.outcome.is_ok() { "admitted" } else { "refused" };
-                    self.items.get_or_create(&OutcomeLabel { outcome }).inc();
-                }
+        if let Outcome::Answered(reply) = outcome {
+            for answer in &reply.answers {
+                let outcome = if answer.outcome.is_ok() { "admitted" } else { "refused" };
+                self.items.get_or_create(&OutcomeLabel { outcome }).inc();
             }
-            Outcome::NoStore(error, _) | Outcome::FailedOpen(_, error) => {
-                self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
-            }
-            _ => {}
         }
+        if let Some(error) = outcome.store_error() {
+            self.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
+        }
+    }
+
+    /// Counts what became of an ask for leases, want by want.
+    pub(super) fn leases(&self, ask: &Ask, grants: &[Result<Grant, Error>]) {
+        self.leases.count(ask, grants);
+        let answered = ask.wants.iter().zip(grants).filter(|(_, grant)| grant.is_ok());
+        self.charged_back(answered.map(|(want, _)| u64::from(want.owed)).sum());
     }
 
     /// The page for Prometheus.

@@ -102,11 +102,18 @@ impl Host {
     }
 
     pub async fn http1(&self) -> Caller {
-        Caller::http1(tokio::net::TcpStream::connect(self.asks).await.unwrap()).await
+        Caller::http1(self.stream().await).await
     }
 
     pub async fn http2(&self) -> Caller {
-        Caller::http2(tokio::net::TcpStream::connect(self.asks).await.unwrap()).await
+        Caller::http2(self.stream().await).await
+    }
+
+    /// As Envoy connects: what is written is sent, or head and body would wait for each other.
+    async fn stream(&self) -> tokio::net::TcpStream {
+        let stream = tokio::net::TcpStream::connect(self.asks).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
     }
 }
 

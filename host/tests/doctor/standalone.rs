@@ -97,6 +97,12 @@ fn a_user_with_the_documented_rights_is_enough_and_less_is_not() {
     told.is_well();
     told.has("NOT_ALLOWED", "info", "not allowed to ask");
 
+    // A right to what exact asks keep, and to nothing that leases do.
+    user("~tidegate:0* +evalsha +script|load +mget +set +time +info");
+    let told = doctor(&yaml);
+    assert_eq!(told.exit, 2);
+    told.has("CRITICAL", "script", "");
+
     user("~tidegate:* +evalsha +script|load +mget +time +info");
     let told = doctor(&yaml);
     assert_eq!(told.exit, 2);

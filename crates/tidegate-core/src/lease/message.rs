@@ -25,7 +25,7 @@ impl HolderId {
     }
 
     /// The same for all workers of a process: they hold together.
-    pub(super) const fn process(self) -> u64 {
+    pub const fn process(self) -> u64 {
         self.0 >> 8
     }
 
@@ -84,6 +84,11 @@ pub struct Want {
 }
 
 impl Want {
+    /// Whether requests wait for it; otherwise it may take a moment longer.
+    pub const fn is_waited_for(&self) -> bool {
+        self.soon > 0 || self.least > 0
+    }
+
     /// Of somebody who holds nothing, tells nothing and wants nothing.
     pub const fn nothing(key: Key, limit: LimitTag, quota: Quota) -> Self {
         Self {

@@ -61,6 +61,11 @@ impl Store {
         Some(Reply { seq: ask.seq, grants: grants.map(Ok).collect() })
     }
 
+    /// How many asks it answered and settled nothing, for it had not heard of their holders.
+    pub const fn unsettled(&self) -> u64 {
+        self.replays.unsettled()
+    }
+
     fn grant(&mut self, place: &Place, ask: &Ask, want: &Want, may_settle: bool) -> Grant {
         let number = self.table.set_of(&want.key) as usize;
         let terms = Terms::new(want.quota, Span::ZERO, want.reserve);

@@ -1,7 +1,7 @@
 //! Asks for leases and what they bring, as bytes: messages of their own kind.
 //!
 //! ```text
-//! ask    1 version   1 'L'   1 wants (1..=64)    8 holder   8 seq     then per want, 125 bytes:
+//! ask    1 version   1 'L'   1 wants (1..=64)    8 holder   8 seq     then per want, 121 bytes:
 //!        16 key   8 limit   1 algorithm (1..=2)   4 count   8 period (ns)   4 burst   4 reserve
 //!        4 era   4 version   3 × (4 epoch   4 spent   4 returned)   4 known   4 owed
 //!        4 units   4 soon   4 least   8 rate (thousandths a second)   4 tried

@@ -1,4 +1,4 @@
-//! One Redis server: what it says of itself, and whether the script does there what asks need.
+//! One Redis server: what it says of itself, and whether the scripts do there what asks need.
 
 use super::Asking;
 use super::entry::{self, Entry, Line, NoEntry};
@@ -8,19 +8,15 @@ use super::told::{Told, ask, ask_for};
 use crate::call;
 use crate::cluster::{SLOTS, slot_of};
 use crate::error::{Error, chain};
+use crate::probe::Asked;
 use crate::settings::Address;
-use crate::take::{self, Kind, Taking};
 use redis::Value;
 use redis::aio::ConnectionLike;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tidegate_core::ask::{Ask, Item, LimitTag};
 use tidegate_core::key::Key;
-use tidegate_core::limit::{Algorithm, Quota};
-use tidegate_core::time::Span;
 use tokio::time::timeout;
 
-/// How often the script is run to see how long it takes.
+/// How often the scripts are run to see how long they take.
 const SCRIPT_RUNS: usize = 15;
 
 /// Keys by chance until one is in a slot that the server has: of a cluster's smallest part,
@@ -54,7 +50,7 @@ pub struct ServerSight {
     /// How far its clock is ahead of this machine's, in microseconds; and how far that may be
     /// off.
     pub clock: Told<(i64, u64)>,
-    /// What became of the script; `None` where there is none to run.
+    /// What became of the scripts; `None` where there is none to run.
     pub script: Option<Script>,
     /// Whether that user may also do what nobody should (`FLUSHALL`); asked only of `default`.
     pub may_flush: Told<bool>,
@@ -66,18 +62,18 @@ pub struct ServerSight {
     pub cluster: Option<Told<ClusterView>>,
 }
 
-/// What became of the script that answers asks.
+/// What became of the scripts that answer asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Script {
-    /// It ran, and took so long, the round trip included: half of the runs less than the
-    /// first, none more than the second.
+    /// They ran, and the slower one took so long, the round trip included: half of the runs less
+    /// than the first, none more than the second.
     Ran {
         /// Half of the runs took less.
         median: Duration,
         /// The slowest run.
         slowest: Duration,
     },
-    /// It did not: a short name for why, as in metrics, and the server's words.
+    /// One did not: a short name for why, as in metrics, and the server's words.
     Refused {
         /// One of those of [`crate::Error::kind`].
         kind: &'static str,
@@ -150,7 +146,7 @@ pub(super) async fn look(address: Address, expected: Expected, asking: &Asking) 
         sight.full_coverage = Some(coverage.and_then(|value| Some(value == "yes")));
     }
     if let Some(key) = key_for(&sight) {
-        sight.script = Some(run_script(&mut line, key, within).await);
+        sight.script = Some(run_scripts(&mut line, key, within).await);
     }
     sight
 }
@@ -184,7 +180,7 @@ async fn clock(line: &mut Line, within: Duration) -> Told<(i64, u64)> {
     })
 }
 
-/// A key of our own to run the script on: none where a replica is asked, or a node without
+/// A key of our own to run the scripts on: none where a replica is asked, or a node without
 /// slots.
 fn key_for(sight: &ServerSight) -> Option<Key> {
     let by_chance = || Key(fastrand::u128(..).to_be_bytes());
@@ -205,53 +201,51 @@ fn key_for(sight: &ServerSight) -> Option<Key> {
     }
 }
 
-/// Loads the script and runs it, as asks do: it reads, counts and writes.
-async fn run_script(line: &mut Line, key: Key, within: Duration) -> Script {
+/// Loads the scripts and runs them, as asks do: they read, count and write.
+async fn run_scripts(line: &mut Line, key: Key, within: Duration) -> Script {
     let refused = |told: Told<Value>| match told {
         Told::Is(_) => None,
         Told::NotAllowed => Some(("not_allowed", "the user lacks the right".to_owned())),
         Told::Failed(text) => Some(("refused", text)),
     };
-    let connection = &mut line.connection;
-    if let Some((kind, text)) = refused(ask(connection, &call::Script::Take.load(), within).await) {
-        return Script::Refused { kind, text };
-    }
-    let Ok(quota) = Quota::new(Algorithm::TokenBucket, 1_000_000, Span::from_secs(1), 1_000_000)
-    else {
-        return Script::Refused { kind: "garbled", text: "no quota to ask for".to_owned() };
-    };
-    let ask =
-        Arc::new(Ask { items: vec![Item { key, limit: LimitTag(0), quota, cost: 1, owed: 0 }] });
-    let taking = Taking::all(ask, 0, Kind::Take);
-    let mut took = Vec::with_capacity(SCRIPT_RUNS);
-    for _ in 0..SCRIPT_RUNS {
-        let start = Instant::now();
-        let answer = run_once(line, &taking, within).await;
-        if let Err((kind, text)) = answer {
+    for script in call::Script::ALL {
+        let loaded = ask(&mut line.connection, &script.load(), within).await;
+        if let Some((kind, text)) = refused(loaded) {
             return Script::Refused { kind, text };
         }
-        took.push(start.elapsed());
+    }
+    let Some(asked) = Asked::about(key) else {
+        return Script::Refused { kind: "garbled", text: "no quota to ask for".to_owned() };
+    };
+    let mut took = Vec::with_capacity(SCRIPT_RUNS);
+    for _ in 0..SCRIPT_RUNS {
+        match run_once(line, &asked, within).await {
+            Ok(slower) => took.push(slower),
+            Err((kind, text)) => return Script::Refused { kind, text },
+        }
     }
     took.sort();
     Script::Ran { median: took[SCRIPT_RUNS / 2], slowest: took[SCRIPT_RUNS - 1] }
 }
 
-/// One run; why it did not.
+/// One run of each: how long the slower one took, or why one did not run.
 async fn run_once(
     line: &mut Line,
-    taking: &Taking,
+    asked: &Asked,
     within: Duration,
-) -> Result<(), (&'static str, String)> {
-    let command = taking.command();
-    let sent = timeout(within, line.connection.req_packed_command(&command)).await;
-    let value = match sent {
-        Err(_) => return Err(("unknown_outcome", "no answer in time".to_owned())),
-        Ok(Ok(Value::ServerError(error))) => Err(error.into()),
-        Ok(answer) => answer,
-    };
-    let error = match value {
-        Ok(value) => take::reply(taking.items(), &value).err(),
-        Err(error) => Some(Error::of(error)),
-    };
-    error.map_or(Ok(()), |error| Err((error.kind(), chain(&error))))
+) -> Result<Duration, (&'static str, String)> {
+    let mut slower = Duration::ZERO;
+    let mut replies = [Ok(Value::Nil), Ok(Value::Nil)];
+    for (command, reply) in asked.commands().iter().zip(&mut replies) {
+        let start = Instant::now();
+        let sent = timeout(within, line.connection.req_packed_command(command)).await;
+        let answer = match sent {
+            Err(_) => return Err(("unknown_outcome", "no answer in time".to_owned())),
+            Ok(Ok(Value::ServerError(error))) => Err(error.into()),
+            Ok(answer) => answer,
+        };
+        slower = slower.max(start.elapsed());
+        *reply = answer.map_err(Error::of);
+    }
+    asked.judge(replies).map(|()| slower).map_err(|error| (error.kind(), chain(&error)))
 }
