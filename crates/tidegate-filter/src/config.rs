@@ -6,9 +6,9 @@
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel};
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::diagnostic::Severity;
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::{self, Document};
+use tidegate_policy::diagnostic::Severity;
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::{self, Document};
 
 /// The largest configuration that is read. Envoy itself limits it only by memory.
 const CONFIG_BYTES_MAX: usize = 4 << 20;

@@ -4,16 +4,16 @@
 //! reading returns `None` after it has told an error, so that the caller can go on wherever
 //! going on can find more.
 
-use super::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
-use super::spelling::{self, NoNetwork};
-use super::text::{Document, Field, Mark, Node, Value};
-use super::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::time::Span;
+use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
+use crate::spelling::{self, NoNetwork};
+use crate::text::{Document, Field, Mark, Node, Value};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use tidegate_core::policy::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use tidegate_core::time::Span;
 
 /// The most fields of one map: more than any has, so that looking for duplicates one by
 /// one stays cheap.
