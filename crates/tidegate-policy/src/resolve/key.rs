@@ -7,7 +7,7 @@
 use super::Resolver;
 use super::matcher::{PATH_ELEMENTS_MAX, metadata_path};
 use crate::diagnostic::found;
-use crate::reading::{Reader, Spot};
+use crate::reading::{Reader, Spot, did_you_mean};
 use crate::spelling;
 use crate::text::Value;
 use alloc::boxed::Box;
@@ -83,8 +83,7 @@ impl Resolver {
                 let hint = if NAMED.contains(&word) {
                     Some(format!("write {{ {word}: NAME }}"))
                 } else {
-                    let near = spelling::nearest(word, PLAIN);
-                    near.map(|name| format!("did you mean {name}?"))
+                    did_you_mean(spelling::nearest(word, PLAIN))
                 };
                 self.wrong_found(spot, &found(spot.node), format_args!("{WANTED}"), hint);
                 return None;
