@@ -13,12 +13,12 @@ use tidegate_core::lease::HolderId;
 use tidegate_core::limit::token_bucket::{Chunk, draw};
 use tidegate_core::limit::{Algorithm, Quota, State};
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::Document;
 use tidegate_core::table::{Conflict, SET_BYTES, Set, Slots, Table};
 use tidegate_core::time::{Instant, Span};
 use tidegate_core::verdict::Verdict;
 use tidegate_core::wire::{decode_ask, decode_reply, encode_ask, encode_reply};
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::Document;
 
 fn main() {
     divan::main();

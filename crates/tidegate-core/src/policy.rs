@@ -1,15 +1,6 @@
 //! What the operator meant: a policy that cannot hold nonsense.
 //!
-//! A document (YAML for people, JSON inside Envoy) becomes a [`Policy`] in two
-//! steps: [`text`] is the document as typed, [`resolve`] makes of it what is meant,
-//! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once
-//! ([`reading`]).
-
-pub mod diagnostic;
-pub mod reading;
-pub mod resolve;
-pub mod spelling;
-pub mod text;
+//! The crate `tidegate-policy` makes it of a document that somebody typed.
 
 use crate::facts::{Want, WantId};
 use crate::limit::Quota;

@@ -8,11 +8,11 @@ use tidegate_core::facts::{Facts, Want, WantId};
 use tidegate_core::gate::{Answered, Asked, Gate, Ground, Question, QuestionId, Step, Ticket};
 use tidegate_core::lease::HolderId;
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::Document;
 use tidegate_core::table::{Conflict, SET_BYTES, Slots};
 use tidegate_core::time::{Instant, Span};
 use tidegate_core::verdict::{Denial, Verdict};
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::Document;
 
 /// Reads a policy, which must be free of errors.
 pub(crate) fn policy(json: serde_json::Value) -> Policy {

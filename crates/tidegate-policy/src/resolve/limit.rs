@@ -13,19 +13,20 @@
 
 use super::Resolver;
 use super::key::covers;
-use crate::facts::Want;
-use crate::lease::Terms;
-use crate::limit::{Algorithm, Impossible, PERIOD_MAX, PERIOD_MIN, Quota};
-use crate::policy::diagnostic::found;
-use crate::policy::reading::{Reader, Spot};
-use crate::policy::text::Value;
-use crate::policy::{
-    Cost, KeyPart, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope, spelling,
-};
-use crate::time::Span;
+use crate::diagnostic::found;
+use crate::reading::{Reader, Spot};
+use crate::spelling;
+use crate::text::Value;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use tidegate_core::facts::Want;
+use tidegate_core::lease::Terms;
+use tidegate_core::limit::{Algorithm, Impossible, PERIOD_MAX, PERIOD_MIN, Quota};
+use tidegate_core::policy::{
+    Cost, KeyPart, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope,
+};
+use tidegate_core::time::Span;
 
 const LIMIT_FIELDS: &[&str] = &[
     "name",

@@ -1,10 +1,12 @@
 use super::*;
-use crate::limit::{Algorithm, Quota};
-use crate::policy::text::{self, Field, Node, Value};
-use crate::policy::{Cost, KeyPart, KeyValue, Missing, OnError, Override, Pattern, Subject};
+use crate::text::{self, Field, Node, Value};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use proptest::prelude::*;
+use tidegate_core::limit::{Algorithm, Quota};
+use tidegate_core::policy::{
+    Cost, KeyPart, KeyValue, Missing, OnError, Override, Pattern, Subject,
+};
 
 fn read(json: &str) -> Resolved {
     resolve(&serde_json::from_str(json).unwrap())

@@ -20,18 +20,18 @@ mod key;
 mod limit;
 mod matcher;
 
-use super::diagnostic::{Diagnostic, Severity};
-use super::reading::{self, Reader, Spot};
-use super::text::Document;
-use super::{
-    APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
-    Preflight, Scope, WANTS_MAX,
-};
-use crate::facts::{Want, WantId};
-use crate::time::Span;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::reading::{self, Reader, Spot};
+use crate::text::Document;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
+use tidegate_core::facts::{Want, WantId};
+use tidegate_core::policy::{
+    APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
+    Preflight, Scope, WANTS_MAX,
+};
+use tidegate_core::time::Span;
 
 /// The version of the document's shape that is read here.
 const VERSION: i64 = 1;
@@ -73,7 +73,7 @@ pub struct Resolved {
     /// The policy, unless there were errors.
     pub policy: Option<Policy>,
     /// Errors and warnings, in the order in which they were noticed. At most
-    /// [`DIAGNOSTICS_MAX`](super::diagnostic::DIAGNOSTICS_MAX) of each severity.
+    /// [`DIAGNOSTICS_MAX`](crate::diagnostic::DIAGNOSTICS_MAX) of each severity.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -147,7 +147,7 @@ impl Resolver {
     }
 
     fn version(&mut self, spot: &Spot<'_>) -> Option<()> {
-        if spot.node.value == super::text::Value::Whole(VERSION) {
+        if spot.node.value == crate::text::Value::Whole(VERSION) {
             return Some(());
         }
         self.wrong(spot, format_args!("{VERSION}, the only version of this shape"));
