@@ -21,9 +21,12 @@ const DEADLINE: Duration = Duration::from_millis(250);
 /// How long nobody asks a host that failed.
 const BREAKER: Duration = Duration::from_secs(1);
 
-/// One global limit that does this when its store is away.
+/// One global limit that does this when its store is away; exact, so that each request tells how
+/// its store is.
 fn on_error(what: &str, rate: &str) -> Policy {
-    let limit = json!([{ "name": "global", "rate": rate, "scope": "global", "on_error": what }]);
+    let limit = json!([{
+        "name": "global", "rate": rate, "scope": "global", "exact": true, "on_error": what
+    }]);
     policy_with(limit, json!({ "host": host_field("250ms") }))
 }
 
@@ -257,7 +260,8 @@ fn clients_that_leave_while_they_wait_give_their_local_tokens_back() -> Result<(
         let host = Host::on_memory().await?;
         let limits = json!([
             { "name": "local", "rate": "1/1h", "burst": 5 },
-            { "name": "global", "rate": "1000/1h", "scope": "global", "on_error": "closed" },
+            { "name": "global", "rate": "1000/1h", "scope": "global", "exact": true,
+              "on_error": "closed" },
         ]);
         let policy = policy_with(limits, json!({ "host": host_field("2s") }));
         let (envoy, origin) = start(policy, 1, host.address()).await?;

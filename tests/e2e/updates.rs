@@ -165,7 +165,7 @@ fn a_request_that_waits_for_the_host_survives_an_update() -> Result<()> {
     stage_for_workers(|workers| async move {
         let host = Host::on_memory().await?;
         let origin = Origin::start().await?;
-        let limit = json!([{ "name": "global", "rate": "1/1h", "scope": "global" }]);
+        let limit = json!([{ "name": "global", "rate": "1/1h", "scope": "global", "exact": true }]);
         let plan = envoy(policy(limit)).workers(workers).host(host.address()).updatable();
         let mut envoy = plan.origin(origin.address()).start().await?;
         host.signal(Signal::STOP)?;
@@ -196,7 +196,9 @@ fn what_the_last_requests_of_an_old_policy_owe_is_charged() -> Result<()> {
     stage(async {
         let (host, origin) = (Host::on_memory().await?, Origin::start().await?);
         let shared = |more: &[Value]| {
-            let limit = json!({ "name": "shared", "rate": "100000/1s", "scope": "global" });
+            let limit = json!({
+                "name": "shared", "rate": "100000/1s", "scope": "global", "exact": true
+            });
             // A listener that drains keeps its requests for a second: they end before that.
             let host = json!({ "cluster": "tidegate_host", "deadline": "900ms" });
             policy_with([&[limit], more].concat().into(), json!({ "host": host }))

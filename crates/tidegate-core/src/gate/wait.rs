@@ -302,7 +302,7 @@ impl Gate {
         let (mut asks, mut left) = (false, Vec::new());
         for place in waiting {
             let Place { ticket, cost, is_last } = place;
-            if !is_there(ticket) {
+            if !self.waits_still(ticket, is_there) {
                 self.on_gone(ground, ticket);
                 continue;
             }
@@ -358,11 +358,19 @@ impl Gate {
     ) {
         let Some(line) = self.leases.take_line(key) else { return };
         for Place { ticket, .. } in line.waiting {
-            if is_there(ticket) {
+            if self.waits_still(ticket, is_there) {
                 self.decide_now(ground, ticket, why);
             } else {
                 self.on_gone(ground, ticket);
             }
+        }
+    }
+
+    /// Whether there is anybody whom a ticket stands for; of a limit that looks on there never is.
+    fn waits_still(&self, ticket: Ticket, is_there: &mut dyn FnMut(Ticket) -> bool) -> bool {
+        match self.waiting.get(ticket.0) {
+            Some(Waiting::Request(held)) => held.is_shadow || is_there(ticket),
+            _ => false,
         }
     }
 

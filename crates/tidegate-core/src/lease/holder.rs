@@ -16,7 +16,7 @@
 //! them, and who gets nothing of that is decided by [`Holder::take_again`]. When there is none
 //! in time: `on_lost`, and the reply, should it come, must be thrown away.
 
-use super::demand::Demand;
+use super::demand::{self, Demand};
 use super::lots::Lots;
 use super::record::{part_ppm, scatter};
 use super::{Grant, HolderId, LIFE, Purse, SOON_LIFE, Terms, Want};
@@ -33,6 +33,12 @@ const TELL_EVERY: Span = Span::from_millis(100);
 
 /// How long one ask keeps others of its key waiting, if nobody says that it was lost.
 const FLIGHT_MAX: Span = Span::from_millis(250);
+
+/// The half-life of the demand that shares are of.
+const LONG_MS: u64 = 2_000;
+
+/// The τ of a record's demand.
+const DEMAND_TAU: Span = Span::from_millis(462);
 
 /// Shares are kept in so many parts per million.
 const SHARE_PPM: u32 = 16;
@@ -96,8 +102,8 @@ pub struct Holder {
     /// τ of 144 ms: sizes leases.
     pub(super) demand: Demand<100>,
     /// τ of 2.9 s: what share of an outage is ours.
-    pub(super) long_demand: Demand<2_000>,
-    /// Of all holders, as the store last said; smoothed over some replies.
+    pub(super) long_demand: Demand<LONG_MS>,
+    /// What was wanted of all holders, faded as ours is, at `heard_at`.
     pub(super) all_milli: u64,
     /// Our part of that, in parts of 1/62,500, when the store last spoke: without it there is
     /// nothing new to hold our demand against.
@@ -292,19 +298,11 @@ impl Holder {
         self.known = known.saturating_add(grant.units).saturating_add(flight.owed);
         self.known = self.known.min(terms.quota().burst());
         self.version = self.version.max(grant.version);
+        self.learn_share(now, grant.rate_milli);
         self.heard_at = now;
         self.flight_until = Instant::default();
         self.owed = self.owed.saturating_sub(flight.owed);
         (self.remaining, self.horizon) = (grant.remaining, grant.horizon);
-        self.all_milli = match self.all_milli {
-            0 => grant.rate_milli,
-            all => all - all / 8 + grant.rate_milli / 8,
-        };
-        let ours = self.long_demand.rate_milli(now);
-        self.share = match self.all_milli {
-            0 => 0,
-            all => u16::try_from(part_ppm(ours, all.max(ours)) / SHARE_PPM).unwrap_or(u16::MAX),
-        };
         let took = now.since(flight.sent);
         self.round_trip = Span(took.0.max(self.round_trip.0 - self.round_trip.0 / 8));
         self.is_scarce = grant.wait > Span::ZERO;
@@ -395,6 +393,23 @@ impl Holder {
         } else {
             Take::Asks
         }
+    }
+
+    /// Adds up what all want as it adds up what is wanted here, so that the two may be compared
+    /// also while they grow or fade. What came before the first reply is in its rate.
+    fn learn_share(&mut self, now: Instant, rate_milli: u64) {
+        let passed = match self.heard_at {
+            Instant(0) => DEMAND_TAU,
+            heard_at => now.since(heard_at).min(Span::from_millis(LONG_MS)),
+        };
+        let more = u128::from(rate_milli) * u128::from(passed.0) / 1_000_000_000;
+        let before = demand::faded(self.all_milli, passed, Span::from_millis(LONG_MS));
+        self.all_milli = before.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+        let ours_milli = self.long_demand.sum_milli_at(now);
+        self.share = match self.all_milli.max(ours_milli) {
+            0 => 0,
+            all => u16::try_from(part_ppm(ours_milli, all) / SHARE_PPM).unwrap_or(u16::MAX),
+        };
     }
 
     fn note(&mut self, now: Instant, units: u32) {
