@@ -4,6 +4,7 @@
 mod debts;
 mod global;
 mod keys;
+mod leased;
 mod local;
 mod proxy;
 mod response;

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_core::ask::{Ask, NoAnswer, Reply};
 use tidegate_core::facts::{Facts, Want, WantId};
 use tidegate_core::gate::{Answered, Asked, Gate, Ground, Question, QuestionId, Step, Ticket};
@@ -36,7 +37,6 @@ type Sets = HashMap<u32, (Vec<u8>, u32)>;
 pub(crate) struct Process {
     sets: Rc<RefCell<Sets>>,
     now: Rc<Cell<u64>>,
-    gates: Rc<Cell<u8>>,
     pub(crate) loads: Rc<Cell<u64>>,
     pub(crate) clock_reads: Rc<Cell<u64>>,
     /// How many of the next stores meet a change by somebody else.
@@ -54,8 +54,10 @@ pub(crate) struct Request(HashMap<String, Vec<u8>>);
 
 impl Process {
     pub(crate) fn worker(&self, policy: &Policy) -> Worker {
-        let number = self.gates.replace(self.gates.get() + 1);
-        let gate = Gate::new(policy.clone(), &[7; 16], HolderId::new(1, number));
+        // No two gates have one name, whatever their process.
+        static GATES: AtomicU64 = AtomicU64::new(1);
+        let number = GATES.fetch_add(1, Ordering::Relaxed);
+        let gate = Gate::new(policy.clone(), &[7; 16], HolderId::new(number, 0));
         Worker { gate, process: self.clone() }
     }
 
