@@ -3,7 +3,7 @@
 mod common;
 mod leasing;
 
-use common::{Caller, DEADLINE, Host, one};
+use common::{Caller, DEADLINE, Host, ask_request, one};
 use leasing::{asking, granted, hourly, replied, send, waiting};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -86,6 +86,19 @@ async fn what_is_wrong_with_an_ask_for_leases_is_said_and_where() {
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"malformed\"}").await, 18.0);
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"too_large\"}").await, 2.0);
     assert_eq!(host.metric(LEASED).await, 0.0);
+}
+
+#[tokio::test]
+async fn demand_for_leases_counts_for_shares_of_exact_asks() {
+    let host = Host::serve("");
+    let mut proxy = host.http2().await;
+    let mut ask = asking(1, 1, &[1], hourly(100), 0);
+    (ask.wants[0].limit, ask.wants[0].tried) = (one(1, 100).items[0].limit, 3);
+    let mut request = ask_request(wire::encode_lease_ask(&ask));
+    request.headers_mut().insert(wire::PROXY, "proxy-2".parse().unwrap());
+    assert_eq!(proxy.send(request).await.0.status(), 200);
+    let share = proxy.reply(&one(1, 100)).await.answers[0].share_ppm;
+    assert!((274_000..277_000).contains(&share), "a quarter of 90 %, half of 10 %: {share}");
 }
 
 /// Whoever asks wants all that there is, for requests that wait, and each host is killed when it
