@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::resolve::{Resolved, resolve};
-use tidegate_core::policy::text::{
+use tidegate_policy::resolve::{Resolved, resolve};
+use tidegate_policy::text::{
     DEPTH_MAX, DOCUMENT_BYTES_MAX, Document, Field, Mark, NODES_MAX, Node, Value,
 };
 

@@ -9,8 +9,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tidegate::policy_file;
-use tidegate_core::policy::resolve::{Resolved, resolve};
-use tidegate_core::policy::text::{Document, Node, Value, from_struct};
+use tidegate_policy::resolve::{Resolved, resolve};
+use tidegate_policy::text::{Document, Node, Value, from_struct};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/tidegate-core/tests/policy").join(name)

@@ -10,8 +10,8 @@ use harness::origin::Origin;
 use harness::parts::root;
 use harness::{Result, stage, stage_for_workers, yaml};
 use serde_json::{Value, json};
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::Document;
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::Document;
 
 /// Where each file keeps a policy: the file, the document's kind, and the place in it.
 const POLICIES: &[(&str, &str, &str)] = &[

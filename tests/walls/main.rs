@@ -10,8 +10,9 @@ use std::process::Command;
 ///
 /// To open a door, change this in the same commit and say why in its message.
 const DOORS: &[(&str, &[&str])] = &[
-    ("tidegate-core", &["serde", "sha2", "siphasher"]),
-    ("tidegate-filter", &["proxy-wasm", "serde_json", "tidegate-core"]),
+    ("tidegate-core", &["sha2", "siphasher"]),
+    ("tidegate-policy", &["serde", "tidegate-core"]),
+    ("tidegate-filter", &["proxy-wasm", "tidegate-core", "tidegate-policy"]),
     (
         "tidegate-redis",
         &[
@@ -68,6 +69,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "siphasher",
             "strsim",
             "tidegate-core",
+            "tidegate-policy",
             "tidegate-redis",
             "tokio",
             "tokio-rustls",
@@ -90,6 +92,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "serde_json",
             "tempfile",
             "tidegate-core",
+            "tidegate-policy",
             "tokio",
             "wat",
         ],
@@ -99,7 +102,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("xtask", &["anyhow", "lexopt", "serde_json", "sha2", "wasm-encoder", "wasmparser"]),
 ];
 
-/// Shells only carry: the filter's lines of code, in percent of core's.
+/// Shells only carry: the filter's lines of code, in percent of core's and the policy reader's.
 const SHELL_PERCENT_MAX: usize = 15;
 
 /// Not counted: the proxy's interface said in Rust, and the memory for it. Neither holds
@@ -150,7 +153,8 @@ fn the_filter_stays_thin() {
             files.iter().filter(|path| is(path, "rs") && !is_test(path) && !is_groundwork(path));
         sources.map(|path| code_lines(&read(path))).sum()
     };
-    let (filter, core) = (lines("tidegate-filter"), lines("tidegate-core"));
+    let filter = lines("tidegate-filter");
+    let core = lines("tidegate-core") + lines("tidegate-policy");
     assert!(
         filter * 100 <= core * SHELL_PERCENT_MAX,
         "the filter has {filter} lines of code, core {core}: more than {SHELL_PERCENT_MAX} %. \

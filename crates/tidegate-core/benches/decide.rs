@@ -9,15 +9,16 @@ use tidegate_core::ask::{Ask, Item, LimitTag, MemoryStore};
 use tidegate_core::facts::{Facts, Want, WantId};
 use tidegate_core::gate::{Gate, Ground, Step};
 use tidegate_core::key::Key;
+use tidegate_core::lease::HolderId;
 use tidegate_core::limit::token_bucket::{Chunk, draw};
 use tidegate_core::limit::{Algorithm, Quota, State};
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::Document;
 use tidegate_core::table::{Conflict, SET_BYTES, Set, Slots, Table};
 use tidegate_core::time::{Instant, Span};
 use tidegate_core::verdict::Verdict;
 use tidegate_core::wire::{decode_ask, decode_reply, encode_ask, encode_reply};
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::Document;
 
 fn main() {
     divan::main();
@@ -132,7 +133,7 @@ fn ask(items: u64) -> Ask {
 fn gate_on_request(bencher: Bencher<'_, '_>, limits: usize) {
     let policy = policy(limits);
     let (mut request, mut process) = (Request::new(&policy), Process::new());
-    let mut gate = Gate::new(policy, &[7; 16]);
+    let mut gate = Gate::new(policy, &[7; 16], HolderId::new(1, 0));
     bencher.bench_local(|| {
         let step = gate.on_request(&mut process, black_box(&mut request));
         assert!(matches!(step, Step::Answer(Verdict::Allow(_))));

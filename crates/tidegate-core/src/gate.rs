@@ -1,12 +1,14 @@
 //! THE state machine that every shell drives.
 //!
-//! A shell hands in a request's facts and gets a [`Step`]: a verdict, or a question for
-//! the store and a ticket to come back with. A store that does not answer is an input
-//! like any other ([`NoAnswer`]), so what happens then is decided, and tested, here.
+//! A shell hands in a request's facts and gets a [`Step`]: a verdict, or a ticket for a
+//! request to be held. After each call it sends the [`Question`]s that there are, and after
+//! each answer it acts on what was decided. A store that does not answer is an input like any
+//! other ([`NoAnswer`]), so what happens then is decided, and tested, here.
 //!
-//! Several limits on one request are all or nothing. Local limits go first: they are
-//! checked, then taken, and given back if a later one refuses. Then one ask carries all
-//! global limits. So a denied request charges nothing.
+//! Several limits on one request are all or nothing. What needs no store goes first: leased
+//! limits and local ones are taken, and given back if a later one refuses. Then units are
+//! awaited for leased limits that had none; then one ask carries all exact limits. So a denied
+//! request charges nothing.
 //!
 //! **Workers.** A proxy runs one gate in each worker over shared state that is read and
 //! written with compare-and-swap ([`Slots`]). Token buckets are drawn on in chunks
@@ -21,33 +23,50 @@
 //! refuses what another had granted, the grant is put back within the same callback; a
 //! bucket that was full may have refilled for those microseconds.
 
+mod alone;
 mod breaker;
 mod debts;
+mod held;
+mod leases;
 mod local;
+mod question;
 mod refusals;
-pub(crate) mod share;
+mod share;
 mod stock;
+mod wait;
 
-use crate::ask::{Ask, Item, NoAnswer, Reply, SHARE_WHOLE_PPM};
+use crate::ask::NoAnswer;
 use crate::facts::Facts;
+use crate::lease::HolderId;
 use crate::limit::{Refused, Standing};
+use crate::numbered::Numbered;
 use crate::plan::{Applied, Planner};
-use crate::policy::{Limit, OnError, Policy, Scope};
+use crate::policy::{Limit, Policy, Scope};
 use crate::table::{Slots, Table};
 use crate::time::{Instant, Span};
 use crate::verdict::{LimitIndex, LimitStanding, Verdict};
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use breaker::Breaker;
 pub use debts::DEBTS_MAX;
-use debts::{Carried, Debts};
+use debts::Debts;
+use held::Held;
+use leases::{Leased, LeasedState, Leases};
 use local::{Local, Taken};
+pub use question::{Answered, Asked, Question, QuestionId};
+use question::{OnItsWay, Purpose};
 use refusals::{Refusals, told};
 
-/// The most requests of one worker that may wait for the store at once. Each waits at
-/// most the deadline (20 ms), so this is 400,000 asks a second; beyond it a request is
-/// decided as if the store were away.
-pub const WAITING_MAX: usize = 8_192;
+/// The most requests and questions of one worker that may wait for the store at once. Each
+/// waits at most the deadline (20 ms), so this is 400,000 requests a second that ask one by one;
+/// beyond it a request is decided as if the store were away.
+pub const WAITING_MAX: usize = 16_384;
+
+/// How often a gate wants [`Gate::on_tick`].
+const TICK: Span = Span::from_millis(100);
+
+/// The same, if it holds leases: what is not needed goes back, and what runs out is asked for.
+const LEASES_TICK: Span = Span::from_millis(25);
 
 /// What a gate stands on: the shared state of its process, and a clock that it reads
 /// only when an answer can depend on the time.
@@ -61,13 +80,16 @@ pub trait Ground: Slots {
 pub enum Step {
     /// It is decided.
     Answer(Verdict),
-    /// Hold it, put this question to the store, and come back with the ticket.
-    Ask(Ticket, Ask),
+    /// Hold it: what becomes of it is said by [`Gate::take_decided`], once a question is answered.
+    Hold(Ticket),
 }
 
-/// Stands for a request that waits for the store.
+/// Stands for a request that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u32);
+pub struct Ticket(
+    /// Its number: they count up.
+    pub u32,
+);
 
 /// How often each thing happened to one limit since the tallies were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +102,8 @@ pub struct Tally {
     pub shadowed: u64,
     /// Requests decided by `on_error`, the store being away.
     pub degraded: u64,
+    /// Requests that waited for the store because of this limit.
+    pub waited: u64,
 }
 
 /// One worker's gate, under one policy.
@@ -88,51 +112,42 @@ pub struct Gate {
     planner: Planner,
     plan: Vec<Applied>,
     local: Local,
+    leases: Leases,
     breaker: Breaker,
-    /// With how many replies there had been when each was put.
-    waiting: BTreeMap<Ticket, (u32, Waiting)>,
+    /// By ticket or by question: one row of numbers counts both.
+    waiting: Numbered<Waiting>,
+    last_number: u32,
     replies: u32,
-    next_ticket: u32,
-    asides: Vec<(Ticket, Ask)>,
+    ticks: u8,
+    questions: Vec<Question>,
+    decided: Vec<(Ticket, Verdict)>,
     debts: Debts,
     shares_ppm: Vec<u32>,
     tallies: Vec<Tally>,
 }
 
-/// A request, or a shadow limit's question, that waits for the store.
 enum Waiting {
-    /// And what its question carries of debts.
-    Request(Held, Carried),
-    Shadow(Applied),
-    Debts(Carried),
-}
-
-/// What is known of a request whose global limits are still to be decided.
-#[derive(Default)]
-struct Held {
-    /// Local limits, taken already.
-    local: Vec<Taken>,
-    /// Global limits that can refuse it.
-    global: Vec<Applied>,
-    /// Global limits that only look on; asked once the request is let through, so that
-    /// they never delay it.
-    shadows: Vec<Applied>,
-    standings: Vec<LimitStanding>,
+    Request(Box<Held>),
+    Question(Box<OnItsWay>),
 }
 
 impl Gate {
-    /// A gate for `policy`. `seed` is secret and the same in all workers of the process.
-    pub fn new(policy: Policy, seed: &[u8; 16]) -> Self {
+    /// A gate for `policy`. `seed` is secret and the same in all workers of the process; `me` is
+    /// this gate's alone, ever: not even one that it replaces may have had it.
+    pub fn new(policy: Policy, seed: &[u8; 16], me: HolderId) -> Self {
         let limits = policy.limits.len();
         Self {
             planner: Planner::new(&policy, seed),
             plan: Vec::new(),
             local: Local::new(Table::new(policy.table_keys_max)),
+            leases: Leases::new(&policy, me),
             breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
-            waiting: BTreeMap::new(),
+            waiting: Numbered::default(),
+            last_number: 0,
             replies: 0,
-            next_ticket: 0,
-            asides: Vec::new(),
+            ticks: 0,
+            questions: Vec::new(),
+            decided: Vec::new(),
             debts: Debts::default(),
             shares_ppm: alloc::vec![0; limits],
             tallies: alloc::vec![Tally::default(); limits],
@@ -145,7 +160,13 @@ impl Gate {
         &self.policy
     }
 
-    /// Decides a request, or says what to ask first.
+    /// How many workers of the process share what is leased: more of them take less each. 1
+    /// until this is called.
+    pub const fn set_workers(&mut self, workers: u32) {
+        self.leases.till.set_workers(workers);
+    }
+
+    /// Decides a request, or says that it must wait.
     pub fn on_request<F: Facts, G: Ground>(&mut self, ground: &mut G, facts: &mut F) -> Step {
         let mut plan = core::mem::take(&mut self.plan);
         self.planner.plan(&self.policy, facts, &mut plan);
@@ -154,66 +175,48 @@ impl Gate {
         step
     }
 
-    /// Goes on with a request whose question was answered, or was not.
-    ///
-    /// `None` if there is no request to decide: the ticket was a shadow limit's, or is
-    /// not known any more.
+    /// Learns what came of a question. `is_there` says whether a request that waits still does:
+    /// what one that died took goes back, and nothing is decided for it.
     pub fn on_reply<G: Ground>(
         &mut self,
         ground: &mut G,
-        ticket: Ticket,
-        reply: Result<Reply, NoAnswer>,
-    ) -> Option<Verdict> {
-        let waited = self.waiting.remove(&ticket);
-        match &reply {
-            // Who says that its store is away is there, costs no deadline, and is asked on.
-            Ok(_) | Err(NoAnswer::StoreAway(_)) => {
-                self.replies = self.replies.wrapping_add(1);
-                self.breaker.close();
-            }
-            // Who answered others meanwhile is not away. What its share lets through is charged at
-            // once.
-            Err(NoAnswer::Unreachable)
-                if waited.as_ref().is_some_and(|(before, _)| *before != self.replies) => {}
-            Err(NoAnswer::Unreachable) => self.breaker.trip(ground.now()),
-        }
-        match waited?.1 {
-            Waiting::Shadow(applied) => {
-                self.note_shadow(&applied, reply.ok()?);
-                None
-            }
-            Waiting::Debts(carried) => {
-                if matches!(reply, Err(NoAnswer::StoreAway(_))) {
-                    self.debts.wait(ground.now());
-                }
-                self.settle(carried, reply.is_ok());
-                None
-            }
-            Waiting::Request(held, carried) => {
-                self.settle(carried, reply.is_ok());
-                Some(self.conclude(ground, held, reply))
-            }
-        }
+        question: QuestionId,
+        reply: Result<Answered, NoAnswer>,
+        is_there: &mut dyn FnMut(Ticket) -> bool,
+    ) {
+        let Some(Waiting::Question(sent)) = self.waiting.remove(question.0) else { return };
+        self.hear(ground, &reply, &sent);
+        self.follow(ground, sent.purpose, reply, is_there);
     }
 
-    /// Forgets a request that died while it waited. What it took of local limits goes
+    /// Forgets a request that died while it waited. What it took of local and leased limits goes
     /// back; what the store charged for it stays charged, the safe direction.
     pub fn on_gone<G: Ground>(&mut self, ground: &mut G, ticket: Ticket) {
-        if let Some((_, Waiting::Request(held, carried))) = self.waiting.remove(&ticket) {
-            // Nobody will say whether they were charged.
-            self.debts.keep(carried);
-            self.give_back(ground, &held.local);
+        if let Some(held) = self.let_go(ticket) {
+            self.give_back(ground, &held);
         }
     }
 
-    /// Does what time brings; call it about every 100 ms. Returns whether the store
+    /// Does what time brings; call it about every [`Gate::tick`]. Returns whether the store
     /// should be probed now: if so, tell [`Gate::on_probe`] how that went.
     pub fn on_tick<G: Ground>(&mut self, ground: &mut G) -> bool {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.leases.are_any() {
+            self.tend_leases(ground);
+            if u64::from(self.ticks) % (TICK.0 / LEASES_TICK.0) != 0 {
+                return false;
+            }
+        }
         self.local.on_tick(ground);
         if !self.breaker.is_open() && !self.debts.is_empty() {
-            self.ask_for_debts(ground.now());
+            self.ask_for_debts(ground);
         }
         self.breaker.is_open() && self.breaker.probes(ground.now())
+    }
+
+    /// How often [`Gate::on_tick`] is to be called.
+    pub fn tick(&self) -> Span {
+        if self.leases.are_any() { LEASES_TICK } else { TICK }
     }
 
     /// Learns whether the store is back.
@@ -234,20 +237,31 @@ impl Gate {
         self.debts.absorb(&mut other.debts);
     }
 
-    /// Gives back all that this worker holds ahead, because its policy is replaced.
+    /// Gives back all that this worker holds ahead, because its policy is replaced. Questions
+    /// tell the store of leases; send them too.
     pub fn drain<G: Ground>(&mut self, ground: &mut G) {
         self.local.drain(ground);
+        if !self.breaker.is_open() {
+            for ask in self.leases.till.drain(ground) {
+                self.put(Asked::Leases(ask), Purpose::Told, None);
+            }
+        }
     }
 
-    /// Whether there are questions to send that no request waits for.
-    pub const fn has_asides(&self) -> bool {
-        !self.asides.is_empty()
+    /// Whether there are questions to send.
+    pub const fn has_questions(&self) -> bool {
+        !self.questions.is_empty()
     }
 
-    /// Questions of shadow limits and of debts: send them off without holding any request for
-    /// them, and tell [`Gate::on_reply`] what came of each.
-    pub fn take_asides(&mut self) -> Vec<(Ticket, Ask)> {
-        core::mem::take(&mut self.asides)
+    /// Questions to send, whether or not requests are held for them. Tell [`Gate::on_reply`]
+    /// what came of each.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        core::mem::take(&mut self.questions)
+    }
+
+    /// What was decided of requests that were held.
+    pub fn take_decided(&mut self) -> Vec<(Ticket, Verdict)> {
+        core::mem::take(&mut self.decided)
     }
 
     /// What happened to each limit since the last call, in the policy's order.
@@ -260,168 +274,115 @@ impl Gate {
         self.breaker.is_open()
     }
 
-    /// Whether requests wait for the store.
+    /// Whether requests or questions wait for the store.
     pub fn is_asking(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
         if let [only] = plan
-            && matches!(self.role(only), Role::Local)
             && !self.policy.headers.on_allow
         {
-            return Step::Answer(self.decide_one(ground, only));
+            match self.role(only) {
+                Role::Local => return Step::Answer(self.decide_local(ground, only)),
+                Role::Leased => return self.decide_leased(ground, only),
+                Role::Exact | Role::GlobalShadow => {}
+            }
         }
         let mut held = Held::default();
         let mut refusals = Refusals::default();
-        let waits = plan.iter().any(|it| matches!(self.role(it), Role::Global));
+        let for_later = plan.iter().any(|applied| self.role(applied) == Role::Exact);
         for applied in plan {
             match self.role(applied) {
-                Role::Global => held.global.push(*applied),
-                Role::GlobalShadow => held.shadows.push(*applied),
-                Role::Local => match self.take(ground, applied, waits) {
-                    Ok((standing, taken)) => {
-                        held.local.push(taken);
-                        self.tell(applied, standing, &mut held.standings);
-                    }
+                Role::Leased => match self.take_leased(ground, applied, for_later) {
+                    Ok(leased) => held.leased.push(leased),
                     Err(refused) => self.refuse(applied, refused, &mut refusals),
                 },
+                Role::Exact => held.exact.push(*applied),
+                Role::GlobalShadow => held.shadows.push(*applied),
+                Role::Local => {}
+            }
+        }
+        let waits = held.waits();
+        for applied in plan {
+            if self.role(applied) != Role::Local {
+                continue;
+            }
+            match self.take(ground, applied, waits) {
+                Ok((standing, taken)) => {
+                    held.local.push(taken);
+                    self.tell(applied, standing, &mut held.standings);
+                }
+                Err(refused) => self.refuse(applied, refused, &mut refusals),
             }
         }
         if let Some(denial) = refusals.denial {
-            self.give_back(ground, &held.local);
+            self.give_back(ground, &held);
             return Step::Answer(Verdict::Deny(denial));
         }
-        if held.global.is_empty() {
+        if !waits {
             return Step::Answer(self.admit(ground, held));
         }
-        if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
-            return Step::Answer(self.conclude(ground, held, Err(NoAnswer::Unreachable)));
+        for leased in &mut held.leased {
+            self.leases.keep_taken(ground, leased);
         }
-        let mut ask = self.question(&held.global);
-        let carried = self.debts.load(&mut ask, || ground.now());
-        Step::Ask(self.wait(Waiting::Request(held, carried)), ask)
+        self.hold(ground, held)
     }
 
     /// The common request, one local limit: nothing is collected for it.
-    fn decide_one<G: Ground>(&mut self, ground: &mut G, applied: &Applied) -> Verdict {
-        let refused = match self.local.take(ground, applied) {
-            Ok(_) => {
-                self.count(applied.limit, |tally| tally.allowed += 1);
-                return Verdict::Allow(Vec::new());
+    fn decide_local<G: Ground>(&mut self, ground: &mut G, applied: &Applied) -> Verdict {
+        match self.local.take(ground, applied) {
+            Ok(_) => self.admit_one(applied),
+            Err(refused) => self.refuse_one(applied, refused),
+        }
+    }
+
+    /// The other common request, one leased limit.
+    fn decide_leased<G: Ground>(&mut self, ground: &mut G, applied: &Applied) -> Step {
+        match self.take_leased(ground, applied, false) {
+            Ok(leased) if leased.state == LeasedState::Waits => {
+                let held = Held { leased: alloc::vec![leased], ..Held::default() };
+                self.hold(ground, held)
             }
-            Err(refused) => refused,
-        };
+            Ok(_) => Step::Answer(self.admit_one(applied)),
+            Err(refused) => Step::Answer(self.refuse_one(applied, refused)),
+        }
+    }
+
+    fn admit_one(&mut self, applied: &Applied) -> Verdict {
+        self.count(applied.limit, |tally| tally.allowed += 1);
+        Verdict::Allow(Vec::new())
+    }
+
+    fn refuse_one(&mut self, applied: &Applied, refused: Refused) -> Verdict {
         let mut refusals = Refusals::default();
         self.refuse(applied, refused, &mut refusals);
         refusals.denial.map_or_else(|| Verdict::Allow(Vec::new()), Verdict::Deny)
     }
 
-    /// Decides a request by the reply for its global limits; its local ones are taken.
-    fn conclude<G: Ground>(
-        &mut self,
-        ground: &mut G,
-        mut held: Held,
-        reply: Result<Reply, NoAnswer>,
-    ) -> Verdict {
-        let mut refusals = Refusals::default();
-        match reply {
-            Ok(reply) if reply.answers.len() == held.global.len() => {
-                for (applied, answer) in held.global.iter().zip(reply.answers) {
-                    self.learn_share(applied, answer.share_ppm);
-                    match answer.outcome {
-                        Ok(standing) => self.tell(applied, standing, &mut held.standings),
-                        Err(refused) => self.refuse(applied, refused, &mut refusals),
-                    }
-                }
-            }
-            Err(NoAnswer::StoreAway(span)) => {
-                let since = Some(ground.now().before(span));
-                self.decide_alone(ground, &held.global, since, &mut refusals);
-            }
-            // An answer to some of the questions is none: the rest would pass unchecked.
-            Ok(_) | Err(NoAnswer::Unreachable) => {
-                let since = self.breaker.since();
-                self.decide_alone(ground, &held.global, since, &mut refusals);
-            }
-        }
-        if let Some(denial) = refusals.denial {
-            self.give_back(ground, &held.local);
-            return Verdict::Deny(denial);
-        }
-        self.admit(ground, held)
-    }
-
     /// Lets a request through: counts it, and asks for the limits that only look on.
-    fn admit<G: Ground>(&mut self, ground: &mut G, held: Held) -> Verdict {
+    fn admit<G: Ground>(&mut self, ground: &mut G, mut held: Held) -> Verdict {
         for taken in &held.local {
             self.local.keep(ground, taken);
             self.count(taken.applied.limit, |tally| tally.allowed += 1);
         }
-        for applied in &held.global {
+        for applied in &held.exact {
             self.count(applied.limit, |tally| tally.allowed += 1);
         }
-        for shadow in held.shadows {
-            self.ask_shadow(shadow);
+        for Leased { applied, budget, state } in &held.leased {
+            self.count(applied.limit, |tally| tally.allowed += 1);
+            if let LeasedState::Kept(purse) = state {
+                self.leases.till.end(ground, budget, *purse, true);
+            }
+            if self.policy.headers.on_allow {
+                let (standing, _) = self.leases.till.standing(ground, budget);
+                self.tell(applied, standing, &mut held.standings);
+            }
+        }
+        for shadow in &held.shadows {
+            self.look_on(ground, shadow);
         }
         Verdict::Allow(held.standings)
-    }
-
-    /// Decides global limits without their store, which went away then, each as its policy
-    /// says.
-    fn decide_alone<G: Ground>(
-        &mut self,
-        ground: &mut G,
-        global: &[Applied],
-        since: Option<Instant>,
-        refusals: &mut Refusals,
-    ) {
-        let mut taken = Vec::new();
-        for applied in global {
-            self.count(applied.limit, |tally| tally.degraded += 1);
-            match self.limit(applied).map_or(OnError::Closed, |limit| limit.on_error) {
-                OnError::Open => {}
-                OnError::Closed => refusals.close(applied),
-                OnError::LocalShare => {
-                    let ours = share::of(applied, self.share_ppm(applied.limit));
-                    match self.local.take_of_empty(ground, &ours, since) {
-                        Ok(ours) => taken.push(ours),
-                        Err(refused) => self.refuse(applied, refused, refusals),
-                    }
-                }
-            }
-        }
-        if refusals.denial.is_some() {
-            return self.give_back(ground, &taken);
-        }
-        if !taken.is_empty() {
-            self.owe(global, ground.now());
-        }
-    }
-
-    /// Notes what a request used of limits that are shared while the store is away.
-    fn owe(&mut self, global: &[Applied], now: Instant) {
-        let is_shared = |applied: &&Applied| {
-            let limit = self.limit(applied);
-            limit.is_some_and(|limit| limit.on_error == OnError::LocalShare)
-        };
-        let shared: Vec<_> = global.iter().filter(is_shared).map(|it| self.item(it)).collect();
-        shared.iter().for_each(|item| self.debts.owe(item, now));
-    }
-
-    fn settle(&mut self, carried: Carried, is_charged: bool) {
-        if !is_charged {
-            self.debts.keep(carried);
-        }
-    }
-
-    fn ask_for_debts(&mut self, now: Instant) {
-        if self.waiting.len() < WAITING_MAX {
-            for (ask, carried) in self.debts.questions(now) {
-                let ticket = self.wait(Waiting::Debts(carried));
-                self.asides.push((ticket, ask));
-            }
-        }
     }
 
     fn refuse(&mut self, applied: &Applied, refused: Refused, refusals: &mut Refusals) {
@@ -446,46 +407,18 @@ impl Gate {
         }
     }
 
-    fn give_back<G: Ground>(&mut self, ground: &mut G, taken: &[Taken]) {
+    /// Gives back what a request took that does not go on.
+    fn give_back<G: Ground>(&mut self, ground: &mut G, held: &Held) {
+        self.give_back_local(ground, &held.local);
+        for leased in &held.leased {
+            self.leases.give_back(ground, leased);
+        }
+    }
+
+    fn give_back_local<G: Ground>(&mut self, ground: &mut G, taken: &[Taken]) {
         for taken in taken {
             self.local.give_back(ground, taken);
         }
-    }
-
-    fn ask_shadow(&mut self, applied: Applied) {
-        if !self.breaker.is_open() && self.waiting.len() < WAITING_MAX {
-            let ask = self.question(&[applied]);
-            let ticket = self.wait(Waiting::Shadow(applied));
-            self.asides.push((ticket, ask));
-        }
-    }
-
-    fn note_shadow(&mut self, applied: &Applied, reply: Reply) {
-        let admits = reply.admits();
-        self.count(applied.limit, |tally| {
-            if admits {
-                tally.allowed += 1;
-            } else {
-                tally.shadowed += 1;
-            }
-        });
-    }
-
-    fn question(&self, global: &[Applied]) -> Ask {
-        Ask { items: global.iter().map(|applied| self.item(applied)).collect() }
-    }
-
-    fn item(&self, applied: &Applied) -> Item {
-        let Applied { key, quota, cost, .. } = *applied;
-        Item { key, limit: self.planner.tag(applied.limit), quota, cost, owed: 0 }
-    }
-
-    fn wait(&mut self, waiting: Waiting) -> Ticket {
-        // Tickets come round again after 4 billion; none waits that long.
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        let ticket = Ticket(self.next_ticket);
-        self.waiting.insert(ticket, (self.replies, waiting));
-        ticket
     }
 
     fn count(&mut self, limit: LimitIndex, add: impl FnOnce(&mut Tally)) {
@@ -500,12 +433,9 @@ impl Gate {
 
     fn role(&self, applied: &Applied) -> Role {
         match self.limit(applied) {
-            Some(Limit { scope: Scope::Global { .. }, shadow, .. }) => {
-                if *shadow {
-                    Role::GlobalShadow
-                } else {
-                    Role::Global
-                }
+            Some(Limit { scope: Scope::Global { .. }, shadow: true, .. }) => Role::GlobalShadow,
+            Some(Limit { scope: Scope::Global { .. }, .. }) => {
+                if self.leases.terms(applied).is_some() { Role::Leased } else { Role::Exact }
             }
             _ => Role::Local,
         }
@@ -520,27 +450,13 @@ impl Gate {
     fn is_shadow(&self, applied: &Applied) -> bool {
         self.limit(applied).is_some_and(|limit| limit.shadow)
     }
-
-    fn learn_share(&mut self, applied: &Applied, ppm: u32) {
-        if ppm > 0
-            && let Some(share) = self.shares_ppm.get_mut(usize::from(applied.limit.0))
-        {
-            *share = ppm;
-        }
-    }
-
-    /// This proxy's share of a limit: as the store last said, else one part of the fleet.
-    fn share_ppm(&self, limit: LimitIndex) -> u32 {
-        match self.shares_ppm.get(usize::from(limit.0)) {
-            Some(&ppm) if ppm > 0 => ppm,
-            _ => SHARE_WHOLE_PPM / self.policy.proxies_max.max(1),
-        }
-    }
 }
 
 /// How a limit takes part in a decision.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Local,
-    Global,
+    Leased,
+    Exact,
     GlobalShadow,
 }

@@ -18,7 +18,7 @@
 //! - [`Till`]: all of one worker's purses and asks, and the holders that it shares through
 //!   compare-and-swap ([`Shelf`]): what a gate decides with.
 //! - [`Pool`]: the holders of a process, for a shell that has one memory.
-//! - [`Store`]: many records in bounded memory; [`Outage`]: what a holder does without one.
+//! - [`Store`]: many records in bounded memory.
 //!
 //! ## Why it is exact
 //!
@@ -86,7 +86,6 @@ mod holder;
 mod ledger;
 mod lots;
 mod message;
-mod outage;
 mod outstanding;
 mod packed;
 mod pool;
@@ -101,7 +100,6 @@ mod till;
 pub use holder::{Due, Flight, Holder, Served, Take};
 pub use lots::{LOTS_MAX, Purchase};
 pub use message::{Ask, Away, Grant, HolderId, Reply, SETTLED_MAX, Settled, WANTS_MAX, Want};
-pub use outage::Outage;
 pub use packed::{HOLDER_BYTES, RECORD_BYTES};
 pub use pool::{Call, Flights, Pool};
 pub use purse::Purse;

@@ -33,6 +33,7 @@ pub mod headers;
 pub mod key;
 pub mod lease;
 pub mod limit;
+pub mod numbered;
 pub mod plan;
 pub mod policy;
 pub mod table;

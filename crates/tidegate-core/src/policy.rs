@@ -1,15 +1,6 @@
 //! What the operator meant: a policy that cannot hold nonsense.
 //!
-//! A document (YAML for people, JSON inside Envoy) becomes a [`Policy`] in two
-//! steps: [`text`] is the document as typed, [`resolve`] makes of it what is meant,
-//! and whatever is wrong on the way is told as [`diagnostic`]s, all of them at once
-//! ([`reading`]).
-
-pub mod diagnostic;
-pub mod reading;
-pub mod resolve;
-pub mod spelling;
-pub mod text;
+//! The crate `tidegate-policy` makes it of a document that somebody typed.
 
 use crate::facts::{Want, WantId};
 use crate::limit::Quota;
@@ -164,8 +155,11 @@ pub enum Scope {
     Local,
     /// In the store, across the fleet.
     Global {
-        /// Whether the store is asked for each request.
+        /// Whether the store is asked for each request; otherwise units are leased ahead.
         exact: bool,
+        /// Whether the first request of a key that a proxy holds nothing of is let through at
+        /// once, on units that are kept back for this.
+        escrow: bool,
     },
 }
 

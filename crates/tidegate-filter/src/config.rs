@@ -6,9 +6,9 @@
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel};
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::diagnostic::Severity;
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::Document;
+use tidegate_policy::diagnostic::Severity;
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::{self, Document};
 
 /// The largest configuration that is read. Envoy itself limits it only by memory.
 const CONFIG_BYTES_MAX: usize = 4 << 20;
@@ -60,8 +60,7 @@ pub(crate) fn refuse(why: &str) {
 
 fn document(bytes: &[u8]) -> Result<Document, String> {
     if bytes.trim_ascii_start().starts_with(b"{") {
-        return serde_json::from_slice(bytes).map_err(|error| format!("not JSON: {error}"));
+        return text::from_json(bytes).map_err(|error| format!("not JSON: {error}"));
     }
-    tidegate_core::policy::text::from_struct(bytes)
-        .map_err(|error| format!("neither JSON nor a Struct: {error}"))
+    text::from_struct(bytes).map_err(|error| format!("neither JSON nor a Struct: {error}"))
 }

@@ -2,8 +2,9 @@
 
 use crate::abi::{self, Failure};
 use tidegate_core::gate::Ground;
+use tidegate_core::lease::HolderId;
 use tidegate_core::table::{Conflict, SET_BYTES, Slots};
-use tidegate_core::time::Instant;
+use tidegate_core::time::{Instant, Span};
 
 /// Shared data under fixed names: one for each set of the key table. There is no way to
 /// delete a name, so none is ever made of what a client sent.
@@ -18,6 +19,10 @@ pub(crate) struct Process {
     pub(crate) seed: [u8; 16],
     /// What the host service knows this proxy by: 16 hex digits, drawn at random.
     pub(crate) id: String,
+    /// The same as a number.
+    number: u64,
+    /// When this VM last said that it is there, in [`Process::ROUND`]s.
+    said_in: u64,
 }
 
 /// Which layout of sets the names stand for: a filter of another layout leaves ours alone.
@@ -73,7 +78,66 @@ impl Process {
         }
         let (bytes, _) = abi::shared(NAME).ok()?;
         let (seed, id) = bytes.split_first_chunk::<16>()?;
+        let number = u64::from_le_bytes(*id.first_chunk()?);
         let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Self { seed: *seed, id })
+        Some(Self { seed: *seed, id, number, said_in: 0 })
     }
+
+    /// Names a gate, as no other of this process was or will be. `None` if that cannot be had.
+    pub(crate) fn name_gate(&self) -> Option<HolderId> {
+        let mut number = 0;
+        change(b"tidegate.gates", |bytes: [u8; 4]| {
+            number = u32::from_le_bytes(bytes);
+            number.wrapping_add(1).to_le_bytes()
+        })?;
+        // A byte of it tells workers apart; more gates than that are of further processes.
+        let [worker, ..] = number.to_le_bytes();
+        Some(HolderId::new(self.number.wrapping_add(u64::from(number >> 8)), worker))
+    }
+
+    /// How many VMs of this process are at work, as of the last round in which each of them said
+    /// so; `None` if nothing is new. Call it at each tick.
+    pub(crate) fn count_workers(&mut self, now: Instant) -> Option<u32> {
+        let round = now.0 / Self::ROUND.0;
+        if core::mem::replace(&mut self.said_in, round) == round {
+            return None;
+        }
+        let mut workers = 1;
+        change(b"tidegate.workers", |bytes: [u8; 16]| {
+            let (then, counts) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+            let then = u64::from_le_bytes(*then);
+            let count = |at: usize| {
+                counts
+                    .get(at..)
+                    .and_then(|rest| rest.first_chunk())
+                    .map_or(0, |it| u32::from_le_bytes(*it))
+            };
+            let (present, last) = match round.wrapping_sub(then) {
+                0 => (count(0).saturating_add(1), count(4)),
+                1 => (1, count(0)),
+                _ => (1, 0),
+            };
+            workers = present.max(last);
+            let mut bytes = [0; 16];
+            let all = round.to_le_bytes().into_iter().chain(present.to_le_bytes());
+            for (place, byte) in bytes.iter_mut().zip(all.chain(last.to_le_bytes())) {
+                *place = byte;
+            }
+            bytes
+        })?;
+        Some(workers)
+    }
+
+    const ROUND: Span = Span::from_secs(2);
+}
+
+/// Changes a small value that all workers share, which is zeros at first. `None` if it could not
+/// be stored.
+fn change<const N: usize>(name: &[u8], mut by: impl FnMut([u8; N]) -> [u8; N]) -> Option<()> {
+    const CONFLICTS_MAX: usize = 64;
+    (0..CONFLICTS_MAX).find_map(|_| {
+        let (bytes, version) = abi::shared(name).unwrap_or_default();
+        let bytes = <[u8; N]>::try_from(&*bytes).unwrap_or([0; N]);
+        abi::set_shared(name, &by(bytes), Some(version)).ok()
+    })
 }

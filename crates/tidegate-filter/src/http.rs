@@ -6,12 +6,12 @@
 use crate::abi::memory::Scratch;
 use crate::abi::{self, Map};
 use crate::guard;
-use crate::vm::{self, Call, Plugin, Serial, Vm};
+use crate::vm::{self, Call, Plugin, Sent, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
-use tidegate_core::ask::{Ask, NoAnswer, Reply};
-use tidegate_core::gate::{Step, Ticket};
+use tidegate_core::ask::NoAnswer;
+use tidegate_core::gate::{Answered, Asked, Question, Step, Ticket};
 use tidegate_core::headers;
 use tidegate_core::policy::OnError;
 use tidegate_core::time::Span;
@@ -29,49 +29,66 @@ pub(crate) fn on_request(stream: u32) -> u32 {
         let Some(plugin) = vm.plugin_of_request() else { return CONTINUE };
         let mut facts = plugin.reader.request();
         let step = plugin.gate.on_request(&mut plugin.ground, &mut facts);
-        let (serial, has_asides) = (plugin.serial, plugin.gate.has_asides());
+        let (serial, has_questions) = (plugin.serial, plugin.gate.has_questions());
         let action = match step {
             Step::Answer(verdict) => answer(vm, serial, stream, verdict),
-            Step::Ask(ticket, ask) => hold(vm, serial, stream, ticket, &ask),
+            Step::Hold(ticket) => {
+                plugin.held.insert(ticket.0, stream);
+                PAUSE
+            }
         };
-        if has_asides {
-            send_asides(vm, serial);
-        }
-        action
+        if has_questions { carry(vm, serial, Some(stream)).unwrap_or(action) } else { action }
     })
 }
 
-/// Goes on with a request whose callout came back.
+/// Goes on with what a callout was for.
 pub(crate) fn on_call_response(call: Call, body_size: usize) {
-    let reply = reply(body_size);
-    vm::with(|vm| match call {
-        Call::Probe { plugin } => {
-            if let Some(plugin) = vm.plugin(plugin) {
-                plugin.gate.on_probe(&mut plugin.ground, is_ready());
-            }
-        }
-        Call::Aside { plugin, ticket } => {
-            if let Some(plugin) = vm.plugin(plugin) {
-                let _ = plugin.gate.on_reply(&mut plugin.ground, ticket, reply);
-            }
-        }
-        Call::Request { plugin: serial, ticket, stream } => {
-            let is_gone = abi::enter(stream).is_err();
+    vm::with(|vm| {
+        let Some(plugin) = vm.plugin(call.plugin) else { return };
+        let Some(sent) = call.question else {
+            return plugin.gate.on_probe(&mut plugin.ground, is_ready());
+        };
+        let reply = reply(sent, body_size);
+        let held = &plugin.held;
+        let mut is_there = |ticket: Ticket| {
+            let is_there = held.get(ticket.0).is_some_and(|stream| abi::enter(*stream).is_ok());
             guard::fault("reply");
-            let Some(plugin) = vm.plugin(serial) else { return };
-            if is_gone {
-                plugin.gate.on_gone(&mut plugin.ground, ticket);
-                return;
-            }
-            let Some(verdict) = plugin.gate.on_reply(&mut plugin.ground, ticket, reply) else {
-                return;
-            };
-            if answer(vm, serial, stream, verdict) == CONTINUE {
-                let _ = abi::resume();
-            }
-            send_asides(vm, serial);
-        }
+            is_there
+        };
+        plugin.gate.on_reply(&mut plugin.ground, sent.id, reply, &mut is_there);
+        carry(vm, call.plugin, None);
     });
+}
+
+/// Sends the questions that a gate has, and does what it has decided of requests that were held.
+///
+/// Of the request in whose callback this runs, if it is `current`, it says what to do: only
+/// others may be told to go on.
+pub(crate) fn carry(vm: &mut Vm, serial: Serial, current: Option<u32>) -> Option<u32> {
+    let mut action = None;
+    loop {
+        let questions = vm.plugin(serial)?.gate.take_questions();
+        if questions.is_empty() {
+            break;
+        }
+        for question in questions {
+            put(vm, serial, &question, current.is_some());
+        }
+    }
+    let plugin = vm.plugin(serial)?;
+    for (ticket, verdict) in plugin.gate.take_decided() {
+        let Some(stream) = vm.plugin(serial)?.held.remove(ticket.0) else { continue };
+        if abi::enter(stream).is_err() {
+            continue;
+        }
+        let done = answer(vm, serial, stream, verdict);
+        if current == Some(stream) {
+            action = Some(done);
+        } else if done == CONTINUE {
+            let _ = abi::resume();
+        }
+    }
+    action
 }
 
 /// Asks the host service whether it is there again; what its store can do it says to each ask.
@@ -79,9 +96,9 @@ pub(crate) fn probe(vm: &mut Vm, serial: Serial) {
     let Some(plugin) = vm.plugin(serial) else { return };
     let Some(host) = &plugin.gate.policy().host else { return };
     let headers = [(":method", "GET"), (":path", "/healthz"), (":authority", &*host.authority)];
-    match abi::call(&host.cluster, &headers, &[], timeout_ms(plugin)) {
+    match abi::call(&host.cluster, &headers, &[], millis(host.deadline)) {
         Ok(token) => {
-            vm.calls.insert(token, Call::Probe { plugin: serial });
+            vm.calls.insert(token, Call { plugin: serial, question: None });
         }
         Err(_) => plugin.gate.on_probe(&mut plugin.ground, false),
     }
@@ -89,30 +106,51 @@ pub(crate) fn probe(vm: &mut Vm, serial: Serial) {
 
 /// What a request gets whose decision panicked: it goes on, unless a limit of its policy
 /// would rather refuse than let one through unchecked.
-pub(crate) fn answer_panic() -> u32 {
+pub(crate) fn answer_panic(stream: u32) -> u32 {
     let is_closed = vm::with(|vm| {
-        vm.plugin_of_request().is_some_and(|plugin| {
-            plugin.gate.policy().limits.iter().any(|limit| limit.on_error == OnError::Closed)
-        })
+        let Some(plugin) = vm.plugin_of_request() else { return false };
+        // Whatever its gate still decides of it comes too late.
+        plugin.held.retain(|_, held| *held != stream);
+        is_closed(plugin)
     });
-    if !is_closed {
-        return CONTINUE;
-    }
-    let _ = abi::reply(500, "tidegate{bug}", "", &[], 13);
-    PAUSE
+    if is_closed { refuse_panic() } else { CONTINUE }
 }
 
-/// As [`answer_panic`], for a request that was held.
-pub(crate) fn release_after_panic(stream: u32) {
-    if abi::enter(stream).is_ok() && answer_panic() == CONTINUE {
-        let _ = abi::resume();
+/// The same for all requests that a gate held when it panicked: what they waited for may never
+/// be told.
+pub(crate) fn release_after_panic(serial: Serial) {
+    let released = vm::with(|vm| {
+        let plugin = vm.plugin(serial)?;
+        Some((plugin.held.take_all(), is_closed(plugin)))
+    });
+    let Some((held, is_closed)) = released else { return };
+    for (ticket, stream) in held {
+        if abi::enter(stream).is_ok() && (!is_closed || refuse_panic() == CONTINUE) {
+            let _ = abi::resume();
+        }
+        guard::guarded(|| {
+            vm::with(|vm| {
+                if let Some(plugin) = vm.plugin(serial) {
+                    plugin.gate.on_gone(&mut plugin.ground, Ticket(ticket));
+                }
+            });
+        });
     }
+}
+
+fn is_closed(plugin: &Plugin) -> bool {
+    plugin.gate.policy().limits.iter().any(|limit| limit.on_error == OnError::Closed)
+}
+
+fn refuse_panic() -> u32 {
+    let _ = abi::reply(500, "tidegate{bug}", "", &[], 13);
+    PAUSE
 }
 
 /// Tells a client whose request was let through where it stands.
 #[cfg(feature = "standing")]
 pub(crate) fn on_response(stream: u32) {
-    let fields = vm::with(|vm| vm.standings.remove(&stream)).unwrap_or_default();
+    let fields = vm::with(|vm| vm.standings.remove(stream)).unwrap_or_default();
     for (name, value) in fields {
         let _ = abi::set_header(Map::Response, name, &value);
     }
@@ -121,7 +159,7 @@ pub(crate) fn on_response(stream: u32) {
 /// Forgets a request that ended without a response.
 #[cfg(feature = "standing")]
 pub(crate) fn on_delete(stream: u32) {
-    vm::with(|vm| vm.standings.remove(&stream));
+    vm::with(|vm| vm.standings.remove(stream));
 }
 
 fn answer(vm: &mut Vm, serial: Serial, stream: u32, verdict: Verdict) -> u32 {
@@ -153,52 +191,28 @@ fn refuse(plugin: &Plugin, denial: &Denial) {
     let _ = abi::reply(*status, details, body, &fields, *grpc_status);
 }
 
-/// Holds a request while the host service is asked; decides it at once if it cannot be.
-fn hold(vm: &mut Vm, serial: Serial, stream: u32, ticket: Ticket, ask: &Ask) -> u32 {
-    match send(vm, serial, ask) {
-        Some(token) => {
-            vm.calls.insert(token, Call::Request { plugin: serial, ticket, stream });
-            PAUSE
-        }
-        None => {
-            let Some(plugin) = vm.plugin(serial) else { return CONTINUE };
-            let verdict =
-                plugin.gate.on_reply(&mut plugin.ground, ticket, Err(NoAnswer::Unreachable));
-            let verdict = verdict.unwrap_or_else(|| Verdict::Allow(Vec::new()));
-            answer(vm, serial, stream, verdict)
-        }
-    }
-}
-
-/// Sends the questions that no request waits for.
-pub(crate) fn send_asides(vm: &mut Vm, serial: Serial) {
-    let asides = vm.plugin(serial).map(|plugin| plugin.gate.take_asides()).unwrap_or_default();
-    for (ticket, ask) in asides {
-        match send(vm, serial, &ask) {
-            Some(token) => {
-                vm.calls.insert(token, Call::Aside { plugin: serial, ticket });
-            }
-            None => {
-                if let Some(plugin) = vm.plugin(serial) {
-                    let _ = plugin.gate.on_reply(
-                        &mut plugin.ground,
-                        ticket,
-                        Err(NoAnswer::Unreachable),
-                    );
-                }
-            }
-        }
+/// Sends a question; one that cannot be sent stays without an answer.
+fn put(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) {
+    let is_lease = matches!(question.ask, Asked::Leases(_));
+    let sent = Sent { id: question.id, is_lease };
+    if let Some(token) = send(vm, serial, question, is_of_request) {
+        vm.calls.insert(token, Call { plugin: serial, question: Some(sent) });
+    } else if let Some(Plugin { gate, ground, .. }) = vm.plugin(serial) {
+        gate.on_reply(ground, question.id, Err(NoAnswer::Unreachable), &mut |_| true);
     }
 }
 
 /// Puts a question to the host service; `None` if it cannot be sent.
-fn send(vm: &mut Vm, serial: Serial, ask: &Ask) -> Option<u32> {
+fn send(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) -> Option<u32> {
     let id = vm.process.as_ref().map(|process| process.id.clone())?;
     let plugin = vm.plugin(serial)?;
-    let waits_ms = timeout_ms(plugin);
+    let waits_ms = millis(question.waits);
     let waits_text = waits_ms.to_string();
     let host = plugin.gate.policy().host.as_ref()?;
     let forwarded = FORWARDED.map(|name| {
+        if !is_of_request {
+            return None;
+        }
         // Only text that is plainly harmless goes on; ids are.
         let value = String::from_utf8(abi::header(Map::Request, name)?.to_vec()).ok()?;
         (value.len() <= 256 && value.bytes().all(|byte| byte.is_ascii_graphic())).then_some(value)
@@ -214,20 +228,30 @@ fn send(vm: &mut Vm, serial: Serial, ask: &Ask) -> Option<u32> {
     for (name, value) in FORWARDED.iter().zip(&forwarded) {
         headers.extend(value.as_deref().map(|value| (*name, value)));
     }
-    let body = wire::encode_ask(ask);
+    let body = match &question.ask {
+        Asked::Exact(ask) => wire::encode_ask(ask),
+        Asked::Leases(ask) => wire::encode_lease_ask(ask),
+    };
     abi::call(&host.cluster, &headers, &body, waits_ms).ok()
 }
 
 /// What the host service itself said, if it said anything.
-fn reply(body_size: usize) -> Result<Reply, NoAnswer> {
+fn reply(sent: Sent, body_size: usize) -> Result<Answered, NoAnswer> {
     if !is_ready() {
         return Err(away().map_or(NoAnswer::Unreachable, NoAnswer::StoreAway));
     }
-    if body_size > wire::REPLY_BYTES_MAX {
+    let most = if sent.is_lease { wire::LEASE_REPLY_BYTES_MAX } else { wire::REPLY_BYTES_MAX };
+    if body_size > most {
         return Err(NoAnswer::Unreachable);
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
-    wire::decode_reply(&body.ok().flatten().unwrap_or_default()).map_err(|_| NoAnswer::Unreachable)
+    let body = body.ok().flatten().unwrap_or_default();
+    let answered = if sent.is_lease {
+        wire::decode_lease_reply(&body).map(Answered::Leases)
+    } else {
+        wire::decode_reply(&body).map(Answered::Exact)
+    };
+    answered.map_err(|_| NoAnswer::Unreachable)
 }
 
 /// A proxy makes 503s and 504s of its own, and they look like answers: the mark tells.
@@ -243,8 +267,7 @@ fn away() -> Option<Span> {
     Some(Span(u64::saturating_mul(millis, 1_000_000)))
 }
 
-fn timeout_ms(plugin: &Plugin) -> u32 {
-    let deadline = plugin.gate.policy().host.as_ref().map_or(1, |host| host.deadline.millis_ceil());
-    // Zero would wait for ever.
-    u32::try_from(deadline).unwrap_or(u32::MAX).max(1)
+/// Whole milliseconds, for a callout: zero would wait for ever.
+fn millis(span: Span) -> u32 {
+    u32::try_from(span.millis_ceil()).unwrap_or(u32::MAX).max(1)
 }

@@ -41,7 +41,7 @@ extern "C" fn tidegate_on_tick(root: u32) {
 
 #[unsafe(no_mangle)]
 extern "C" fn tidegate_on_request_headers(stream: u32, _headers: u32, _end: u32) -> u32 {
-    guarded(|| http::on_request(stream)).unwrap_or_else(http::answer_panic)
+    guarded(|| http::on_request(stream)).unwrap_or_else(|| http::answer_panic(stream))
 }
 
 #[unsafe(no_mangle)]
@@ -53,12 +53,9 @@ extern "C" fn tidegate_on_http_call_response(
     _trailers: u32,
 ) {
     let Some(call) = guarded(|| vm::take_call(token)).flatten() else { return };
-    let stream = call.stream();
-    if guarded(|| http::on_call_response(call, body_size)).is_none()
-        && let Some(stream) = stream
-    {
-        // Without an answer the request would hang for ever.
-        guarded(|| http::release_after_panic(stream));
+    if guarded(|| http::on_call_response(call, body_size)).is_none() {
+        // Without an answer the requests that waited would hang for ever.
+        guarded(|| http::release_after_panic(call.plugin));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happened to each limit, as the proxy's counters.
 //!
 //! Counted in the gate and told on ticks, so that no request pays for it. Their number is
-//! bounded by the policy: four for each limit, none of a client's making.
+//! bounded by the policy: five for each limit, none of a client's making.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
@@ -20,6 +20,7 @@ struct LimitMetrics {
     limited: Option<u32>,
     shadowed: Option<u32>,
     degraded: Option<u32>,
+    waited: Option<u32>,
 }
 
 impl Metrics {
@@ -35,6 +36,7 @@ impl Metrics {
                 limited: counter("limited"),
                 shadowed: counter("shadowed"),
                 degraded: counter("degraded"),
+                waited: counter("waited"),
             }
         };
         let away = "wasm_filter.tidegate.workers_store_away";
@@ -58,6 +60,7 @@ impl Metrics {
                 (metrics.limited, tally.limited),
                 (metrics.shadowed, tally.shadowed),
                 (metrics.degraded, tally.degraded),
+                (metrics.waited, tally.waited),
             ] {
                 if count > 0 {
                     add(metric, i64::try_from(count).unwrap_or(i64::MAX));

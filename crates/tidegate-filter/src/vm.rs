@@ -1,4 +1,4 @@
-//! What one VM holds: a gate for each policy, and the callouts on their way.
+//! What one VM holds: a gate for each policy, the requests that wait, the callouts on their way.
 //!
 //! A proxy runs one VM in each worker, and may run several filters' policies in it. A
 //! policy is known by its plugin's `name`: a new configuration under the same name takes
@@ -15,14 +15,10 @@ use crate::http;
 use crate::metrics::Metrics;
 use proxy_wasm::hostcalls;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::time::Duration;
-use tidegate_core::gate::{Gate, Ticket};
+use tidegate_core::gate::{Gate, Ground, QuestionId};
+use tidegate_core::numbered::Numbered;
 use tidegate_core::table::Table;
-
-/// How often a gate returns what it holds ahead and probes a store that is away, and
-/// metrics are told.
-const TICK: Duration = Duration::from_millis(100);
 
 /// A policy in force, and all that goes with it.
 pub(crate) struct Plugin {
@@ -32,6 +28,8 @@ pub(crate) struct Plugin {
     pub(crate) gate: Gate,
     pub(crate) ground: SharedGround,
     pub(crate) reader: Reader,
+    /// The streams of the requests that its gate holds, by ticket.
+    pub(crate) held: Numbered<u32>,
     metrics: Metrics,
 }
 
@@ -40,23 +38,19 @@ pub(crate) struct Plugin {
 pub(crate) struct Serial(u32);
 
 /// A callout on its way, for a plugin.
-pub(crate) enum Call {
-    /// For a request that is held.
-    Request { plugin: Serial, ticket: Ticket, stream: u32 },
-    /// That no request waits for: of a limit that only looks on, or of debts.
-    Aside { plugin: Serial, ticket: Ticket },
-    /// Whether the host service is back.
-    Probe { plugin: Serial },
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) plugin: Serial,
+    /// The gate's question; or, if there is none, whether the host service is back.
+    pub(crate) question: Option<Sent>,
 }
 
-impl Call {
-    /// The request that waits for it.
-    pub(crate) const fn stream(&self) -> Option<u32> {
-        match self {
-            Self::Request { stream, .. } => Some(*stream),
-            Self::Aside { .. } | Self::Probe { .. } => None,
-        }
-    }
+/// A question on its way.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) id: QuestionId,
+    /// Whether it is for leases.
+    pub(crate) is_lease: bool,
 }
 
 #[derive(Default)]
@@ -66,11 +60,11 @@ pub(crate) struct Vm {
     /// were begun. None lives longer than a callout's deadline.
     retired: Vec<Plugin>,
     last_serial: Serial,
-    /// Bounded by the gates: each waiting ticket has at most one call.
-    pub(crate) calls: BTreeMap<u32, Call>,
+    /// Bounded by the gates: each question has one call.
+    pub(crate) calls: Numbered<Call>,
     pub(crate) process: Option<Process>,
     #[cfg(feature = "standing")]
-    pub(crate) standings: BTreeMap<u32, Vec<tidegate_core::headers::Field>>,
+    pub(crate) standings: Numbered<Vec<tidegate_core::headers::Field>>,
 }
 
 thread_local! {
@@ -125,14 +119,20 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
             }
             old.gate.drain(&mut old.ground);
         }
-        let gate = Gate::new(policy, &process.seed);
+        let Some(me) = process.name_gate() else {
+            config::refuse("the proxy keeps no data shared between workers");
+            return false;
+        };
+        let gate = Gate::new(policy, &process.seed, me);
         let policy = gate.policy();
         let ground = SharedGround { sets: Table::new(policy.table_keys_max).sets() };
         let reader = Reader::new(&policy.wants);
         let metrics = Metrics::define(policy);
         let serial = Serial(vm.last_serial.0.wrapping_add(1));
         vm.last_serial = serial;
-        vm.plugins.push(Plugin { serial, root, name, gate, ground, reader, metrics });
+        let tick = Duration::from_nanos(gate.tick().0);
+        let held = Numbered::default();
+        vm.plugins.push(Plugin { serial, root, name, gate, ground, reader, held, metrics });
         if let Some(old) = old {
             let mut old = vm.plugins.swap_remove(old);
             old.metrics.tell(&mut old.gate);
@@ -141,7 +141,7 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
             }
             vm.retired.push(old);
         }
-        hostcalls::set_tick_period(TICK).is_ok()
+        hostcalls::set_tick_period(tick).is_ok()
     })
 }
 
@@ -149,27 +149,40 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
 /// its listener drains; it has nothing left to do.
 pub(crate) fn tick(root: u32) {
     with(|vm| {
-        for old in &mut vm.retired {
-            // Its last requests may have gone without an answer since it was replaced.
-            if let Some(new) = vm.plugins.iter_mut().find(|new| new.name == old.name) {
-                new.gate.take_over(&mut old.gate);
-            }
+        tend_retired(vm);
+        let now = vm.plugins.first_mut().map(|plugin| plugin.ground.now());
+        let process = vm.process.as_mut();
+        let workers = now.zip(process).and_then(|(now, process)| process.count_workers(now));
+        if let Some(workers) = workers {
+            vm.plugins.iter_mut().for_each(|plugin| plugin.gate.set_workers(workers));
         }
-        vm.retired.retain(|plugin| plugin.gate.is_asking());
         let Some(plugin) = vm.plugins.iter_mut().find(|plugin| plugin.root == root) else { return };
         let is_probe_due = plugin.gate.on_tick(&mut plugin.ground);
         plugin.metrics.tell(&mut plugin.gate);
-        let (serial, has_asides) = (plugin.serial, plugin.gate.has_asides());
+        let serial = plugin.serial;
         if is_probe_due {
             http::probe(vm, serial);
         }
-        if has_asides {
-            http::send_asides(vm, serial);
-        }
+        http::carry(vm, serial, None);
     });
+}
+
+/// Lets the last requests of replaced policies end.
+fn tend_retired(vm: &mut Vm) {
+    for old in &mut vm.retired {
+        // They may have gone without an answer since it was replaced.
+        if let Some(new) = vm.plugins.iter_mut().find(|new| new.name == old.name) {
+            new.gate.take_over(&mut old.gate);
+        }
+    }
+    let serials: Vec<Serial> = vm.retired.iter().map(|old| old.serial).collect();
+    serials.into_iter().for_each(|serial| {
+        http::carry(vm, serial, None);
+    });
+    vm.retired.retain(|plugin| plugin.gate.is_asking());
 }
 
 /// The callout that a token stands for; none if it is not ours or was answered.
 pub(crate) fn take_call(token: u32) -> Option<Call> {
-    with(|vm| vm.calls.remove(&token))
+    with(|vm| vm.calls.remove(token))
 }

@@ -64,8 +64,12 @@ impl Account<'_> {
             Scope::Local => {
                 self.row("kept", format_args!("in each proxy process, by all its workers together"))
             }
-            Scope::Global { exact } => {
-                let asked = if exact { ", asked for each request" } else { "" };
+            Scope::Global { exact, escrow } => {
+                let asked = match (exact, escrow) {
+                    (true, _) => ", asked for each request",
+                    (false, false) => "; each takes units ahead",
+                    (false, true) => "; each takes units ahead, its first one on trust",
+                };
                 self.row("kept", format_args!("in the store, by all proxies together{asked}"));
                 self.away(limit);
             }

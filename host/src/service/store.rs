@@ -31,7 +31,8 @@ pub(super) struct Memory {
 #[derive(Clone, Copy)]
 pub(super) enum Predecessor {
     /// There may have been, and it took all that it knew along. So leases of this process are of
-    /// an era of their own, and for up to 10 s a key not seen yet starts with nothing to grant.
+    /// an era of their own, and holders tell what they know to be taken. Whose holders are gone
+    /// too begins anew, as exact limits do: a memory that forgets is no reason to refuse.
     Perhaps,
     /// There was none, as where whoever holds leases ends with the process. Then nothing is
     /// left to chance.
@@ -42,7 +43,7 @@ impl Memory {
     fn new(keys_max: u32, predecessor: Predecessor) -> Self {
         let origin = match predecessor {
             Predecessor::Perhaps => {
-                Place { now: Instant(0), stamp: fastrand::u64(1..), began: Some(Instant(0)) }
+                Place { now: Instant(0), stamp: fastrand::u64(1..), began: None }
             }
             Predecessor::None => Place { now: Instant(0), stamp: 1, began: None },
         };

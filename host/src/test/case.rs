@@ -4,9 +4,9 @@ use proxy_wasm_host::exchange::Noted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use tidegate_core::policy::text::Mark;
 use tidegate_core::policy::{Pattern, Policy};
 use tidegate_core::time::{Instant, Span};
+use tidegate_policy::text::Mark;
 
 /// A file of cases, and the policy that they try.
 #[derive(Debug)]

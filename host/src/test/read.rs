@@ -22,12 +22,12 @@ use super::case::{Case, CaseFile, Request};
 use crate::policy_file::{self, Judged};
 use std::borrow::Cow;
 use std::path::Path;
-use tidegate_core::policy::diagnostic::{Diagnostic, Severity, quoted};
-use tidegate_core::policy::reading::{Reader, Spot};
-use tidegate_core::policy::resolve::{Resolved, resolve};
-use tidegate_core::policy::spelling;
-use tidegate_core::policy::text::{Document, Mark, Value};
 use tidegate_core::policy::{LIMITS_MAX, Policy};
+use tidegate_policy::diagnostic::{Diagnostic, Severity, quoted};
+use tidegate_policy::reading::{Reader, Spot};
+use tidegate_policy::resolve::{Resolved, resolve};
+use tidegate_policy::spelling;
+use tidegate_policy::text::{Document, Mark, Value};
 
 /// The most cases in one file; nobody finds their way through more.
 const CASES_MAX: usize = 1_024;

@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_core::policy::text::Mark;
 use tidegate_core::time::{Instant, Span};
+use tidegate_policy::text::Mark;
 use tokio::runtime::Runtime;
 
 /// The filter's names for its metrics.

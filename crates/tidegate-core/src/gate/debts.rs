@@ -5,8 +5,10 @@
 //! what nobody asks about is sent by itself, some at each tick. A question that stays without
 //! an answer may have been charged all the same: its debt is kept, which errs on the safe side.
 
-use crate::ask::{Ask, ITEMS_MAX, Item};
+use super::Ground;
+use crate::ask::{Ask, ITEMS_MAX, Item, LimitTag};
 use crate::key::Key;
+use crate::lease::{Budget, Terms};
 use crate::limit::Quota;
 use crate::time::{Instant, Span};
 use alloc::vec::Vec;
@@ -15,8 +17,9 @@ use alloc::vec::Vec;
 /// for more of them is not charged: each may use its share of the outage twice.
 pub const DEBTS_MAX: usize = 4_096;
 
-/// Questions that carry nothing but debts, at one tick: all debts are told within two seconds.
-const QUESTIONS_PER_TICK: usize = 16;
+/// Keys of either kind that nothing but their debts is asked for, at one tick: all debts are told
+/// within two seconds.
+const KEYS_PER_TICK: usize = 16 * ITEMS_MAX;
 
 /// How long no more of them are put after one that a store did not answer, being away.
 const PAUSE: Span = Span::from_millis(1_000);
@@ -32,12 +35,21 @@ pub(super) struct Debts {
     not_before: Instant,
 }
 
+/// What is to be asked for debts alone.
+#[derive(Default)]
+pub(super) struct Due {
+    pub(super) exact: Vec<(Ask, Carried)>,
+    pub(super) leased: Vec<Budget>,
+}
+
 /// What one key owes.
 #[derive(Clone, Copy)]
 pub(super) struct Debt {
-    limit: crate::ask::LimitTag,
+    limit: LimitTag,
     quota: Quota,
-    units: u32,
+    /// Of a leased limit: its holder tells it.
+    terms: Option<Terms>,
+    pub(super) units: u32,
     /// When it last grew.
     at: Instant,
 }
@@ -47,10 +59,17 @@ impl Debts {
         self.all.is_empty()
     }
 
-    /// Notes what an item of a question that was not asked has used.
-    pub(super) fn owe(&mut self, item: &Item, now: Instant) {
+    /// Notes what an item of a question that was not asked has used; with the terms of a leased
+    /// one.
+    pub(super) fn owe(&mut self, item: &Item, terms: Option<Terms>, now: Instant) {
         let Item { key, limit, quota, cost, .. } = *item;
-        self.add(key, Debt { limit, quota, units: cost, at: now });
+        self.add(key, Debt { limit, quota, terms, units: cost, at: now });
+    }
+
+    /// Takes what a key owes, if it still does.
+    pub(super) fn take(&mut self, key: &Key, now: Instant) -> Option<Debt> {
+        let at = self.place(key).ok()?;
+        Some(self.all.remove(at).1).filter(|debt| !debt.is_over(now))
     }
 
     /// Keeps what a question without an answer carried.
@@ -63,6 +82,11 @@ impl Debts {
     /// The store is away: questions that carry nothing else can wait.
     pub(super) fn wait(&mut self, now: Instant) {
         self.not_before = now.after(PAUSE);
+    }
+
+    /// Whether they wait still.
+    pub(super) fn waits<G: Ground>(&self, ground: &mut G) -> bool {
+        self.not_before > Instant::default() && ground.now() < self.not_before
     }
 
     /// Takes over all of another's.
@@ -99,26 +123,31 @@ impl Debts {
         }
         let now = now();
         for item in &mut ask.items {
-            if let Ok(at) = self.place(&item.key) {
-                let (key, debt) = self.all.remove(at);
-                if !debt.is_over(now) {
-                    item.owed = debt.units;
-                    carried.push((key, debt));
-                }
+            if let Some(debt) = self.take(&item.key, now) {
+                item.owed = debt.units;
+                carried.push((item.key, debt));
             }
         }
         carried
     }
 
-    /// Questions that carry nothing else.
-    pub(super) fn questions(&mut self, now: Instant) -> Vec<(Ask, Carried)> {
-        let mut questions = Vec::new();
+    /// What to ask now, for nothing but debts: exact limits by questions that carry them, leased
+    /// ones by asks for leases, which take theirs with [`Self::take`].
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        let mut due = Due::default();
         if now < self.not_before {
-            return questions;
+            return due;
         }
         self.all.retain(|(_, debt)| !debt.is_over(now));
-        while questions.len() < QUESTIONS_PER_TICK && !self.is_empty() {
-            let carried = self.all.split_off(self.all.len().saturating_sub(ITEMS_MAX));
+        let leased = |(key, debt): &(Key, Debt)| {
+            let Debt { limit, terms, .. } = *debt;
+            Some(Budget { key: *key, limit, terms: terms? })
+        };
+        due.leased = self.all.iter().filter_map(leased).take(KEYS_PER_TICK).collect();
+        let mut exact: Carried =
+            self.all.extract_if(.., |(_, debt)| debt.terms.is_none()).take(KEYS_PER_TICK).collect();
+        while !exact.is_empty() {
+            let carried = exact.split_off(exact.len().saturating_sub(ITEMS_MAX));
             let item = |(key, debt): &(Key, Debt)| Item {
                 key: *key,
                 limit: debt.limit,
@@ -126,9 +155,9 @@ impl Debts {
                 cost: 0,
                 owed: debt.units,
             };
-            questions.push((Ask { items: carried.iter().map(item).collect() }, carried));
+            due.exact.push((Ask { items: carried.iter().map(item).collect() }, carried));
         }
-        questions
+        due
     }
 }
 

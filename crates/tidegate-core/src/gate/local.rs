@@ -193,20 +193,34 @@ fn change<G: Ground, R>(
     now: Instant,
     mut by: impl FnMut(&mut State) -> R,
 ) -> Option<R> {
+    let mut result = None;
+    let is_done = change_by(table, ground, applied, now, &mut |state| result = Some(by(state)));
+    result.filter(|_| is_done)
+}
+
+// Once, and not for each thing that is done to states.
+#[inline(never)]
+fn change_by<G: Ground>(
+    table: &Table,
+    ground: &mut G,
+    applied: &Applied,
+    now: Instant,
+    by: &mut dyn FnMut(&mut State),
+) -> bool {
     let index = table.set_of(&applied.key);
     for _ in 0..CONFLICTS_MAX {
         let mut set = Set::empty();
         let version = ground.load(index, set.bytes_mut());
         let before = set.state(&applied.key);
         let mut state = before.clone();
-        let result = by(&mut state);
+        by(&mut state);
         if state == before {
-            return Some(result);
+            return true;
         }
         set.put(&applied.key, &state, applied.quota.weight(&state, now), now);
         if ground.store(index, set.bytes(), version).is_ok() {
-            return Some(result);
+            return true;
         }
     }
-    None
+    false
 }

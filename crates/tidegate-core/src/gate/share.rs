@@ -7,8 +7,8 @@
 //! other half in a period, which together never exceed the count in any window.
 //!
 //! Shares add up to at most one, so the fleet stays within the limit, but for rounding:
-//! a share is never less than one request at a time, which can add at most one request
-//! for each proxy.
+//! a share of an exact limit is never less than one request at a time, which can add at most one
+//! request for each proxy. Of a leased limit it is none then.
 
 use crate::ask::SHARE_WHOLE_PPM;
 use crate::key::Key;
@@ -21,12 +21,17 @@ pub(super) fn of(applied: &Applied, ppm: u32) -> Applied {
     Applied { key: aside(applied.key), quota: part(&applied.quota, ppm), ..*applied }
 }
 
+/// Whether so small a share lets any request through without being rounded up.
+pub(super) fn is_any(applied: &Applied, ppm: u32) -> bool {
+    u64::from(applied.quota.burst()) * u64::from(ppm) >= SHARE_WHOLE_PPM.into()
+}
+
 /// A key beside the global one: budgets of outages are not the budgets of the store.
 fn aside(Key(bytes): Key) -> Key {
     Key(bytes.map(|byte| !byte))
 }
 
-pub(crate) fn part(quota: &Quota, ppm: u32) -> Quota {
+fn part(quota: &Quota, ppm: u32) -> Quota {
     let ppm = ppm.clamp(1, SHARE_WHOLE_PPM);
     let half = match quota.algorithm() {
         Algorithm::TokenBucket => 1,

@@ -34,6 +34,9 @@ const TELL_EVERY: Span = Span::from_millis(100);
 /// How long one ask keeps others of its key waiting, if nobody says that it was lost.
 const FLIGHT_MAX: Span = Span::from_millis(250);
 
+/// Shares are kept in so many parts per million.
+const SHARE_PPM: u32 = 16;
+
 /// A holder has no lease below this demand per horizon, in thousandths: it asks as it needs.
 const LEASE_MIN_MILLI: u64 = 1_500;
 
@@ -96,6 +99,9 @@ pub struct Holder {
     pub(super) long_demand: Demand<2_000>,
     /// Of all holders, as the store last said; smoothed over some replies.
     pub(super) all_milli: u64,
+    /// Our part of that, in parts of 1/62,500, when the store last spoke: without it there is
+    /// nothing new to hold our demand against.
+    pub(super) share: u16,
     pub(super) tried: u32,
     pub(super) remaining: u32,
     /// Used without a grant; told until there is a reply.
@@ -141,6 +147,31 @@ impl Holder {
             _ => Instant::default(),
         };
         take
+    }
+
+    /// As [`Self::take`], for a request that others may still refuse: what it is to use is in the
+    /// purse, outstanding until that is emptied again. `is_new` says that it has not waited yet.
+    ///
+    /// Were its units told as spent before they are used, they would refill too soon.
+    pub fn take_for_later(
+        &mut self,
+        now: Instant,
+        terms: &Terms,
+        cost: u32,
+        is_new: bool,
+    ) -> (Take, Purse) {
+        if is_new {
+            self.note(now, cost);
+        }
+        if cost == 0 {
+            return (Take::Admitted, Purse::default());
+        }
+        if cost <= terms.grantable()
+            && let Some(bought) = self.lots.reserve(now, self.era, cost)
+        {
+            return (Take::Admitted, Purse::holding(bought));
+        }
+        (self.refuse_or_ask(now, terms, cost), Purse::default())
     }
 
     /// Takes back all that a worker has left.
@@ -269,6 +300,11 @@ impl Holder {
             0 => grant.rate_milli,
             all => all - all / 8 + grant.rate_milli / 8,
         };
+        let ours = self.long_demand.rate_milli(now);
+        self.share = match self.all_milli {
+            0 => 0,
+            all => u16::try_from(part_ppm(ours, all.max(ours)) / SHARE_PPM).unwrap_or(u16::MAX),
+        };
         let took = now.since(flight.sent);
         self.round_trip = Span(took.0.max(self.round_trip.0 - self.round_trip.0 / 8));
         self.is_scarce = grant.wait > Span::ZERO;
@@ -304,16 +340,16 @@ impl Holder {
     /// How its key stands, by what the store said last.
     pub fn standing(&self, now: Instant, terms: &Terms) -> Standing {
         let left = self.lots.left(now);
-        let others = u64::from(self.remaining) * u64::from(self.share_ppm(now)) / 1_000_000;
+        let others = u64::from(self.remaining) * u64::from(self.share_ppm()) / 1_000_000;
         let remaining = u64::from(left).saturating_add(others).min(terms.quota().burst().into());
         let reset = self.deny_until.since(now).max(terms.time_for(1));
         Standing { remaining: u32::try_from(remaining).unwrap_or(u32::MAX), reset }
     }
 
-    /// Its part of the demand of the last seconds, in parts per million; 0 if not known.
-    pub fn share_ppm(&self, now: Instant) -> u32 {
-        let ours = self.long_demand.rate_milli(now);
-        if self.all_milli == 0 { 0 } else { part_ppm(ours, self.all_milli.max(ours)) }
+    /// Its part of the demand of the seconds before the store last spoke, in parts per million;
+    /// 0 if not known.
+    pub const fn share_ppm(&self) -> u32 {
+        self.share as u32 * SHARE_PPM
     }
 
     /// Units that may be spent now without asking.
@@ -335,18 +371,27 @@ impl Holder {
     }
 
     fn decide(&mut self, now: Instant, terms: &Terms, cost: u32) -> Take {
-        if cost > terms.quota().burst().saturating_sub(terms.reserve()) {
+        if cost <= terms.grantable() && self.lots.spend(now, cost) {
+            return Take::Admitted;
+        }
+        let may_trust = terms.reserve() > 0 && self.owed == 0 && self.lots.left(now) == 0;
+        match self.refuse_or_ask(now, terms, cost) {
+            // What is reserved covers one of each proxy that the store has not heard of.
+            Take::Asks if cost == 1 && may_trust => {
+                self.owed = 1;
+                Take::Trusted
+            }
+            take => take,
+        }
+    }
+
+    fn refuse_or_ask(&self, now: Instant, terms: &Terms, cost: u32) -> Take {
+        if cost > terms.grantable() {
             Take::Never
-        } else if self.lots.spend(now, cost) {
-            Take::Admitted
         } else if now < self.deny_until {
             Take::Denied { wait: self.deny_until.since(now) }
         } else if now < self.flight_until {
             Take::Waits
-        } else if cost == 1 && terms.reserve() > 0 && self.owed == 0 && self.lots.left(now) == 0 {
-            // What is reserved covers one of each proxy that the store has not heard of.
-            self.owed = 1;
-            Take::Trusted
         } else {
             Take::Asks
         }

@@ -71,6 +71,13 @@ impl Lots {
         })
     }
 
+    /// Takes so many units of one lot, to be spent later; `None` if no lot has so many.
+    pub(super) fn reserve(&mut self, now: Instant, era: u32, units: u32) -> Option<Purchase> {
+        let lot = self.0.iter_mut().find(|lot| now < lot.until && lot.left >= units)?;
+        lot.left -= units;
+        Some(Purchase { era, epoch: lot.epoch, units, until: lot.until })
+    }
+
     /// Learns what became of units that were sold.
     pub(super) fn redeem(&mut self, epoch: u32, left: u32, spent: u32) {
         if let Some(lot) = self.0.iter_mut().find(|lot| lot.epoch == epoch) {

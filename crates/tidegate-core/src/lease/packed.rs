@@ -9,7 +9,7 @@
 //! first, and its period in ms, the low 32 bits at 116 and the high 8 at 3. All else is 32 bits.
 //!
 //! A **holder**, [`HOLDER_BYTES`] bytes: 0 layout (0: one that holds nothing), 1 whether the
-//! store had too little, 4 era, 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits
+//! store had too little, 2 share (16 bits), 4 era, 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits
 //! each), 28 three lots, eldest first, of epoch, left, spent (32 bits) and until (64 bits), 88
 //! eleven numbers of 64 bits.
 
@@ -137,6 +137,7 @@ impl Holder {
             demand: Demand { sum_milli: sum, at: Instant(at) },
             long_demand: Demand { sum_milli: long_sum, at: Instant(long_at) },
             all_milli,
+            share: u16::from_le_bytes(field::get(bytes, 2)),
             tried,
             remaining,
             owed,
@@ -155,6 +156,7 @@ impl Holder {
     pub fn to_bytes(&self) -> [u8; HOLDER_BYTES] {
         let mut bytes = [0; HOLDER_BYTES];
         field::set(&mut bytes, 0, [LAYOUT, u8::from(self.is_scarce)]);
+        field::set(&mut bytes, 2, self.share.to_le_bytes());
         let short = [self.era, self.version, self.tried, self.remaining, self.owed, self.known];
         put_all(&mut bytes, 4, &short);
         for (lot, at) in self.lots.0.iter().zip((28..).step_by(LOT_BYTES)) {

@@ -41,6 +41,21 @@ impl Purse {
         Some(wait)
     }
 
+    /// One request's: what it is to use, if it goes on.
+    pub(super) fn holding(bought: Purchase) -> Self {
+        Self { bought, left: bought.units, ..Self::default() }
+    }
+
+    /// Until when what is here may be spent.
+    pub const fn until(&self) -> Instant {
+        self.bought.until
+    }
+
+    /// Notes that all of it is used.
+    pub(super) const fn spend_all(&mut self) {
+        self.left = 0;
+    }
+
     /// Gives back what a request took here that is not going on after all; `false` if there
     /// is nothing here that it can have come from: then tell
     /// [`Holder::give_back`](super::Holder::give_back).

@@ -49,21 +49,35 @@ impl Shelf {
         key: &Key,
         mut by: impl FnMut(&mut Holder) -> R,
     ) -> Option<R> {
+        let mut result = None;
+        let is_done = self.change_by(slots, now, key, &mut |holder| result = Some(by(holder)));
+        result.filter(|_| is_done)
+    }
+
+    // Once, and not for each thing that is done to holders: it is as long as all of them.
+    #[inline(never)]
+    fn change_by<S: Slots>(
+        &self,
+        slots: &mut S,
+        now: Instant,
+        key: &Key,
+        by: &mut dyn FnMut(&mut Holder),
+    ) -> bool {
         let set = self.set_of(key);
         for _ in 0..CONFLICTS_MAX {
             let mut bytes = [0; SET_BYTES];
             let version = slots.load(set, &mut bytes);
-            let place = place_of(&mut bytes, tag_of(key), now)?;
+            let Some(place) = place_of(&mut bytes, tag_of(key), now) else { return false };
             let mut holder = Holder::from_bytes(&field::get(place, 16));
-            let result = by(&mut holder);
+            by(&mut holder);
             field::set(place, 0, tag_of(key).to_le_bytes());
             field::set(place, 8, now.0.to_le_bytes());
             field::set(place, 16, holder.to_bytes());
             if slots.store(set, &bytes, version).is_ok() {
-                return Some(result);
+                return true;
             }
         }
-        None
+        false
     }
 
     fn set_of(&self, key: &Key) -> u32 {

@@ -59,6 +59,11 @@ impl Terms {
         self.reserve
     }
 
+    /// The most units that can be granted at once.
+    pub(super) const fn grantable(&self) -> u32 {
+        self.quota.burst().saturating_sub(self.reserve)
+    }
+
     /// The time in which an empty budget fills.
     pub const fn refill(&self) -> Span {
         self.refill

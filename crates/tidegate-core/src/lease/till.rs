@@ -17,7 +17,7 @@ use crate::field;
 use crate::gate::Ground;
 use crate::key::Key;
 use crate::limit::Standing;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -66,6 +66,13 @@ pub struct Sent {
     of: Vec<(Budget, Flight)>,
 }
 
+impl Sent {
+    /// What it asked about.
+    pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.of.iter().map(|(budget, _)| budget)
+    }
+}
+
 struct Entry {
     budget: Budget,
     purse: Purse,
@@ -101,6 +108,49 @@ impl Till {
         entry.exchange(ground, now, shelf, workers, cost)
     }
 
+    /// As [`Self::take`], for a request that others may still refuse: what it is to use is put
+    /// aside for it. Tell [`Self::end`] whether it did.
+    pub fn take_for_later<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        budget: &Budget,
+        cost: u32,
+        is_new: bool,
+    ) -> (Take, Due, Purse) {
+        let (now, shelf, terms) = (ground.now(), self.shelf, budget.terms);
+        let mut entry = self.place(budget);
+        let before = entry.as_ref().map_or_else(Purse::default, |entry| entry.purse);
+        let taken = shelf.change(ground, now, &budget.key, |holder| {
+            let mut own = before;
+            holder.empty(now, &mut own);
+            let (take, purse) = holder.take_for_later(now, &terms, cost, is_new);
+            (take, due_after(take, holder, now, &terms), purse, holder.refuses_meanwhile())
+        });
+        let Some((take, due, purse, refuses)) = taken else {
+            return (Take::Asks, Due::Nothing, Purse::default());
+        };
+        if let Some(entry) = &mut entry {
+            entry.is_touched = true;
+            entry.purse = Purse::default();
+        }
+        let is_asking = entry.is_some_and(|entry| entry.flights > 0);
+        (if is_asking { take } else { heard_here(take, refuses) }, due, purse)
+    }
+
+    /// Says whether what was put aside was used, within its life; otherwise it goes back.
+    pub fn end<G: Ground>(&self, ground: &mut G, budget: &Budget, purse: Purse, is_used: bool) {
+        let now = ground.now();
+        let mut after = purse;
+        if is_used {
+            after.spend_all();
+        }
+        // Should it never get through, it lapses: the safe direction.
+        let _ = self.shelf.change(ground, now, &budget.key, |holder| {
+            let mut purse = after;
+            holder.empty(now, &mut purse);
+        });
+    }
+
     /// Decides again a request that has waited.
     pub fn take_again<G: Ground>(&mut self, ground: &mut G, budget: &Budget, cost: u32) -> Take {
         let (now, terms) = (ground.now(), &budget.terms);
@@ -111,6 +161,17 @@ impl Till {
             Take::Waits if !is_asking => Take::Asks,
             take => take,
         }
+    }
+
+    /// From now on so many workers share what is on the shelf.
+    pub const fn set_workers(&mut self, workers: u32) {
+        self.workers = workers;
+    }
+
+    /// Whether an ask of this worker about a budget is on its way.
+    pub fn is_asking(&self, key: &Key) -> bool {
+        let entry = self.find(key).and_then(|at| self.entries.get(at));
+        entry.is_some_and(|entry| entry.flights > 0)
     }
 
     /// Gives back what a request took of a lease that is not going on after all.
@@ -248,8 +309,7 @@ impl Till {
     /// by what the store said last.
     pub fn standing<G: Ground>(&self, ground: &mut G, budget: &Budget) -> (Standing, u32) {
         let now = ground.now();
-        let look =
-            |holder: &mut Holder| (holder.standing(now, &budget.terms), holder.share_ppm(now));
+        let look = |holder: &mut Holder| (holder.standing(now, &budget.terms), holder.share_ppm());
         let nothing = || look(&mut Holder::default());
         self.shelf.change(ground, now, &budget.key, look).unwrap_or_else(nothing)
     }
@@ -360,10 +420,18 @@ fn take_without_purse<G: Ground>(
         (take, due_after(take, holder, now, &budget.terms), holder.refuses_meanwhile())
     });
     match taken {
-        Some((Take::Waits, due, Some(wait))) => (Take::Denied { wait }, due),
-        Some((Take::Waits, due, None)) => (Take::Asks, due),
-        Some((take, due, _)) => (take, due),
+        Some((take, due, refuses)) => (heard_here(take, refuses), due),
         None => (Take::Asks, Due::Nothing),
+    }
+}
+
+/// What becomes of a request of a worker that has asked nothing itself: of another's reply it
+/// would hear nothing.
+const fn heard_here(take: Take, refuses: Option<Span>) -> Take {
+    match (take, refuses) {
+        (Take::Waits, Some(wait)) => Take::Denied { wait },
+        (Take::Waits, None) => Take::Asks,
+        (take, _) => take,
     }
 }
 
@@ -400,13 +468,6 @@ impl Entry {
             return (Take::Asks, Due::Nothing);
         };
         self.purse = purse;
-        match take {
-            // It would hear nothing of another worker's reply.
-            Take::Waits if self.flights == 0 => match refuses {
-                Some(wait) => (Take::Denied { wait }, due),
-                None => (Take::Asks, due),
-            },
-            take => (take, due),
-        }
+        (if self.flights > 0 { take } else { heard_here(take, refuses) }, due)
     }
 }

@@ -5,7 +5,7 @@ use crate::proxy::{Process, Request, Worker, limits};
 use proptest::prelude::*;
 use serde_json::json;
 use tidegate_core::ask::{Answer, Ask, MemoryStore, NoAnswer, Reply, SHARE_WHOLE_PPM};
-use tidegate_core::gate::{DEBTS_MAX, Step, Ticket};
+use tidegate_core::gate::{DEBTS_MAX, QuestionId, Step};
 use tidegate_core::policy::Policy;
 use tidegate_core::time::{Instant, Span};
 use tidegate_core::verdict::Verdict;
@@ -77,15 +77,17 @@ impl Fleet {
     fn admits(&mut self, proxy: usize, key: &str) -> bool {
         let verdict = match self.proxies[proxy].step(&Request::key(key)) {
             Step::Answer(verdict) => verdict,
-            Step::Ask(ticket, ask) => self.reply(proxy, ticket, &ask).unwrap(),
+            Step::Hold(_) => {
+                let (question, ask) = self.proxies[proxy].questions().pop().unwrap();
+                self.reply(proxy, question, &ask).unwrap()
+            }
         };
         matches!(verdict, Verdict::Allow(_))
     }
 
-    fn reply(&mut self, proxy: usize, ticket: Ticket, ask: &Ask) -> Option<Verdict> {
+    fn reply(&mut self, proxy: usize, question: QuestionId, ask: &Ask) -> Option<Verdict> {
         let reply = self.answer(ask);
-        let Worker { gate, process } = &mut self.proxies[proxy];
-        gate.on_reply(process, ticket, reply)
+        self.proxies[proxy].reply(question, reply)
     }
 
     /// What ticks bring to all proxies: probes, and debts to be told.
@@ -97,8 +99,8 @@ impl Fleet {
                 gate.on_probe(process, is_up);
             }
             self.proxies[proxy].tick();
-            for (ticket, ask) in self.proxies[proxy].gate.take_asides() {
-                assert_eq!(self.reply(proxy, ticket, &ask), None);
+            for (question, ask) in self.proxies[proxy].questions() {
+                assert_eq!(self.reply(proxy, question, &ask), None);
             }
         }
     }
@@ -172,9 +174,9 @@ fn debts_are_not_told_at_every_tick_to_a_store_that_is_away() {
     for _ in 0..50 {
         fleet.pass(Span::from_millis(100));
         fleet.proxies[0].tick();
-        for (ticket, ask) in fleet.proxies[0].gate.take_asides() {
+        for (question, ask) in fleet.proxies[0].questions() {
             told += 1;
-            assert_eq!(fleet.reply(0, ticket, &ask), None);
+            assert_eq!(fleet.reply(0, question, &ask), None);
         }
     }
     assert_eq!(told, 5, "once a second");
@@ -190,17 +192,18 @@ fn a_question_about_the_key_carries_its_debt() {
     assert!(fleet.admits(0, "k") && fleet.admits(0, "k"));
     let Worker { gate, process } = &mut fleet.proxies[0];
     gate.on_probe(process, true);
-    let owed = |step: Step| match step {
-        Step::Ask(ticket, ask) => (ticket, ask.items[0].owed),
-        Step::Answer(verdict) => panic!("{verdict:?}"),
+    let owed = |worker: &mut Worker| {
+        let (ticket, question, ask) = worker.asked(&Request::key("k"));
+        (ticket, question, ask.items[0].owed)
     };
-    let (ticket, first) = owed(fleet.proxies[0].step(&Request::key("k")));
-    let (_, second) = owed(fleet.proxies[0].step(&Request::key("k")));
+    let (ticket, question, first) = owed(&mut fleet.proxies[0]);
+    let (.., second) = owed(&mut fleet.proxies[0]);
     assert_eq!((first, second), (2, 0), "told once");
     // It stays without an answer: perhaps it was charged, perhaps not.
     let Worker { gate, process } = &mut fleet.proxies[0];
     gate.on_gone(process, ticket);
-    assert_eq!(owed(fleet.proxies[0].step(&Request::key("k"))).1, 2, "told again");
+    gate.on_reply(process, question, Err(NoAnswer::StoreAway(Span::ZERO)), &mut |_| false);
+    assert_eq!(owed(&mut fleet.proxies[0]).2, 2, "told again");
 }
 
 #[test]
@@ -232,23 +235,22 @@ fn a_new_policy_keeps_what_the_last_questions_of_the_old_one_leave() {
     let Worker { gate, process } = &mut fleet.proxies[0];
     gate.on_probe(process, true);
     let mut next = fleet.proxies[0].process.worker(&policy);
-    let ask = |worker: &mut Worker| match worker.step(&Request::key("k")) {
-        Step::Ask(ticket, ask) => (ticket, ask.items[0].owed),
-        Step::Answer(verdict) => panic!("{verdict:?}"),
+    let ask = |worker: &mut Worker| {
+        let (_, question, ask) = worker.asked(&Request::key("k"));
+        (question, ask.items[0].owed)
     };
     let old = &mut fleet.proxies[0];
     let ((first, owed), (second, _)) = (ask(old), ask(old));
     next.gate.take_over(&mut old.gate);
     assert_eq!((owed, ask(&mut next).1), (30, 0), "it is on its way");
     // Neither gets an answer, and the second is let through by the share: one a second.
-    let Worker { gate, process } = old;
-    let verdict = gate.on_reply(process, first, Err(NoAnswer::Unreachable));
+    let verdict = old.reply(first, Err(NoAnswer::Unreachable));
     assert!(matches!(verdict, Some(Verdict::Deny(_))), "{verdict:?}");
-    process.pass(Span::from_secs(1));
-    let verdict = gate.on_reply(process, second, Err(NoAnswer::Unreachable));
+    old.process.pass(Span::from_secs(1));
+    let verdict = old.reply(second, Err(NoAnswer::Unreachable));
     assert!(matches!(verdict, Some(Verdict::Allow(_))), "{verdict:?}");
-    assert!(!gate.is_asking());
-    next.gate.take_over(gate);
+    assert!(!old.gate.is_asking());
+    next.gate.take_over(&mut old.gate);
     assert_eq!(ask(&mut next).1, 31);
 }
 
@@ -269,7 +271,7 @@ fn debts_are_bounded() {
         if worker.tick() {
             worker.gate.on_probe(&mut worker.process, true);
         }
-        for (_, ask) in worker.gate.take_asides() {
+        for (_, ask) in worker.questions() {
             told += ask.items.iter().filter(|item| item.owed > 0).count();
         }
     }

@@ -3,19 +3,17 @@
 use crate::proxy::{Process, Request, Worker, limits};
 use serde_json::json;
 use tidegate_core::ask::{Answer, Ask, MemoryStore, NoAnswer, Reply};
-use tidegate_core::gate::{Step, Ticket, WAITING_MAX};
+use tidegate_core::gate::{Answered, QuestionId, WAITING_MAX};
 use tidegate_core::time::Span;
 use tidegate_core::verdict::{Reason, Verdict};
 
-fn asked(worker: &mut Worker, request: &Request) -> (Ticket, Ask) {
-    match worker.step(request) {
-        Step::Ask(ticket, ask) => (ticket, ask),
-        Step::Answer(verdict) => panic!("answered {verdict:?}"),
-    }
+fn asked(worker: &mut Worker, request: &Request) -> (QuestionId, Ask) {
+    let (_, question, ask) = worker.asked(request);
+    (question, ask)
 }
 
-fn reply(worker: &mut Worker, ticket: Ticket, reply: Result<Reply, NoAnswer>) -> Verdict {
-    worker.gate.on_reply(&mut worker.process, ticket, reply).unwrap()
+fn reply(worker: &mut Worker, question: QuestionId, reply: Result<Reply, NoAnswer>) -> Verdict {
+    worker.reply(question, reply).unwrap()
 }
 
 /// One request all the way, with this store.
@@ -97,7 +95,7 @@ fn a_wait_never_refills_a_bucket_twice() {
     ]));
     let mut worker = Process::default().worker(&policy);
     let waits = Request::new().with(":path", "/g");
-    let tickets: Vec<_> = (0..5).map(|_| asked(&mut worker, &waits).0).collect();
+    let tickets: Vec<_> = (0..5).map(|_| worker.asked(&waits).0).collect();
     worker.process.pass(Span::from_millis(50));
     assert_eq!(worker.admitted(&Request::new(), 10), 0, "outstanding, so not refilled");
     for ticket in tickets {
@@ -114,14 +112,27 @@ fn a_request_that_dies_waiting_leaves_nothing_behind() {
         { "name": "g", "scope": "global", "exact": true, "rate": "9/1d" },
     ]));
     let mut worker = Process::default().worker(&policy);
-    let (ticket, _) = asked(&mut worker, &Request::new());
+    let (ticket, question, _) = worker.asked(&Request::new());
     assert!(worker.gate.is_asking());
     worker.gate.on_gone(&mut worker.process, ticket);
+    assert_eq!(worker.reply(question, Ok(Reply { answers: Vec::new() })), None);
     assert!(!worker.gate.is_asking());
     asked(&mut worker, &Request::new());
-    assert!(
-        worker.gate.on_reply(&mut worker.process, ticket, Err(NoAnswer::Unreachable)).is_none()
-    );
+}
+
+#[test]
+fn one_that_dies_unheard_is_seen_to_be_dead_when_its_answer_is_there() {
+    let policy = limits(json!([
+        { "name": "here", "rate": "1/1d" },
+        { "name": "g", "scope": "global", "exact": true, "rate": "9/1d" },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    let (_, question, ask) = worker.asked(&Request::new());
+    let answer = MemoryStore::new(8).answer(worker.process.now(), &ask);
+    let Worker { gate, process } = &mut worker;
+    gate.on_reply(process, question, Ok(Answered::Exact(answer)), &mut |_| false);
+    assert!(gate.take_decided().is_empty() && !gate.is_asking());
+    worker.asked(&Request::new());
 }
 
 #[test]
@@ -240,7 +251,7 @@ fn waiting_requests_are_bounded() {
         { "name": "a", "scope": "global", "exact": true, "rate": "10/1m", "on_error": "open" }
     ]));
     let mut worker = Process::default().worker(&policy);
-    for _ in 0..WAITING_MAX {
+    for _ in 0..WAITING_MAX / 2 {
         asked(&mut worker, &Request::new());
     }
     assert!(worker.admits(&Request::new()));
@@ -255,9 +266,9 @@ fn a_global_shadow_is_asked_about_without_holding_anybody() {
     let mut store = MemoryStore::new(8);
     for _ in 0..3 {
         assert!(worker.admits(&Request::new()));
-        for (ticket, ask) in worker.gate.take_asides() {
+        for (question, ask) in worker.questions() {
             let answer = store.answer(worker.process.now(), &ask);
-            assert!(worker.gate.on_reply(&mut worker.process, ticket, Ok(answer)).is_none());
+            assert!(worker.reply(question, Ok(answer)).is_none());
         }
     }
     let tally = worker.gate.take_tallies().next().unwrap().1;

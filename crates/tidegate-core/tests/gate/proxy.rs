@@ -3,14 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use tidegate_core::ask::{Ask, NoAnswer, Reply};
 use tidegate_core::facts::{Facts, Want, WantId};
-use tidegate_core::gate::{Gate, Ground, Step};
+use tidegate_core::gate::{Answered, Asked, Gate, Ground, Question, QuestionId, Step, Ticket};
+use tidegate_core::lease::HolderId;
 use tidegate_core::policy::Policy;
-use tidegate_core::policy::resolve::resolve;
-use tidegate_core::policy::text::Document;
 use tidegate_core::table::{Conflict, SET_BYTES, Slots};
 use tidegate_core::time::{Instant, Span};
 use tidegate_core::verdict::{Denial, Verdict};
+use tidegate_policy::resolve::resolve;
+use tidegate_policy::text::Document;
 
 /// Reads a policy, which must be free of errors.
 pub(crate) fn policy(json: serde_json::Value) -> Policy {
@@ -34,6 +36,7 @@ type Sets = HashMap<u32, (Vec<u8>, u32)>;
 pub(crate) struct Process {
     sets: Rc<RefCell<Sets>>,
     now: Rc<Cell<u64>>,
+    gates: Rc<Cell<u8>>,
     pub(crate) loads: Rc<Cell<u64>>,
     pub(crate) clock_reads: Rc<Cell<u64>>,
     /// How many of the next stores meet a change by somebody else.
@@ -51,7 +54,9 @@ pub(crate) struct Request(HashMap<String, Vec<u8>>);
 
 impl Process {
     pub(crate) fn worker(&self, policy: &Policy) -> Worker {
-        Worker { gate: Gate::new(policy.clone(), &[7; 16]), process: self.clone() }
+        let number = self.gates.replace(self.gates.get() + 1);
+        let gate = Gate::new(policy.clone(), &[7; 16], HolderId::new(1, number));
+        Worker { gate, process: self.clone() }
     }
 
     pub(crate) fn workers(&self, policy: &Policy, count: usize) -> Vec<Worker> {
@@ -76,7 +81,7 @@ impl Worker {
     pub(crate) fn verdict(&mut self, request: &Request) -> Verdict {
         match self.step(request) {
             Step::Answer(verdict) => verdict,
-            Step::Ask(..) => panic!("asked the store"),
+            Step::Hold(..) => panic!("asked the store"),
         }
     }
 
@@ -94,6 +99,37 @@ impl Worker {
     /// How many of `count` such requests are let through.
     pub(crate) fn admitted(&mut self, request: &Request, count: u32) -> u32 {
         (0..count).map(|_| u32::from(self.admits(request))).sum()
+    }
+
+    /// The question of a request that must wait for the store.
+    pub(crate) fn asked(&mut self, request: &Request) -> (Ticket, QuestionId, Ask) {
+        let ticket = match self.step(request) {
+            Step::Hold(ticket) => ticket,
+            Step::Answer(verdict) => panic!("answered {verdict:?}"),
+        };
+        let (question, ask) = self.questions().pop().expect("a question");
+        (ticket, question, ask)
+    }
+
+    /// Questions about exact limits that are to be sent.
+    pub(crate) fn questions(&mut self) -> Vec<(QuestionId, Ask)> {
+        let exact = |Question { id, ask, .. }| match ask {
+            Asked::Exact(ask) => (id, ask),
+            Asked::Leases(ask) => panic!("asked for leases: {ask:?}"),
+        };
+        self.gate.take_questions().into_iter().map(exact).collect()
+    }
+
+    /// What is decided once a question about exact limits is answered; `None` if no request
+    /// waited for it.
+    pub(crate) fn reply(
+        &mut self,
+        question: QuestionId,
+        reply: Result<Reply, NoAnswer>,
+    ) -> Option<Verdict> {
+        let reply = reply.map(Answered::Exact);
+        self.gate.on_reply(&mut self.process, question, reply, &mut |_| true);
+        self.gate.take_decided().pop().map(|(_, verdict)| verdict)
     }
 
     pub(crate) fn tick(&mut self) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::made_up::{KEY, LIMIT, NOW, bucket, terms};
 use tidegate_core::lease::{
-    Due, Flight, Grant, Holder, HolderId, LIFE, Outage, Purse, SOON_LIFE, Take, Terms, Want,
+    Due, Flight, Grant, Holder, HolderId, LIFE, Purse, SOON_LIFE, Take, Terms, Want,
 };
 use tidegate_core::time::{Instant, Span};
 
@@ -161,18 +161,6 @@ fn it_is_trusted_once_until_it_has_told() {
     holder.on_reply(at(2), &terms, flight, BY, &grant(0));
     assert_eq!(holder.take(at(3), &terms, 1), Take::Trusted);
     assert_eq!(holder.take(at(4), &terms, 91), Take::Never, "the reserve is never granted");
-}
-
-#[test]
-fn an_outage_leaves_a_share_that_began_empty_and_is_owed() {
-    let mut outage = Outage::new(at(0), &bucket(100, 100), 100_000);
-    assert!(!outage.take(at(0), 1));
-    assert!(outage.take(at(100), 1), "ten a second");
-    assert!(!outage.take(at(100), 1));
-    assert_eq!(outage.debt(at(100)), 1);
-    assert_eq!(outage.debt(at(5_000)), 0, "what would have refilled is not owed");
-    let mut none = Outage::new(at(0), &bucket(100, 100), 9_999);
-    assert!(!none.take(at(60_000), 1), "less than one request of a burst is none");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Made-up histories: every step of every one must keep the promise.
 
-use crate::proxy::OnError;
 use crate::rng::Rng;
 use crate::scenario::{Demand, Fault, Net, Scenario};
 use crate::world::World;
 use tidegate_core::limit::{Algorithm, Quota};
+use tidegate_core::policy::OnError;
 use tidegate_core::time::Span;
 
 /// Histories of a normal run.

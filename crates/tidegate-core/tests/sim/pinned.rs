@@ -7,12 +7,12 @@
 //! leased (leases are sized by a quarter of what is left), and time does not go back.
 
 use crate::fuzz::play;
-use crate::proxy::OnError;
 use crate::rng::Rng;
 use crate::scenario::{CALM_NET, Demand, Fault, Scenario};
 use crate::world::World;
 use tidegate_core::limit::Algorithm::{self, SlidingWindow, TokenBucket};
 use tidegate_core::limit::Quota;
+use tidegate_core::policy::OnError;
 use tidegate_core::time::Span;
 
 /// What was left out, and the history that showed it.

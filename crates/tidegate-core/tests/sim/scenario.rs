@@ -1,8 +1,8 @@
 //! What a history is made of: a fleet, a network, demand, and what goes wrong.
 
-use crate::proxy::OnError;
 use crate::rng::Rng;
 use tidegate_core::limit::Quota;
+use tidegate_core::policy::OnError;
 
 /// One history, before it is played.
 #[derive(Clone, Debug)]

@@ -8,11 +8,11 @@
 //! TIDEGATE_SIM_SECS=30 cargo test -p tidegate-core --test sim -- --ignored --nocapture shapes
 //! ```
 
-use crate::proxy::OnError;
 use crate::rng::Rng;
 use crate::scenario::{CALM_NET, Demand, Fault, Scenario};
 use crate::world::World;
 use tidegate_core::limit::{Algorithm, Quota};
+use tidegate_core::policy::OnError;
 use tidegate_core::time::Span;
 
 const PROXIES: usize = 64;
@@ -126,7 +126,7 @@ fn play(shape: Shape, quota: Quota, secs: u64, reserve: u32) -> World<Shaped> {
         workers: 4,
         length_ns,
         reserve,
-        on_error: if is_outage { OnError::Share } else { OnError::Closed },
+        on_error: if is_outage { OnError::LocalShare } else { OnError::Closed },
         at_once: true,
         conflicts_ppm: 0,
         net: CALM_NET,

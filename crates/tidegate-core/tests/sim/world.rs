@@ -4,14 +4,17 @@
 use crate::clock::Clock;
 use crate::judge::Judge;
 use crate::memory::Memory;
-use crate::proxy::{DEADLINE, Deeds, Proxy};
+use crate::proxy::{Deeds, Proxy, policy};
 use crate::rng::Rng;
 use crate::scenario::{Demand, Fault, Scenario};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use tidegate_core::ask::{self, Answer, NoAnswer};
+use tidegate_core::gate::{Answered, Asked, Question, QuestionId};
 use tidegate_core::lease::{
-    Ask, Away, Grant, Heard, Place, RECORD_BYTES, Record, Replays, Reply, Terms, Want,
+    Ask, Away, Grant, Heard, Place, RECORD_BYTES, Record, Replays, Reply, Want,
 };
+use tidegate_core::limit::Standing;
 use tidegate_core::time::Span;
 use tidegate_core::wire::{
     decode_lease_ask, decode_lease_reply, encode_lease_ask, encode_lease_reply,
@@ -33,22 +36,33 @@ enum Event {
         proxy: usize,
         worker: usize,
     },
-    Deadline {
-        proxy: usize,
-        worker: usize,
-        seq: u64,
-    },
+    Deadline(Asker),
     ToStore {
-        proxy: usize,
-        worker: usize,
+        asker: Asker,
         bytes: Vec<u8>,
     },
     ToProxy {
-        proxy: usize,
-        worker: usize,
+        asker: Asker,
         bytes: Vec<u8>,
     },
+    /// A question about the limit that admits all is there, or is answered.
+    Exact {
+        asker: Asker,
+        is_back: bool,
+    },
+    Probed {
+        proxy: usize,
+        worker: usize,
+    },
     Fault(Fault),
+}
+
+/// Who asked what.
+#[derive(Clone, Copy)]
+struct Asker {
+    proxy: usize,
+    worker: usize,
+    question: QuestionId,
 }
 
 /// What happens first is the greatest: what of one moment was planned first.
@@ -106,7 +120,8 @@ pub(crate) struct World<D> {
 impl<D: Demand> World<D> {
     pub(crate) fn new(seed: u64, scenario: Scenario, demand: D) -> Self {
         let mut rng = Rng::new(seed);
-        let terms = Terms::new(scenario.quota, DEADLINE, scenario.reserve).unwrap();
+        let how = (scenario.on_error, scenario.at_once);
+        let policy = policy(scenario.quota, scenario.reserve, scenario.proxies as u32, how);
         let drift = |rng: &mut Rng| {
             rng.below(2 * scenario.drift_ppm + 1) as i64 - scenario.drift_ppm as i64
         };
@@ -114,8 +129,7 @@ impl<D: Demand> World<D> {
             let clock = Clock { zero_ns: rng.below(1 << 50), drift_ppm: drift(&mut rng) };
             let process = rng.next();
             let memory = Memory::new(scenario.conflicts_ppm, process);
-            let how = (scenario.on_error, scenario.at_once);
-            Proxy::new(clock, process, terms, how, scenario.workers, memory)
+            Proxy::new(clock, process, &policy, scenario.workers, memory)
         });
         let proxies = proxies.collect();
         let clock =
@@ -156,7 +170,7 @@ impl<D: Demand> World<D> {
             assert!(at >= self.now, "time runs forward");
             self.now = at;
             self.steps += 1;
-            self.happen(event).map_err(|what| {
+            self.happen(event).and_then(|()| self.look_for_hangs()).map_err(|what| {
                 format!("step {} at {:.6} s: {what}", self.steps, self.now as f64 / 1e9)
             })?;
         }
@@ -200,7 +214,7 @@ impl<D: Demand> World<D> {
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
                 let deeds = self.proxies[proxy].on_request(now, worker, cost);
-                self.carry_out(proxy, deeds)
+                self.carry_out(proxy, worker, deeds)
             }
             Event::Tick { proxy, worker } => {
                 self.at(self.now + TICK_NS, Event::Tick { proxy, worker });
@@ -209,32 +223,49 @@ impl<D: Demand> World<D> {
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
                 let deeds = self.proxies[proxy].on_tick(now, worker);
-                self.carry_out(proxy, deeds)
+                self.carry_out(proxy, worker, deeds)
             }
-            Event::Deadline { proxy, worker, seq } => {
-                if self.is_paused(proxy) {
-                    let at = self.proxies[proxy].paused_until;
-                    self.at(at, Event::Deadline { proxy, worker, seq });
+            Event::Deadline(asker) => {
+                if self.is_paused(asker.proxy) {
+                    self.at(self.proxies[asker.proxy].paused_until, Event::Deadline(asker));
                     return Ok(());
                 }
-                let now = self.proxies[proxy].clock.at(self.now);
-                let deeds = self.proxies[proxy].on_deadline(now, worker, seq);
-                self.carry_out(proxy, deeds)
+                self.reply(asker, Err(NoAnswer::Unreachable))
             }
-            Event::ToStore { proxy, worker, bytes } => {
-                self.answer(proxy, worker, &bytes);
+            Event::ToStore { asker, bytes } => {
+                self.answer(asker, &bytes);
                 Ok(())
             }
-            Event::ToProxy { proxy, worker, bytes } => {
-                if self.is_paused(proxy) {
-                    let at = self.proxies[proxy].paused_until;
-                    self.at(at, Event::ToProxy { proxy, worker, bytes });
+            Event::ToProxy { asker, bytes } => {
+                if self.is_paused(asker.proxy) {
+                    let at = self.proxies[asker.proxy].paused_until;
+                    self.at(at, Event::ToProxy { asker, bytes });
                     return Ok(());
                 }
-                let now = self.proxies[proxy].clock.at(self.now);
                 let reply = decode_lease_reply(&bytes).unwrap();
-                let deeds = self.proxies[proxy].on_reply(now, worker, &reply);
-                self.carry_out(proxy, deeds)
+                self.reply(asker, Ok(Answered::Leases(reply)))
+            }
+            Event::Exact { asker, is_back: false } => {
+                if !self.is_down {
+                    self.send(|_| Event::Exact { asker, is_back: true }, Vec::new());
+                }
+                Ok(())
+            }
+            Event::Exact { asker, is_back: true } => {
+                if self.is_paused(asker.proxy) {
+                    let at = self.proxies[asker.proxy].paused_until;
+                    self.at(at, Event::Exact { asker, is_back: true });
+                    return Ok(());
+                }
+                let outcome = Ok(Standing { remaining: 1, reset: Span::ZERO });
+                let answers = vec![Answer { outcome, share_ppm: 0 }];
+                self.reply(asker, Ok(Answered::Exact(ask::Reply { answers })))
+            }
+            Event::Probed { proxy, worker } => {
+                let now = self.proxies[proxy].clock.at(self.now);
+                let is_ready = !self.is_down || self.scenario.net.away_ppm > 0;
+                self.proxies[proxy].on_probe(now, worker, is_ready);
+                Ok(())
             }
             Event::Fault(Fault::Rush) => self.rush(),
             Event::Fault(fault) => {
@@ -289,25 +320,50 @@ impl<D: Demand> World<D> {
         Ok(self.judge.admitted > before)
     }
 
-    fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
+    fn carry_out(&mut self, proxy: usize, worker: usize, deeds: Deeds) -> Result<(), String> {
         for cost in deeds.admitted {
             self.judge.admit(self.passed, cost)?;
         }
-        if let Some((worker, ask)) = deeds.ask {
+        if deeds.probes {
+            self.at(self.now + 1_000_000, Event::Probed { proxy, worker });
+        }
+        for Question { id, ask, waits } in deeds.questions {
             if let Some(pause) = self.proxies[proxy].pause_mid_ask.take() {
                 self.proxies[proxy].paused_until = self.now + pause.0;
                 for round in 0..10 {
                     self.at(self.now + pause.0 + round * 3_000_000, Event::Fault(Fault::Rush));
                 }
             }
-            self.at(self.now + DEADLINE.0, Event::Deadline { proxy, worker, seq: ask.seq });
-            let bytes = encode_lease_ask(&ask);
-            self.send(|bytes| Event::ToStore { proxy, worker, bytes }, bytes);
+            let asker = Asker { proxy, worker, question: id };
+            self.at(self.now + waits.0, Event::Deadline(asker));
+            match ask {
+                Asked::Leases(ask) => {
+                    let bytes = encode_lease_ask(&ask);
+                    self.send(|bytes| Event::ToStore { asker, bytes }, bytes);
+                }
+                Asked::Exact(_) => {
+                    self.send(|_| Event::Exact { asker, is_back: false }, Vec::new());
+                }
+            }
         }
         Ok(())
     }
 
-    fn answer(&mut self, proxy: usize, worker: usize, bytes: &[u8]) {
+    fn reply(&mut self, asker: Asker, reply: Result<Answered, NoAnswer>) -> Result<(), String> {
+        let Asker { proxy, worker, question } = asker;
+        let now = self.proxies[proxy].clock.at(self.now);
+        let deeds = self.proxies[proxy].on_reply(now, worker, question, reply);
+        self.carry_out(proxy, worker, deeds)
+    }
+
+    fn look_for_hangs(&self) -> Result<(), String> {
+        match self.proxies.iter().position(Proxy::hangs) {
+            Some(proxy) => Err(format!("a request of proxy {proxy} waits for nothing")),
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, bytes: &[u8]) {
         let ask = decode_lease_ask(bytes).unwrap();
         let away_ppm = self.scenario.net.away_ppm;
         let is_away = away_ppm > 0 && (self.is_down || self.rng.chance_ppm(away_ppm));
@@ -319,7 +375,7 @@ impl<D: Demand> World<D> {
         }
         if is_heard || is_away {
             let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants });
-            self.send(|bytes| Event::ToProxy { proxy, worker, bytes }, bytes);
+            self.send(|bytes| Event::ToProxy { asker, bytes }, bytes);
         }
     }
 

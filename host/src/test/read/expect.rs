@@ -18,11 +18,11 @@
 
 use super::super::case::{Counts, Each, Expect, HeaderWanted, Remaining, RetryAfter, Wanted};
 use super::CaseReader;
-use tidegate_core::policy::diagnostic::found;
-use tidegate_core::policy::reading::{Reader, Spot};
-use tidegate_core::policy::spelling;
-use tidegate_core::policy::text::Value;
 use tidegate_core::time::Span;
+use tidegate_policy::diagnostic::found;
+use tidegate_policy::reading::{Reader, Spot};
+use tidegate_policy::spelling;
+use tidegate_policy::text::Value;
 
 const EXPECT_FIELDS: &[&str] = &[
     "allowed",

@@ -20,10 +20,10 @@ use super::CaseReader;
 use proxy_wasm_host::exchange::Noted;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use tidegate_core::policy::diagnostic::found;
-use tidegate_core::policy::reading::{Reader, Spot};
-use tidegate_core::policy::spelling;
-use tidegate_core::policy::text::Value;
+use tidegate_policy::diagnostic::found;
+use tidegate_policy::reading::{Reader, Spot};
+use tidegate_policy::spelling;
+use tidegate_policy::text::Value;
 
 /// The most fields of one request that a default can add to.
 const HEADERS_MAX: usize = 128;

@@ -14,11 +14,11 @@
 use super::super::case::{Action, Metric, Request, Sending, Step, StoreChange};
 use super::super::clock::METRICS_TOLD_WITHIN;
 use super::{CaseReader, mark};
-use tidegate_core::policy::diagnostic::found;
-use tidegate_core::policy::reading::{Reader, Spot};
-use tidegate_core::policy::spelling;
-use tidegate_core::policy::text::Value;
 use tidegate_core::time::{Instant, Span};
+use tidegate_policy::diagnostic::found;
+use tidegate_policy::reading::{Reader, Spot};
+use tidegate_policy::spelling;
+use tidegate_policy::text::Value;
 
 /// The most steps of one case.
 const STEPS_MAX: usize = 4_096;

@@ -12,15 +12,16 @@
 //! ```
 
 use super::Resolver;
-use crate::facts::Want;
-use crate::policy::diagnostic::found;
-use crate::policy::reading::{Reader, Spot};
-use crate::policy::text::Value;
-use crate::policy::{Matcher, PATTERNS_MAX, Pattern, Subject, TEXT_BYTES_MAX, spelling};
+use crate::diagnostic::found;
+use crate::reading::{Reader, Spot};
+use crate::spelling;
+use crate::text::Value;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
+use tidegate_core::facts::Want;
+use tidegate_core::policy::{Matcher, PATTERNS_MAX, Pattern, Subject, TEXT_BYTES_MAX};
 
 /// In the order in which they are tested: cheap and likely to tell requests apart first.
 const CONDITIONS: &[&str] = &[

@@ -6,15 +6,16 @@
 
 use super::Resolver;
 use super::matcher::{PATH_ELEMENTS_MAX, metadata_path};
-use crate::facts::Want;
-use crate::policy::diagnostic::found;
-use crate::policy::reading::{Reader, Spot};
-use crate::policy::text::Value;
-use crate::policy::{Cidr, KEY_PARTS_MAX, KeyPart, KeyValue, spelling};
+use crate::diagnostic::found;
+use crate::reading::{Reader, Spot, did_you_mean};
+use crate::spelling;
+use crate::text::Value;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use tidegate_core::facts::Want;
+use tidegate_core::policy::{Cidr, KEY_PARTS_MAX, KeyPart, KeyValue};
 
 /// Parts that stand for themselves.
 const PLAIN: &[&str] = &["client_ip", "path", "method", "host", "route"];
@@ -82,8 +83,7 @@ impl Resolver {
                 let hint = if NAMED.contains(&word) {
                     Some(format!("write {{ {word}: NAME }}"))
                 } else {
-                    let near = spelling::nearest(word, PLAIN);
-                    near.map(|name| format!("did you mean {name}?"))
+                    did_you_mean(spelling::nearest(word, PLAIN))
                 };
                 self.wrong_found(spot, &found(spot.node), format_args!("{WANTED}"), hint);
                 return None;

@@ -4,16 +4,16 @@
 //! reading returns `None` after it has told an error, so that the caller can go on wherever
 //! going on can find more.
 
-use super::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
-use super::spelling::{self, NoNetwork};
-use super::text::{Document, Field, Mark, Node, Value};
-use super::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::time::Span;
+use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, found, hinted, quoted};
+use crate::spelling::{self, NoNetwork};
+use crate::text::{Document, Field, Mark, Node, Value};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use tidegate_core::policy::{Cidr, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use tidegate_core::time::Span;
 
 /// The most fields of one map: more than any has, so that looking for duplicates one by
 /// one stays cheap.
@@ -152,8 +152,7 @@ pub trait Reader: Sized {
             if !known.contains(&&*field.name) {
                 let mut here = spot.held_by(field);
                 here.mark = field.mark;
-                let hint = spelling::nearest(&field.name, known);
-                let hint = hint.map(|name| format!("did you mean {name}?"));
+                let hint = did_you_mean(spelling::nearest(&field.name, known));
                 let wanted = format_args!("one of {}", known.join(", "));
                 self.wrong_found(&here, "a field that is not known here", wanted, hint);
             }
@@ -274,15 +273,21 @@ pub trait Reader: Sized {
 
     /// One of several words.
     fn choice<T: Copy>(&mut self, spot: &Spot<'_>, of: &[(&str, T)]) -> Option<T> {
+        let place = self.word(spot, &mut of.iter().map(|(word, _)| *word))?;
+        of.get(place).map(|(_, meant)| *meant)
+    }
+
+    /// The place of the word that is here among `words`.
+    fn word(&mut self, spot: &Spot<'_>, words: &mut dyn Iterator<Item = &str>) -> Option<usize> {
+        let words: Vec<&str> = words.collect();
         let typed = spot.text().unwrap_or_default();
-        if let Some((_, meant)) = of.iter().find(|(word, _)| *word == typed) {
-            return Some(*meant);
+        let place = words.iter().position(|word| *word == typed);
+        if place.is_none() {
+            let hint = did_you_mean(spelling::nearest(typed, &words));
+            let wanted = format_args!("one of {}", words.join(", "));
+            self.wrong_found(spot, &found(spot.node), wanted, hint);
         }
-        let words: Vec<&str> = of.iter().map(|(word, _)| *word).collect();
-        let hint = spelling::nearest(typed, &words).map(|word| format!("did you mean {word}?"));
-        let wanted = format_args!("one of {}", words.join(", "));
-        self.wrong_found(spot, &found(spot.node), wanted, hint);
-        None
+        place
     }
 
     /// A text of at most [`TEXT_BYTES_MAX`] bytes without control characters, which no
@@ -393,6 +398,11 @@ pub trait Reader: Sized {
         self.wrong_found(spot, &found(spot.node), wanted, hint);
         None
     }
+}
+
+/// A hint at what is near to what was typed.
+pub fn did_you_mean(near: Option<&str>) -> Option<String> {
+    near.map(|near| format!("did you mean {near}?"))
 }
 
 fn tell(

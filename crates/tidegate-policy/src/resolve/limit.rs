@@ -13,18 +13,20 @@
 
 use super::Resolver;
 use super::key::covers;
-use crate::facts::Want;
-use crate::limit::{Algorithm, Impossible, PERIOD_MAX, PERIOD_MIN, Quota};
-use crate::policy::diagnostic::found;
-use crate::policy::reading::{Reader, Spot};
-use crate::policy::text::Value;
-use crate::policy::{
-    Cost, KeyPart, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope, spelling,
-};
-use crate::time::Span;
+use crate::diagnostic::found;
+use crate::reading::{Reader, Spot};
+use crate::spelling;
+use crate::text::Value;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use tidegate_core::facts::Want;
+use tidegate_core::lease::Terms;
+use tidegate_core::limit::{Algorithm, Impossible, PERIOD_MAX, PERIOD_MIN, Quota};
+use tidegate_core::policy::{
+    Cost, KeyPart, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope,
+};
+use tidegate_core::time::Span;
 
 const LIMIT_FIELDS: &[&str] = &[
     "name",
@@ -37,6 +39,7 @@ const LIMIT_FIELDS: &[&str] = &[
     "overrides",
     "scope",
     "exact",
+    "escrow",
     "on_error",
     "cost",
     "shadow",
@@ -51,7 +54,7 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
 const MISSING: &[(&str, Missing)] = &[("shared", Missing::Shared), ("skip", Missing::Skip)];
 
 const SCOPES: &[(&str, Scope)] =
-    &[("local", Scope::Local), ("global", Scope::Global { exact: false })];
+    &[("local", Scope::Local), ("global", Scope::Global { exact: false, escrow: false })];
 
 const ON_ERROR: &[(&str, OnError)] =
     &[("local_share", OnError::LocalShare), ("open", OnError::Open), ("closed", OnError::Closed)];
@@ -73,7 +76,7 @@ impl Resolver {
         let overrides = self.optional(spot, "overrides", Vec::new(), |this, at| {
             this.overrides(at, key.as_deref(), counted_by)
         });
-        let scope = self.scope(spot);
+        let scope = self.scope(spot, quota.flatten());
         let on_error = self.on_error(spot, scope);
         let cost = self.cost(spot, quota.flatten(), overrides.as_deref());
         let shadow = self.optional(spot, "shadow", false, Self::flag);
@@ -215,10 +218,11 @@ impl Resolver {
         Some(Override { values: values?, quota: quota? })
     }
 
-    fn scope(&mut self, spot: &Spot<'_>) -> Option<Scope> {
+    fn scope(&mut self, spot: &Spot<'_>, quota: Option<Quota>) -> Option<Scope> {
         let scope =
             self.optional(spot, "scope", Scope::Local, |this, at| this.choice(at, SCOPES))?;
         let exact = self.optional(spot, "exact", false, Self::flag)?;
+        let escrow = self.escrow(spot, scope, exact, quota)?;
         match (scope, spot.field("exact")) {
             (Scope::Local, Some(at)) if exact => {
                 let hint = Some("scope: global".into());
@@ -226,9 +230,37 @@ impl Resolver {
                 self.wrong_found(&at, "true", wanted, hint);
                 None
             }
-            (Scope::Global { .. }, _) => Some(Scope::Global { exact }),
+            (Scope::Global { .. }, _) => Some(Scope::Global { exact, escrow }),
             _ => Some(scope),
         }
+    }
+
+    fn escrow(
+        &mut self,
+        spot: &Spot<'_>,
+        scope: Scope,
+        exact: bool,
+        quota: Option<Quota>,
+    ) -> Option<bool> {
+        let escrow = self.optional(spot, "escrow", false, Self::flag)?;
+        let Some(at) = spot.field("escrow").filter(|_| escrow) else { return Some(false) };
+        if scope == Scope::Local || exact {
+            let wanted = format_args!("escrow only with scope: global that is not exact");
+            let hint = "only a limit that is leased can let a key's first request through at once";
+            self.wrong_found(&at, "true", wanted, Some(hint.into()));
+            return None;
+        }
+        let proxies = self.proxies_max;
+        let reserve = |quota| Terms::new(quota, Span::ZERO, proxies).map_or(0, |it| it.reserve());
+        if quota.is_some_and(|quota| reserve(quota) != proxies) {
+            let most = u64::from(proxies) * 8;
+            let wanted = format_args!(
+                "a token bucket with a burst of at least {most}, 8 x proxies_max: nothing is kept \
+                 back here"
+            );
+            self.doubt(&at, "true", wanted, None);
+        }
+        Some(true)
     }
 
     fn on_error(&mut self, spot: &Spot<'_>, scope: Option<Scope>) -> Option<OnError> {

@@ -4,7 +4,7 @@
 //! the next line `  hint: write 1/1m`. Whatever comes from the document is escaped and
 //! cut, so a diagnostic can stand in a log.
 
-use super::text::{Mark, Node, Value};
+use crate::text::{Mark, Node, Value};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;

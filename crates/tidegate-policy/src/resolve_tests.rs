@@ -1,10 +1,12 @@
 use super::*;
-use crate::limit::{Algorithm, Quota};
-use crate::policy::text::{self, Field, Node, Value};
-use crate::policy::{Cost, KeyPart, KeyValue, Missing, OnError, Override, Pattern, Subject};
+use crate::text::{self, Field, Node, Value};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use proptest::prelude::*;
+use tidegate_core::limit::{Algorithm, Quota};
+use tidegate_core::policy::{
+    Cost, KeyPart, KeyValue, Missing, OnError, Override, Pattern, Subject,
+};
 
 fn read(json: &str) -> Resolved {
     resolve(&serde_json::from_str(json).unwrap())
@@ -106,7 +108,10 @@ fn a_host_is_known_by_its_cluster_unless_told_otherwise() {
     let host = policy.host.unwrap();
     assert_eq!((&*host.cluster, &*host.authority), ("h", "h"));
     assert_eq!((host.deadline, host.breaker), (Span::from_millis(20), Span::from_secs(1)));
-    assert_eq!((limit.scope, limit.on_error), (Scope::Global { exact: true }, OnError::Closed));
+    assert_eq!(
+        (limit.scope, limit.on_error),
+        (Scope::Global { exact: true, escrow: false }, OnError::Closed)
+    );
 }
 
 #[test]
@@ -314,7 +319,7 @@ fn all_problems_are_told_at_once() {
             "limits[1].exact: found true, wanted exact only with scope: global; local is always exact\n  \
              hint: scope: global",
             "limits[2]: found 7, wanted a map of name, when, key, missing, rate, burst, algorithm, overrides, \
-             scope, exact, on_error, cost, shadow",
+             scope, exact, escrow, on_error, cost, shadow",
         ]
     );
 }

@@ -20,18 +20,18 @@ mod key;
 mod limit;
 mod matcher;
 
-use super::diagnostic::{Diagnostic, Severity};
-use super::reading::{self, Reader, Spot};
-use super::text::Document;
-use super::{
-    APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
-    Preflight, Scope, WANTS_MAX,
-};
-use crate::facts::{Want, WantId};
-use crate::time::Span;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::reading::{self, Reader, Spot};
+use crate::text::Document;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
+use tidegate_core::facts::{Want, WantId};
+use tidegate_core::policy::{
+    APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
+    Preflight, Scope, WANTS_MAX,
+};
+use tidegate_core::time::Span;
 
 /// The version of the document's shape that is read here.
 const VERSION: i64 = 1;
@@ -73,7 +73,7 @@ pub struct Resolved {
     /// The policy, unless there were errors.
     pub policy: Option<Policy>,
     /// Errors and warnings, in the order in which they were noticed. At most
-    /// [`DIAGNOSTICS_MAX`](super::diagnostic::DIAGNOSTICS_MAX) of each severity.
+    /// [`DIAGNOSTICS_MAX`](crate::diagnostic::DIAGNOSTICS_MAX) of each severity.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -92,6 +92,8 @@ struct Resolver {
     wants: Vec<Want>,
     /// Under which key the proxy's JWT filter keeps verified claims.
     jwt_payload_key: Box<str>,
+    /// Of how many proxies the fleet is at most.
+    proxies_max: u32,
 }
 
 impl Reader for Resolver {
@@ -108,13 +110,15 @@ impl Resolver {
         // Before the limits, whose claims are found by it.
         let payload_key = self.optional(spot, "jwt_payload_key", "payload".into(), Self::element);
         self.jwt_payload_key = payload_key.unwrap_or_default();
+        // And whose escrow is for so many.
+        let proxies_max =
+            self.optional(spot, "proxies_max", 1, |this, at| this.whole(at, (1, PROXIES_MAX)));
+        self.proxies_max = proxies_max.unwrap_or(1);
         let limits = self.required(spot, "limits", "a list of limits", Self::limits);
         let allow = self.optional(spot, "allow", Vec::new(), Self::allow);
         let preflight = self.optional(spot, "cors_preflight", Preflight::Count, Self::preflight);
         let headers = self.optional(spot, "headers", HEADERS_DEFAULT, Self::headers);
         let host = self.optional(spot, "host", None, |this, at| Some(Some(this.host(at)?)));
-        let proxies_max =
-            self.optional(spot, "proxies_max", 1, |this, at| this.whole(at, (1, PROXIES_MAX)));
         let table_keys_max =
             self.optional(spot, "table_keys_max", TABLE_KEYS_DEFAULT, |this, at| {
                 this.whole(at, TABLE_KEYS)
@@ -143,7 +147,7 @@ impl Resolver {
     }
 
     fn version(&mut self, spot: &Spot<'_>) -> Option<()> {
-        if spot.node.value == super::text::Value::Whole(VERSION) {
+        if spot.node.value == crate::text::Value::Whole(VERSION) {
             return Some(());
         }
         self.wrong(spot, format_args!("{VERSION}, the only version of this shape"));

@@ -1,12 +1,14 @@
 //! The document as typed: a tree of values that remembers where each one stood.
 //!
 //! One tree for three spellings: YAML (a shell reads it and fills in the marks), JSON
-//! (through serde), and a serialised protobuf `Struct` ([`from_struct`]). Nothing is
-//! judged here: duplicate fields are kept, so that [`resolve`](super::resolve) can name
+//! ([`from_json`], or through serde), and a serialised protobuf `Struct` ([`from_struct`]).
+//! Nothing is judged here: duplicate fields are kept, so that [`resolve`](super::resolve) can name
 //! them, and a number stays apart from a text. Depth and size are bounded, whoever reads.
 
+mod json;
 mod protobuf;
 
+pub use json::{NotJson, from_json};
 pub use protobuf::{Malformed, from_struct};
 
 use alloc::boxed::Box;

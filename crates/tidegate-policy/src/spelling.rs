@@ -3,12 +3,12 @@
 //! Each function reads exactly one spelling and nothing near it; [`meant`] guesses what
 //! somebody had in mind who wrote something near it, for a hint.
 
-use super::{Cidr, NAME_BYTES_MAX, Pattern};
-use crate::time::Span;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use tidegate_core::policy::{Cidr, NAME_BYTES_MAX, Pattern};
+use tidegate_core::time::Span;
 
 /// The most `*` in one pattern, so that matching stays within a few passes over a subject.
 pub const STARS_MAX: usize = 8;
