@@ -3,14 +3,11 @@
 mod common;
 mod leasing;
 
-use common::{Caller, DEADLINE, Host, one};
-use leasing::{asking, granted, hourly, replied, send, waiting};
+use common::{Host, ask_request, one};
+use leasing::{Proxy, asking, granted, hourly, replied, send, waiting};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-use tidegate_core::lease::WANTS_MAX;
-use tidegate_core::limit::{Algorithm, Quota};
-use tidegate_core::time::Span;
+use tidegate_core::lease::{Take, WANTS_MAX};
 use tidegate_core::wire;
 
 const LEASED: &str = "tidegate_asks_total{outcome=\"leased\"}";
@@ -88,52 +85,46 @@ async fn what_is_wrong_with_an_ask_for_leases_is_said_and_where() {
     assert_eq!(host.metric(LEASED).await, 0.0);
 }
 
-/// Whoever asks wants all that there is, for requests that wait, and each host is killed when it
-/// has no more. What it granted the next one knows nothing of; but it knows that.
 #[tokio::test]
-async fn a_host_that_is_killed_and_started_again_grants_nobody_more_than_the_limit() {
-    const RATE: u32 = 200;
-    let quota = Quota::new(Algorithm::TokenBucket, RATE, Span::from_secs(1), RATE).unwrap();
-    let mut host = Host::serve("");
+async fn demand_for_leases_counts_for_shares_of_exact_asks() {
+    let host = Host::serve("");
     let mut proxy = host.http2().await;
-    // The first host does not know that it is the first. It fills up before anything is taken.
-    let (mut seq, end) = (1, Instant::now() + DEADLINE);
-    while granted(&mut proxy, &asking(1, seq, &[1], quota, 0)).await.remaining < RATE {
-        assert!(Instant::now() < end, "a host that never fills up");
-        seq += 1;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let (start, mut units, mut eras) = (Instant::now(), 0, BTreeSet::new());
-    let mut take = async |proxy: &mut Caller| {
-        seq += 1;
-        let grant = granted(proxy, &waiting(1, seq, &[1], quota, RATE)).await;
-        units += grant.units;
-        let most = f64::from(RATE) * (1.0 + start.elapsed().as_secs_f64());
-        assert!(f64::from(units) <= most, "{units} granted, and {most} are the most");
-        eras.insert(grant.era);
-        grant.units
-    };
-    let mut of_the_first = 0;
-    for turn in 0..3 {
-        loop {
-            let more = take(&mut proxy).await;
-            of_the_first += if turn == 0 { more } else { 0 };
-            // No more than what refills from one ask to the next.
-            if more < RATE / 10 {
-                break;
-            }
+    let mut ask = asking(1, 1, &[1], hourly(100), 0);
+    (ask.wants[0].limit, ask.wants[0].tried) = (one(1, 100).items[0].limit, 3);
+    let mut request = ask_request(wire::encode_lease_ask(&ask));
+    request.headers_mut().insert(wire::PROXY, "proxy-2".parse().unwrap());
+    assert_eq!(proxy.send(request).await.0.status(), 200);
+    let share = proxy.reply(&one(1, 100)).await.answers[0].share_ppm;
+    assert!((274_000..277_000).contains(&share), "a quarter of 90 %, half of 10 %: {share}");
+}
+
+/// What it granted the next one knows nothing of; but whoever was granted it does, and says so.
+/// Only a proxy that is gone too takes along what is known of what it used.
+#[tokio::test]
+async fn a_host_that_is_killed_hears_from_holders_what_was_taken_and_from_strangers_nothing() {
+    const BURST: u32 = 1_000;
+    let mut host = Host::serve("");
+    let mut proxy = Proxy::new(1, host.http2().await, hourly(BURST));
+    let (mut used, mut eras) = (0, BTreeSet::new());
+    for turn in 0..4 {
+        let served = proxy.ask(&[1], 200, true).await;
+        used += served[0].unwrap().units;
+        proxy.ask(&[1], 20, false).await;
+        while proxy.take(1) == Take::Admitted {
+            used += 1;
         }
+        assert!(used <= BURST, "{used} in turn {turn}");
+        // Somebody who knows nothing looks on.
+        let seen = granted(&mut proxy.caller, &asking(9, turn, &[1], hourly(BURST), 0)).await;
+        assert!(seen.remaining <= BURST - used, "{} after {used}", seen.remaining);
+        eras.insert(seen.era);
         host.signal(Signal::KILL);
         host.ended().await;
         host = Host::serve("");
-        proxy = host.http2().await;
+        proxy.caller = host.http2().await;
     }
-    assert!(of_the_first >= RATE / 2, "{of_the_first}");
-    assert_eq!(take(&mut proxy).await, 0, "at first there is nothing");
-    let end = Instant::now() + DEADLINE;
-    while take(&mut proxy).await == 0 {
-        assert!(Instant::now() < end, "a host that grants nothing any more");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    assert!(used >= BURST / 2, "{used}");
     assert_eq!(eras.len(), 4, "each host's leases are its own");
+    let fresh = granted(&mut proxy.caller, &waiting(3, 1, &[1], hourly(BURST), 1)).await;
+    assert_eq!((fresh.units, fresh.remaining), (1, BURST - 1), "the budget once more");
 }

@@ -11,7 +11,7 @@
 //! - [`Holder`]: what one proxy process holds of one key. It spends, or says what to ask.
 //! - [`Record`]: what the store knows of one key, at most [`RECORD_BYTES`] bytes. It settles,
 //!   and grants.
-//! - [`Ask`], [`Want`], [`Reply`], [`Grant`]: between them; [`wire`](crate::wire) writes them.
+//! - [`Ask`], [`Want`], [`Reply`], [`Grant`], [`Away`]: between them; [`wire`](crate::wire) writes them.
 //! - [`Purse`]: what one worker took of its process's holder, so that it spends without
 //!   touching what workers share.
 //! - [`Replays`]: which messages a store has had already, so that none settles twice.

@@ -36,8 +36,8 @@ pub enum Heard {
 /// Each host remembers what came to it. A holder that goes from one host to another is new to
 /// it once: that one ask is answered and settles nothing, so what it told as spent or returned
 /// stays outstanding until it lapses, 1.25 s at most. A holder whose asks are dealt out among
-/// several hosts leaves gaps in what each of them hears; they take no harm, up to [`WINDOW`]
-/// numbers between two asks that overtake each other.
+/// several hosts leaves gaps in what each of them hears. They do no harm: an ask is not heard
+/// only if more than 128 numbers later ones overtook it, at however many hosts.
 #[derive(Clone, Default)]
 pub struct Replays {
     seen: BTreeMap<HolderId, Seen>,

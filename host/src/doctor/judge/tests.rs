@@ -355,6 +355,6 @@ fn every_slot_must_be_somebodys_and_all_must_agree_whose() {
 #[test]
 fn what_does_not_fit_this_machine_is_told() {
     assert_eq!(worst(&memory(1_000, Some(1 << 30))), Level::Ok);
-    says(&memory(10_000_000, Some(1 << 30)), Level::Warning, "memory", "1024 MiB");
+    says(&memory(4_000_000, Some(1 << 30)), Level::Warning, "memory", "1024 MiB");
     assert_eq!(worst(&memory(10_000_000, None)), Level::Ok);
 }

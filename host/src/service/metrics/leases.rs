@@ -41,6 +41,13 @@ impl Leases {
             self.units.clone(),
         );
         registry.register_collector(Box::new(Unsettled(store.clone())));
+        // There from the start, so that the first of a kind is an increase.
+        for outcome in ["granted", "told", "refused", "away"] {
+            drop(self.wants.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for what in ["granted", "spent", "returned"] {
+            drop(self.units.get_or_create(&WhatLabel { what }));
+        }
     }
 
     /// Counts an ask, each want of which has come to one of these.
