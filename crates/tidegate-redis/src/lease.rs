@@ -143,6 +143,7 @@ pub(crate) fn grant(terms: &Terms, value: &Value) -> Result<Grant, Error> {
         horizon: terms.horizon(remaining, rate_milli),
         remaining,
         rate_milli,
+        share_ppm: 0,
     })
 }
 

@@ -34,9 +34,14 @@ pub(super) async fn outcome(
     let Some(_turn) = site.turns.take(ask.holder.process(), free) else {
         return Outcome::BusyProxy;
     };
-    note_demand(site, &ask, proxy);
+    let shares = shares(site, &ask, proxy);
     let grants = site.store.lease(site.clock.elapsed(), &ask, patience).await;
-    let Some(grants) = grants else { return Outcome::Again };
+    let Some(mut grants) = grants else { return Outcome::Again };
+    for (grant, share_ppm) in grants.iter_mut().zip(shares) {
+        if let Ok(grant) = grant {
+            grant.share_ppm = share_ppm;
+        }
+    }
     site.metrics.leases(&ask, &grants);
     conclude(site, &ask, grants)
 }
@@ -80,14 +85,12 @@ fn as_if_free(want: &Want) -> Grant {
     Grant { units, soon, era, version, rate_milli, ..Grant::default() }
 }
 
-/// Demand is what was asked for, whether or not it can be answered. Shares are computed by
-/// holders themselves; limits that some ask for exactly have use for it.
-fn note_demand(site: &Site, ask: &Ask, proxy: &[u8]) {
+/// The proxy's shares of what it asks for. Demand is what was asked for, whether or not it can
+/// be answered.
+fn shares(site: &Site, ask: &Ask, proxy: &[u8]) -> Vec<u32> {
     let mut shares = site.shares.lock().unwrap_or_else(PoisonError::into_inner);
     let now = site.clock.now();
-    for want in &ask.wants {
-        shares.record(want.limit, proxy, want.tried, now);
-    }
+    ask.wants.iter().map(|want| shares.record(want.limit, proxy, want.tried, now)).collect()
 }
 
 fn span(duration: Duration) -> Span {

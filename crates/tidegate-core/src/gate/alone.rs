@@ -74,11 +74,8 @@ impl Gate {
             return Some(share::of(applied, known.filter(|ppm| *ppm > 0).unwrap_or(or_else)));
         };
         let budget = leases::budget(applied, self.planner.tag(applied.limit), *terms);
-        let ppm = match self.leases.till.standing(ground, &budget).1 {
-            0 => or_else,
-            // What proxies work out for themselves is for each as of another moment.
-            known => known / 10 * 9,
-        };
+        let known = Some(self.leases.till.standing(ground, &budget).1);
+        let ppm = known.filter(|ppm| *ppm > 0).unwrap_or(or_else);
         share::is_any(applied, ppm).then(|| share::of(applied, ppm))
     }
 }

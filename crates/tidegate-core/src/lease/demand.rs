@@ -49,11 +49,6 @@ impl<const HALF_LIFE_MS: u64> Demand<HALF_LIFE_MS> {
         rate(self.faded(now).sum_milli, Self::HALF_LIFE)
     }
 
-    /// What was wanted, in thousandths, as it has faded by now.
-    pub(super) fn sum_milli_at(&self, now: Instant) -> u64 {
-        self.faded(now).sum_milli
-    }
-
     fn faded(&self, now: Instant) -> Self {
         // Rounding down is done at most once a millisecond, else it would add up.
         if now.since(self.at).0 < 1_000_000 {

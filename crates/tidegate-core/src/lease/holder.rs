@@ -16,9 +16,9 @@
 //! them, and who gets nothing of that is decided by [`Holder::take_again`]. When there is none
 //! in time: `on_lost`, and the reply, should it come, must be thrown away.
 
-use super::demand::{self, Demand};
+use super::demand::Demand;
 use super::lots::Lots;
-use super::record::{part_ppm, scatter};
+use super::record::scatter;
 use super::{Grant, HolderId, LIFE, Purse, SOON_LIFE, Terms, Want};
 use crate::ask::LimitTag;
 use crate::key::Key;
@@ -33,12 +33,6 @@ const TELL_EVERY: Span = Span::from_millis(100);
 
 /// How long one ask keeps others of its key waiting, if nobody says that it was lost.
 const FLIGHT_MAX: Span = Span::from_millis(250);
-
-/// The half-life of the demand that shares are of.
-const LONG_MS: u64 = 2_000;
-
-/// The τ of a record's demand.
-const DEMAND_TAU: Span = Span::from_millis(462);
 
 /// Shares are kept in so many parts per million.
 const SHARE_PPM: u32 = 16;
@@ -101,12 +95,7 @@ pub struct Holder {
     pub(super) version: u32,
     /// τ of 144 ms: sizes leases.
     pub(super) demand: Demand<100>,
-    /// τ of 2.9 s: what share of an outage is ours.
-    pub(super) long_demand: Demand<LONG_MS>,
-    /// What was wanted of all holders, faded as ours is, at `heard_at`.
-    pub(super) all_milli: u64,
-    /// Our part of that, in parts of 1/62,500, when the store last spoke: without it there is
-    /// nothing new to hold our demand against.
+    /// Our share of the limit's demand, in parts of 1/62,500, as the store last said.
     pub(super) share: u16,
     pub(super) tried: u32,
     pub(super) remaining: u32,
@@ -298,7 +287,7 @@ impl Holder {
         self.known = known.saturating_add(grant.units).saturating_add(flight.owed);
         self.known = self.known.min(terms.quota().burst());
         self.version = self.version.max(grant.version);
-        self.learn_share(now, grant.rate_milli);
+        self.share = u16::try_from(grant.share_ppm / SHARE_PPM).unwrap_or(u16::MAX);
         self.heard_at = now;
         self.flight_until = Instant::default();
         self.owed = self.owed.saturating_sub(flight.owed);
@@ -344,8 +333,8 @@ impl Holder {
         Standing { remaining: u32::try_from(remaining).unwrap_or(u32::MAX), reset }
     }
 
-    /// Its part of the demand of the seconds before the store last spoke, in parts per million;
-    /// 0 if not known.
+    /// Its share of the limit's demand, as the store last said, in parts per million; 0 if not
+    /// known.
     pub const fn share_ppm(&self) -> u32 {
         self.share as u32 * SHARE_PPM
     }
@@ -395,27 +384,9 @@ impl Holder {
         }
     }
 
-    /// Adds up what all want as it adds up what is wanted here, so that the two may be compared
-    /// also while they grow or fade. What came before the first reply is in its rate.
-    fn learn_share(&mut self, now: Instant, rate_milli: u64) {
-        let passed = match self.heard_at {
-            Instant(0) => DEMAND_TAU,
-            heard_at => now.since(heard_at).min(Span::from_millis(LONG_MS)),
-        };
-        let more = u128::from(rate_milli) * u128::from(passed.0) / 1_000_000_000;
-        let before = demand::faded(self.all_milli, passed, Span::from_millis(LONG_MS));
-        self.all_milli = before.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
-        let ours_milli = self.long_demand.sum_milli_at(now);
-        self.share = match self.all_milli.max(ours_milli) {
-            0 => 0,
-            all => u16::try_from(part_ppm(ours_milli, all) / SHARE_PPM).unwrap_or(u16::MAX),
-        };
-    }
-
     fn note(&mut self, now: Instant, units: u32) {
         if units > 0 {
             self.demand.note(now, units);
-            self.long_demand.note(now, units);
             self.tried = self.tried.saturating_add(units);
         }
     }

@@ -160,4 +160,7 @@ pub struct Grant {
     pub remaining: u32,
     /// What is wanted of all holders lately, in thousandths of a unit a second.
     pub rate_milli: u64,
+    /// The asking proxy's share of the limit's recent demand, as in
+    /// [`Answer`](crate::ask::Answer): whoever carries a record's grant adds it.
+    pub share_ppm: u32,
 }

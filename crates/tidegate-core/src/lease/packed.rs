@@ -11,7 +11,7 @@
 //! A **holder**, [`HOLDER_BYTES`] bytes: 0 layout (0: one that holds nothing), 1 whether the
 //! store had too little, 2 share (16 bits), 4 era, 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits
 //! each), 28 three lots, eldest first, of epoch, left, spent (32 bits) and until (64 bits), 88
-//! eleven numbers of 64 bits.
+//! eight numbers of 64 bits.
 
 use super::demand::Demand;
 use super::ledger::{KEPT, Ledger};
@@ -26,13 +26,13 @@ use crate::time::{Instant, Span};
 pub const RECORD_BYTES: usize = 120;
 
 /// The size of a packed [`Holder`].
-pub const HOLDER_BYTES: usize = 28 + LOTS_MAX * LOT_BYTES + 11 * 8;
+pub const HOLDER_BYTES: usize = 28 + LOTS_MAX * LOT_BYTES + 8 * 8;
 
 const LOT_BYTES: usize = 20;
 
 /// Bumped when the meaning of a holder's bytes changes, so that workers of two versions
 /// that share memory during an update do not misread each other.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 impl Record {
     /// The record of these bytes. Bytes that no record has are those of a key never seen.
@@ -126,17 +126,14 @@ impl Holder {
             Lot { epoch, left, spent, until: Instant(u64_at(bytes, at + 12)) }
         };
         let [era, version, tried, remaining, owed, known] = all(bytes, 4);
-        let long: [u64; 11] =
+        let long: [u64; 8] =
             core::array::from_fn(|place| u64_at(bytes, 28 + LOTS_MAX * LOT_BYTES + place * 8));
-        let [sum, at, long_sum, long_at, all_milli, horizon, trip, deny, flight, heard, told] =
-            long;
+        let [sum, at, horizon, trip, deny, flight, heard, told] = long;
         Self {
             lots: Lots(core::array::from_fn(lot)),
             era,
             version,
             demand: Demand { sum_milli: sum, at: Instant(at) },
-            long_demand: Demand { sum_milli: long_sum, at: Instant(long_at) },
-            all_milli,
             share: u16::from_le_bytes(field::get(bytes, 2)),
             tried,
             remaining,
@@ -166,9 +163,6 @@ impl Holder {
         let long = [
             self.demand.sum_milli,
             self.demand.at.0,
-            self.long_demand.sum_milli,
-            self.long_demand.at.0,
-            self.all_milli,
             self.horizon.0,
             self.round_trip.0,
             self.deny_until.0,

@@ -239,6 +239,7 @@ impl Record {
             horizon: terms.horizon(left, rate_milli),
             remaining: left,
             rate_milli,
+            share_ppm: 0,
         }
     }
 

@@ -5,15 +5,16 @@
 //!        16 key   8 limit   1 algorithm (1..=2)   4 count   8 period (ns)   4 burst   4 reserve
 //!        4 era   4 version   3 × (4 epoch   4 spent   4 returned)   4 known   4 owed
 //!        4 units   4 soon   4 least   8 rate (thousandths a second)   4 tried
-//! reply  1 version   1 'G'   1 grants (1..=64)   8 seq     then per grant, 9 or 49 bytes:
+//! reply  1 version   1 'G'   1 grants (1..=64)   8 seq     then per grant, 9 or 53 bytes:
 //!        1 outcome
 //!        0 answered: 4 units   4 soon   4 era   4 epoch   4 version   8 wait (ns)
 //!                    8 horizon (ns)   4 remaining   8 rate of all (thousandths a second)
+//!                    4 share (ppm)
 //!        1 away:     8 for how long by now (ns)
 //! ```
 
 use super::{HEAD_BYTES, LEASE_ASK, LEASE_REPLY, Malformed, Reader, VERSION, code_of, short_len};
-use crate::ask::LimitTag;
+use crate::ask::{LimitTag, SHARE_WHOLE_PPM};
 use crate::key::Key;
 use crate::lease::{
     Ask, Away, Grant, HORIZON_MAX, HolderId, Reply, SETTLED_MAX, Settled, Terms, WANTS_MAX, Want,
@@ -28,7 +29,7 @@ pub const LEASE_ASK_BYTES_MAX: usize = HEAD_BYTES + 16 + WANTS_MAX * WANT_BYTES;
 pub const LEASE_REPLY_BYTES_MAX: usize = HEAD_BYTES + 8 + WANTS_MAX * GRANT_BYTES_MAX;
 
 const WANT_BYTES: usize = 16 + 8 + 17 + 3 * 4 + SETTLED_MAX * 12 + 5 * 4 + 8 + 4;
-const GRANT_BYTES_MAX: usize = 1 + 5 * 4 + 2 * 8 + 4 + 8;
+const GRANT_BYTES_MAX: usize = 1 + 5 * 4 + 2 * 8 + 4 + 8 + 4;
 
 const WRONG_COUNT: &str = "not 1 to 64 wants";
 
@@ -119,12 +120,14 @@ fn put_want(bytes: &mut Vec<u8>, want: &Want) {
 }
 
 fn put_grant(bytes: &mut Vec<u8>, grant: &Grant) {
-    let Grant { units, soon, era, epoch, version, wait, horizon, remaining, rate_milli } = grant;
+    let Grant { units, soon, era, epoch, version, remaining, share_ppm, .. } = grant;
+    let Grant { wait, horizon, rate_milli, .. } = grant;
     put_all(bytes, &[*units, *soon, *era, *epoch, *version]);
     bytes.extend(wait.0.to_le_bytes());
     bytes.extend(horizon.0.to_le_bytes());
     bytes.extend(remaining.to_le_bytes());
     bytes.extend(rate_milli.to_le_bytes());
+    bytes.extend(share_ppm.to_le_bytes());
 }
 
 fn put_all(bytes: &mut Vec<u8>, numbers: &[u32]) {
@@ -191,7 +194,21 @@ impl Reader<'_> {
         if horizon > HORIZON_MAX {
             return Err(self.wrong::<8>("a horizon beyond 400 ms"));
         }
-        let (remaining, rate_milli) = (self.u32()?, self.u64()?);
-        Ok(Grant { units, soon, era, epoch, version, wait, horizon, remaining, rate_milli })
+        let (remaining, rate_milli, share_ppm) = (self.u32()?, self.u64()?, self.u32()?);
+        if share_ppm > SHARE_WHOLE_PPM {
+            return Err(self.wrong::<4>("a share of more than the whole"));
+        }
+        Ok(Grant {
+            units,
+            soon,
+            era,
+            epoch,
+            version,
+            wait,
+            horizon,
+            remaining,
+            rate_milli,
+            share_ppm,
+        })
     }
 }

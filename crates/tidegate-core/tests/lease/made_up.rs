@@ -1,7 +1,7 @@
 //! Quotas, wants and grants, made up.
 
 use proptest::prelude::*;
-use tidegate_core::ask::LimitTag;
+use tidegate_core::ask::{LimitTag, SHARE_WHOLE_PPM};
 use tidegate_core::key::Key;
 use tidegate_core::lease::{Grant, HORIZON_MAX, SETTLED_MAX, Settled, Terms, Want};
 use tidegate_core::limit::{Algorithm, Quota};
@@ -85,17 +85,20 @@ pub(crate) fn any_want() -> impl Strategy<Value = Want> {
 }
 
 pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
-    let counts = any::<[u32; 6]>();
+    let counts = any::<[u32; 7]>();
     let large = (any::<u64>(), 0..=HORIZON_MAX.0, any::<u64>());
-    (counts, large).prop_map(|([units, soon, era, epoch, version, remaining], large)| Grant {
-        units,
-        soon: soon.min(units),
-        era,
-        epoch,
-        version,
-        wait: Span(large.0),
-        horizon: Span(large.1),
-        remaining,
-        rate_milli: large.2,
+    (counts, large).prop_map(|([units, soon, era, epoch, version, remaining, share], large)| {
+        Grant {
+            units,
+            soon: soon.min(units),
+            era,
+            epoch,
+            version,
+            wait: Span(large.0),
+            horizon: Span(large.1),
+            remaining,
+            rate_milli: large.2,
+            share_ppm: share % (SHARE_WHOLE_PPM + 1),
+        }
     })
 }

@@ -106,6 +106,8 @@ pub(crate) struct World<D> {
     snapshot: [u8; RECORD_BYTES],
     /// Of the host, which lives and dies apart from the server.
     replays: Replays,
+    /// Of the host as well: what each proxy has wanted lately, and when it said so.
+    wanted: Vec<(f64, u64)>,
     is_down: bool,
     stamp: u64,
     began: Option<tidegate_core::time::Instant>,
@@ -146,6 +148,7 @@ impl<D: Demand> World<D> {
             record: [0; RECORD_BYTES],
             snapshot: [0; RECORD_BYTES],
             replays: Replays::default(),
+            wanted: vec![(0.0, 0); scenario.proxies],
             is_down: false,
             stamp: rng.next(),
             began: None,
@@ -370,7 +373,8 @@ impl<D: Demand> World<D> {
         let is_heard = !self.is_down && (!is_away || self.rng.chance_ppm(500_000));
         let mut grants = vec![Err(Away(Span::ZERO)); ask.wants.len()];
         if is_heard {
-            let Some(heard) = self.hear(&ask) else { return };
+            let share_ppm = self.share(asker.proxy, &ask);
+            let Some(heard) = self.hear(&ask, share_ppm) else { return };
             grants = if is_away { grants } else { heard };
         }
         if is_heard || is_away {
@@ -379,8 +383,21 @@ impl<D: Demand> World<D> {
         }
     }
 
+    /// A proxy's share as hosts tell it: nine tenths by demand, the rest evenly.
+    fn share(&mut self, proxy: usize, ask: &Ask) -> u32 {
+        const HALF_LIFE_NS: f64 = 10e9;
+        let now = self.now;
+        let units =
+            |(units, at): &(f64, u64)| units * 0.5_f64.powf((now - at) as f64 / HALF_LIFE_NS);
+        let tried: u32 = ask.wants.iter().map(|want| want.tried).sum();
+        self.wanted[proxy] = (units(&self.wanted[proxy]) + f64::from(tried), now);
+        let all: f64 = self.wanted.iter().map(units).sum();
+        let by_demand = if all > 0.0 { self.wanted[proxy].0 / all } else { 0.0 };
+        ((by_demand * 0.9 + 0.1 / self.wanted.len() as f64) * 0.95 * 1e6) as u32
+    }
+
     /// The store's answer; `None` if it has had this ask.
-    fn hear(&mut self, ask: &Ask) -> Option<Vec<Result<Grant, Away>>> {
+    fn hear(&mut self, ask: &Ask, share_ppm: u32) -> Option<Vec<Result<Grant, Away>>> {
         self.operations += 1;
         let place = Place { now: self.clock.at(self.now), stamp: self.stamp, began: self.began };
         let may_settle = match self.replays.hear(place.now, ask.holder, ask.seq) {
@@ -389,7 +406,10 @@ impl<D: Demand> World<D> {
             Heard::Again => return None,
         };
         let mut record = Record::from_bytes(&self.record);
-        let grant = |want: &Want| Ok(record.answer(&place, ask.holder, want, may_settle));
+        let grant = |want: &Want| {
+            let grant = record.answer(&place, ask.holder, want, may_settle);
+            Ok(Grant { share_ppm, ..grant })
+        };
         let grants = ask.wants.iter().map(grant).collect();
         self.record = record.to_bytes();
         Some(grants)
