@@ -16,7 +16,11 @@ const LARGE_BYTES: usize = 5 << 20;
 
 async fn start(scope: &str, rate: &str, workers: u32) -> Result<(Envoy, Origin, Host)> {
     let (origin, host) = (Origin::start().await?, Host::on_memory().await?);
-    let limit = json!([{ "name": "streams", "rate": rate, "scope": scope }]);
+    let mut limit = json!({ "name": "streams", "rate": rate, "scope": scope });
+    if scope == "exact" {
+        (limit["scope"], limit["exact"]) = (json!("global"), json!(true));
+    }
+    let limit = json!([limit]);
     let plan = envoy(policy(limit)).workers(workers).origin(origin.address());
     Ok((plan.host(host.address()).start().await?, origin, host))
 }
@@ -24,7 +28,7 @@ async fn start(scope: &str, rate: &str, workers: u32) -> Result<(Envoy, Origin, 
 #[test]
 fn websockets_open_and_carry_bytes_or_are_refused() -> Result<()> {
     stage_for_workers(|workers| async move {
-        for scope in ["local", "global"] {
+        for scope in ["local", "global", "exact"] {
             let (envoy, _origin, _host) = start(scope, "1/1h", workers).await?;
             let call = get("/socket").header("upgrade", "websocket");
             let call = call.header("connection", "upgrade").header("sec-websocket-version", "13");
@@ -46,7 +50,7 @@ fn websockets_open_and_carry_bytes_or_are_refused() -> Result<()> {
 #[test]
 fn a_large_body_waits_for_the_host_with_its_head() -> Result<()> {
     stage_for_workers(|workers| async move {
-        let (envoy, origin, host) = start("global", "2/1h", workers).await?;
+        let (envoy, origin, host) = start("exact", "2/1h", workers).await?;
         let call = post("/large/echo", vec![b'x'; LARGE_BYTES]);
         let h1 = Client::http1(envoy.address()).await?;
         let h2 = Client::http2(envoy.address()).await?;
@@ -82,7 +86,7 @@ fn a_large_body_waits_for_the_host_with_its_head() -> Result<()> {
 #[test]
 fn streams_of_one_connection_are_counted_one_by_one() -> Result<()> {
     stage_for_workers(|workers| async move {
-        for scope in ["local", "global"] {
+        for scope in ["local", "global", "exact"] {
             let (envoy, _origin, _host) = start(scope, "10/1h", workers).await?;
             let mut client = Client::http2(envoy.address()).await?;
             // All heads are out before the first answer is read.

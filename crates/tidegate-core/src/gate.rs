@@ -37,7 +37,7 @@ mod wait;
 
 use crate::ask::NoAnswer;
 use crate::facts::Facts;
-use crate::lease::HolderId;
+use crate::lease::{Budget, HolderId};
 use crate::limit::{Refused, Standing};
 use crate::numbered::Numbered;
 use crate::plan::{Applied, Planner};
@@ -119,6 +119,9 @@ pub struct Gate {
     last_number: u32,
     replies: u32,
     ticks: u8,
+    /// Budgets of which something is to be asked once this request is decided: what it took and
+    /// gives back must not have been told as spent.
+    due: Vec<Budget>,
     questions: Vec<Question>,
     decided: Vec<(Ticket, Verdict)>,
     debts: Debts,
@@ -146,6 +149,7 @@ impl Gate {
             last_number: 0,
             replies: 0,
             ticks: 0,
+            due: Vec::new(),
             questions: Vec::new(),
             decided: Vec::new(),
             debts: Debts::default(),
@@ -172,6 +176,9 @@ impl Gate {
         self.planner.plan(&self.policy, facts, &mut plan);
         let step = self.decide(ground, &plan);
         self.plan = plan;
+        if !self.due.is_empty() {
+            self.ask_for_due(ground);
+        }
         step
     }
 
@@ -187,6 +194,9 @@ impl Gate {
         let Some(Waiting::Question(sent)) = self.waiting.remove(question.0) else { return };
         self.hear(ground, &reply, &sent);
         self.follow(ground, sent.purpose, reply, is_there);
+        if !self.due.is_empty() {
+            self.ask_for_due(ground);
+        }
     }
 
     /// Forgets a request that died while it waited. What it took of local and leased limits goes

@@ -44,7 +44,7 @@ impl Gate {
         Step::Hold(ticket)
     }
 
-    /// Takes what a request costs of a leased limit; sends what is due.
+    /// Takes what a request costs of a leased limit; notes what is due.
     pub(super) fn take_leased<G: Ground>(
         &mut self,
         ground: &mut G,
@@ -58,8 +58,9 @@ impl Gate {
         } else {
             self.leases.take(ground, &budget, applied.cost)
         };
-        if due != Due::Nothing && !self.leases.till.is_asking(&budget.key) {
-            self.ask_for_units(ground, &[budget], None);
+        let is_asked = self.leases.till.is_asking(&budget.key) || self.due.contains(&budget);
+        if due != Due::Nothing && !is_asked {
+            self.due.push(budget);
         }
         Ok(Leased { applied: *applied, budget, state: outcome? })
     }
@@ -163,6 +164,16 @@ impl Gate {
             .collect();
         for budgets in due.chunks(WANTS_MAX) {
             self.ask_for_units(ground, budgets, None);
+        }
+    }
+
+    /// Asks for what requests found to be due; again at a tick, if it cannot be now.
+    pub(super) fn ask_for_due<G: Ground>(&mut self, ground: &mut G) {
+        let mut due = core::mem::take(&mut self.due);
+        // What waits has been asked for meanwhile, with all that is due.
+        due.retain(|budget| !self.leases.till.is_asking(&budget.key));
+        if !due.is_empty() && !self.debts.waits(ground) {
+            self.ask_for_units(ground, &due, None);
         }
     }
 

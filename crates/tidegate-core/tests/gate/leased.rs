@@ -1,6 +1,6 @@
 //! Leased limits as a whole gate decides them: who waits, what is asked, what goes back.
 
-use crate::proxy::{Process, Request, Worker, limits};
+use crate::proxy::{Process, Request, Worker, limits, policy};
 use serde_json::json;
 use tidegate_core::ask::{self, Answer, NoAnswer};
 use tidegate_core::gate::{Answered, Asked, Question, Step, Ticket};
@@ -164,6 +164,30 @@ fn a_refusal_by_one_limit_charges_no_other() {
     ])));
     assert_eq!(lab.admitted(&Request::new().with(":path", "/narrow"), 6), 2);
     assert_eq!(lab.admitted(&Request::new(), 20), 8);
+}
+
+#[test]
+fn the_same_where_requests_may_wait_for_long() {
+    let mut lab = Lab::new(&policy(json!({
+        "tidegate": 1, "domain": "shop", "host": { "cluster": "host", "deadline": "4s" },
+        "limits": [
+            { "name": "narrow", "when": { "path": "/narrow" }, "rate": "2/1h", "scope": "global" },
+            { "name": "wide", "rate": "10/1h", "scope": "global" },
+        ],
+    })));
+    let narrow = Request::new().with(":path", "/narrow");
+    let mut admitted = 0;
+    for _ in 0..6 {
+        admitted += lab.admitted(&narrow, 1);
+        lab.pass(75);
+    }
+    assert_eq!(admitted, 2);
+    let mut admitted = 0;
+    for _ in 0..20 {
+        admitted += lab.admitted(&Request::new(), 1);
+        lab.pass(400);
+    }
+    assert_eq!(admitted, 8);
 }
 
 #[test]
