@@ -197,7 +197,7 @@ fn what_the_last_requests_of_an_old_policy_owe_is_charged() -> Result<()> {
         let (host, origin) = (Host::on_memory().await?, Origin::start().await?);
         let shared = |more: &[Value]| {
             let limit = json!({
-                "name": "shared", "rate": "100000/1s", "scope": "global", "exact": true
+                "name": "shared", "rate": "10000/1s", "scope": "global", "exact": true
             });
             // A listener that drains keeps its requests for a second: they end before that.
             let host = json!({ "cluster": "tidegate_host", "deadline": "900ms" });
