@@ -5,7 +5,7 @@
 //! that is not as expected: what follows would be about another history.
 
 use super::case::{Action, Case, CaseFile, Counts, Metric, Sending, Step, Verdict};
-use super::clock::{self, Clock, METRICS_TOLD_WITHIN, RESTS_AFTER};
+use super::clock::{self, Clock, METRICS_TOLD_WITHIN};
 use super::exchange::{self, Seen};
 use super::judge::{self, Line};
 use super::store::Store;
@@ -106,14 +106,15 @@ impl<'a> Run<'a> {
                 proxies.insert(name, Proxy::start(kit, file, clock.clone(), seed)?);
             }
         }
+        let rests_after = clock::rests_after(&file.policy);
         let breaker = file.policy.host.as_ref().map_or(Span::ZERO, |host| host.breaker);
         Ok(Self {
             store: Store::new(&kit.runtime, clock.clone()),
             clock,
             proxies,
             active_at: Instant::default(),
-            rests_after: RESTS_AFTER,
-            rests_after_outage: clock::rests_after_outage(breaker),
+            rests_after,
+            rests_after_outage: clock::rests_after_outage(breaker, rests_after),
             requests: 0,
         })
     }

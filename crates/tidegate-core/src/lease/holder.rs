@@ -31,6 +31,16 @@ const RETURN_AHEAD: Span = Span::from_millis(60);
 /// What was spent is told at least so often, so that a budget that is nearly full refills.
 const TELL_EVERY: Span = Span::from_millis(100);
 
+/// The longest that a refusal is believed: a store that was emptied, or a limit that was raised, is
+/// noticed after so long.
+const DENY_MAX: Span = Span::from_secs(5);
+
+const SECOND: Span = Span::from_secs(1);
+
+/// Of budgets below this nothing is held ahead: it would be a large part of them, and mostly in the
+/// wrong proxy.
+const AHEAD_BURST_MIN: u32 = 32;
+
 /// How long one ask keeps others of its key waiting, if nobody says that it was lost.
 const FLIGHT_MAX: Span = Span::from_millis(250);
 
@@ -107,6 +117,9 @@ pub struct Holder {
     pub(super) is_scarce: bool,
     pub(super) horizon: Span,
     pub(super) round_trip: Span,
+    /// Until when nothing is to be had, by what the store said.
+    pub(super) empty_until: Instant,
+    /// Until when it is believed, without asking again.
     pub(super) deny_until: Instant,
     pub(super) flight_until: Instant,
     pub(super) heard_at: Instant,
@@ -137,9 +150,9 @@ impl Holder {
             purse.bought = self.lots.sell(now, self.era, part);
             purse.left = purse.bought.units;
         }
-        purse.deny_until = match take {
-            Take::Denied { .. } => self.deny_until,
-            _ => Instant::default(),
+        (purse.empty_until, purse.deny_until) = match take {
+            Take::Denied { .. } => (self.empty_until, self.deny_until),
+            _ => (Instant::default(), Instant::default()),
         };
         take
     }
@@ -205,7 +218,7 @@ impl Holder {
         }
         self.lots.lapse(now);
         let left = self.lots.left(now);
-        let target = self.target(now);
+        let target = self.target(now, terms);
         let ahead = Span(self.round_trip.0.saturating_mul(2).min(self.horizon.0 / 4));
         let rate_milli = self.demand.rate_milli(now);
         if target > 0 && now >= self.deny_until && u64::from(left) <= units(rate_milli, ahead) {
@@ -238,7 +251,7 @@ impl Holder {
     ) -> (Want, Flight) {
         self.forget_what_is_old(now, terms);
         self.lots.lapse(now);
-        let target = self.target(now);
+        let target = self.target(now, terms);
         let may_refill = waiting > 0 || now >= self.deny_until;
         // What is on its way was asked for already.
         let target = if now < self.flight_until { 0 } else { target };
@@ -295,9 +308,9 @@ impl Holder {
         let took = now.since(flight.sent);
         self.round_trip = Span(took.0.max(self.round_trip.0 - self.round_trip.0 / 8));
         self.is_scarce = grant.wait > Span::ZERO;
-        self.deny_until = match grant.wait {
-            Span::ZERO => Instant::default(),
-            wait => now.after(jittered(wait, who.0 ^ seq)),
+        (self.empty_until, self.deny_until) = match grant.wait {
+            Span::ZERO => (Instant::default(), Instant::default()),
+            wait => (now.after(wait), now.after(jittered(wait.min(DENY_MAX), who.0 ^ seq))),
         };
         if took < LIFE {
             self.lots.add(flight.sent, grant);
@@ -316,6 +329,8 @@ impl Holder {
         let worth = self.lots.left(now) > 0 || self.lots.spent() > 0 || self.owed > 0;
         let settled = self.lots.settle(Instant(u64::MAX), u32::MAX);
         let (want, _) = self.ask(now, terms, of, (0, 0), false);
+        // Another policy may have more to give.
+        (self.empty_until, self.deny_until) = (Instant::default(), Instant::default());
         worth.then_some(Want { settled, units: 0, ..want })
     }
 
@@ -329,7 +344,7 @@ impl Holder {
         let left = self.lots.left(now);
         let others = u64::from(self.remaining) * u64::from(self.share_ppm()) / 1_000_000;
         let remaining = u64::from(left).saturating_add(others).min(terms.quota().burst().into());
-        let reset = self.deny_until.since(now).max(terms.time_for(1));
+        let reset = self.empty_until.since(now).max(terms.time_for(1));
         Standing { remaining: u32::try_from(remaining).unwrap_or(u32::MAX), reset }
     }
 
@@ -376,7 +391,7 @@ impl Holder {
         if cost > terms.grantable() {
             Take::Never
         } else if now < self.deny_until {
-            Take::Denied { wait: self.deny_until.since(now) }
+            Take::Denied { wait: self.empty_until.max(self.deny_until).since(now) }
         } else if now < self.flight_until {
             Take::Waits
         } else {
@@ -392,7 +407,10 @@ impl Holder {
     }
 
     /// Units that should be held: what is wanted in a horizon, if that is worth a lease.
-    fn target(&self, now: Instant) -> u32 {
+    fn target(&self, now: Instant, terms: &Terms) -> u32 {
+        if terms.quota().burst() < AHEAD_BURST_MIN {
+            return 0;
+        }
         let milli = u128::from(self.demand.rate_milli(now)) * u128::from(self.horizon.0);
         let milli = u64::try_from(milli / 1_000_000_000).unwrap_or(u64::MAX);
         let units = if milli >= LEASE_MIN_MILLI { milli.div_ceil(1_000) } else { 0 };
@@ -433,10 +451,11 @@ fn units(rate_milli: u64, span: Span) -> u64 {
     u64::try_from(units).unwrap_or(u64::MAX)
 }
 
-/// A wait that is three to five quarters as long, evenly, and at most a quarter of a second
-/// off: holders refused together do not come back together.
+/// A wait that is three to five quarters as long, evenly; or, where that would be seconds, at most
+/// a quarter of a second shorter: holders refused together do not come back together, and who comes
+/// back when it was told to is not too early.
 fn jittered(wait: Span, chance: u64) -> Span {
-    let off = wait.0.min(1_000_000_000) / 4;
-    let part = off.saturating_mul(2) * (scatter(chance) % 1_024) / 1_024;
-    Span((wait.0 - off).saturating_add(part))
+    let off = wait.0.min(SECOND.0) / 4;
+    let to = if wait < SECOND { off * 2 } else { off };
+    Span((wait.0 - off).saturating_add(to * (scatter(chance) % 1_024) / 1_024))
 }

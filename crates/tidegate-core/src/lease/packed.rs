@@ -11,7 +11,7 @@
 //! A **holder**, [`HOLDER_BYTES`] bytes: 0 layout (0: one that holds nothing), 1 whether the
 //! store had too little, 2 share (16 bits), 4 era, 8 version, 12 tried, 16 remaining, 20 owed, 24 known (32 bits
 //! each), 28 three lots, eldest first, of epoch, left, spent (32 bits) and until (64 bits), 88
-//! eight numbers of 64 bits.
+//! nine numbers of 64 bits.
 
 use super::demand::Demand;
 use super::ledger::{KEPT, Ledger};
@@ -26,7 +26,7 @@ use crate::time::{Instant, Span};
 pub const RECORD_BYTES: usize = 120;
 
 /// The size of a packed [`Holder`].
-pub const HOLDER_BYTES: usize = 28 + LOTS_MAX * LOT_BYTES + 8 * 8;
+pub const HOLDER_BYTES: usize = 28 + LOTS_MAX * LOT_BYTES + 9 * 8;
 
 const LOT_BYTES: usize = 20;
 
@@ -126,9 +126,9 @@ impl Holder {
             Lot { epoch, left, spent, until: Instant(u64_at(bytes, at + 12)) }
         };
         let [era, version, tried, remaining, owed, known] = all(bytes, 4);
-        let long: [u64; 8] =
+        let long: [u64; 9] =
             core::array::from_fn(|place| u64_at(bytes, 28 + LOTS_MAX * LOT_BYTES + place * 8));
-        let [sum, at, horizon, trip, deny, flight, heard, told] = long;
+        let [sum, at, horizon, trip, empty, deny, flight, heard, told] = long;
         Self {
             lots: Lots(core::array::from_fn(lot)),
             era,
@@ -142,6 +142,7 @@ impl Holder {
             is_scarce: field::get(bytes, 1) != [0],
             horizon: Span(horizon),
             round_trip: Span(trip),
+            empty_until: Instant(empty),
             deny_until: Instant(deny),
             flight_until: Instant(flight),
             heard_at: Instant(heard),
@@ -165,6 +166,7 @@ impl Holder {
             self.demand.at.0,
             self.horizon.0,
             self.round_trip.0,
+            self.empty_until.0,
             self.deny_until.0,
             self.flight_until.0,
             self.heard_at.0,

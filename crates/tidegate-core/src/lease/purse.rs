@@ -8,13 +8,14 @@
 use super::Purchase;
 use crate::time::{Instant, Span};
 
-/// One worker's units of one key, 64 bytes. The default has none.
+/// One worker's units of one key, 72 bytes. The default has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purse {
     pub(super) bought: Purchase,
     pub(super) left: u32,
     /// Units wanted here of which the holder does not know yet.
     pub(super) tried: u32,
+    pub(super) empty_until: Instant,
     pub(super) deny_until: Instant,
 }
 
@@ -33,12 +34,11 @@ impl Purse {
 
     /// For how long a request is to be refused without asking anyone, if it is.
     pub fn denies(&mut self, now: Instant, cost: u32) -> Option<Span> {
-        let wait = self.deny_until.since(now);
-        if wait == Span::ZERO {
+        if self.deny_until <= now {
             return None;
         }
         self.tried = self.tried.saturating_add(cost);
-        Some(wait)
+        Some(self.empty_until.max(self.deny_until).since(now))
     }
 
     /// One request's: what it is to use, if it goes on.
