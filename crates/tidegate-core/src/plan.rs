@@ -7,7 +7,7 @@
 use crate::ask::LimitTag;
 use crate::client;
 use crate::facts::{Facts, Want, WantId};
-use crate::key::{self, Key, KeyHasher, Parts, names};
+use crate::key::{self, Key, KeyHasher, KnownKeys, Parts, names};
 use crate::limit::Quota;
 use crate::policy::{
     APPLIED_MAX, Cost, Limit, Matcher, Pattern, Policy, Preflight, Scope, Subject,
@@ -18,6 +18,9 @@ use alloc::vec::Vec;
 /// Works out plans for one policy.
 pub struct Planner {
     hashers: Vec<KeyHasher>,
+    /// By limit: how its keys are found among those that are known, if it is global.
+    quick: Vec<Option<KeyHasher>>,
+    known: KnownKeys,
     tags: Vec<LimitTag>,
     /// The client's address, if there is an allow list to hold it against.
     allow_address: Option<WantId>,
@@ -46,12 +49,18 @@ impl Planner {
             Scope::Global { .. } => KeyHasher::global(&policy.domain, &limit.name),
         };
         let hashers = policy.limits.iter().map(hasher).collect();
+        let quick = |limit: &Limit| {
+            let is_global = limit.scope != Scope::Local;
+            is_global.then(|| KeyHasher::local(seed, &policy.domain, &limit.name))
+        };
+        let quick = policy.limits.iter().map(quick).collect();
         let tag = |limit: &Limit| key::tag(&policy.domain, &limit.name);
         let tags = policy.limits.iter().map(tag).collect();
         let address = policy.wants.iter().position(|want| *want == Want::ClientAddress);
         let allow_address = address.filter(|_| !policy.allow.is_empty());
         let allow_address = allow_address.map(|place| WantId(place as u16));
-        Self { hashers, tags, allow_address, parts: Parts::default(), decoded: Vec::new() }
+        let (known, parts, decoded) = (KnownKeys::default(), Parts::default(), Vec::new());
+        Self { hashers, quick, known, tags, allow_address, parts, decoded }
     }
 
     /// What a store calls a limit: the same in all proxies, and under any policy that has
@@ -70,7 +79,8 @@ impl Planner {
         if self.is_exempt(policy, facts) {
             return;
         }
-        for (index, (limit, hasher)) in policy.limits.iter().zip(&self.hashers).enumerate() {
+        let hashers = self.hashers.iter().zip(&self.quick);
+        for (index, (limit, (hasher, quick))) in policy.limits.iter().zip(hashers).enumerate() {
             if plan.len() == APPLIED_MAX {
                 break;
             }
@@ -81,8 +91,12 @@ impl Planner {
             }
             let Some(quota) = quota_for(limit, &self.parts) else { continue };
             let cost = cost_of(limit.cost, policy, facts);
-            let limit = LimitIndex(index as u16);
-            plan.push(Applied { limit, key: hasher.key(&self.parts), quota, cost });
+            let key = || hasher.key(&self.parts);
+            let key = match quick {
+                Some(quick) => self.known.key(quick.key(&self.parts), key),
+                None => key(),
+            };
+            plan.push(Applied { limit: LimitIndex(index as u16), key, quota, cost });
         }
     }
 

@@ -19,7 +19,7 @@
 use super::demand::Demand;
 use super::lots::Lots;
 use super::record::scatter;
-use super::{Grant, HolderId, LIFE, Purse, SOON_LIFE, Terms, Want};
+use super::{Grant, HolderId, LIFE, Purse, SOON_EPOCH, SOON_LIFE, Terms, Want};
 use crate::ask::LimitTag;
 use crate::key::Key;
 use crate::limit::Standing;
@@ -310,7 +310,11 @@ impl Holder {
         self.is_scarce = grant.wait > Span::ZERO;
         (self.empty_until, self.deny_until) = match grant.wait {
             Span::ZERO => (Instant::default(), Instant::default()),
-            wait => (now.after(wait), now.after(jittered(wait.min(DENY_MAX), who.0 ^ seq))),
+            wait => {
+                // Units that others were just granted begin to refill when they have lapsed.
+                let told = Span(wait.0.saturating_add(2 * SOON_EPOCH.0));
+                (now.after(told), now.after(jittered(wait.min(DENY_MAX), who.0 ^ seq)))
+            }
         };
         if took < LIFE {
             self.lots.add(flight.sent, grant);

@@ -2,6 +2,11 @@
 
 use crate::proxy::{Process, Request, Worker, limits};
 use serde_json::{Value, json};
+use std::collections::HashMap;
+use tidegate_core::ask::NoAnswer;
+use tidegate_core::gate::Gate;
+use tidegate_core::lease::HolderId;
+use tidegate_core::time::Span;
 
 /// A worker under which each key has one request.
 fn one_each(key: Value) -> Worker {
@@ -111,4 +116,29 @@ fn limits_of_other_names_and_domains_are_other_budgets() {
     assert!(process.worker(&named("a")).admits(&Request::new()));
     assert!(process.worker(&named("b")).admits(&Request::new()));
     assert!(!process.worker(&named("a")).admits(&Request::new()));
+}
+
+/// Two proxies share no secret, so each finds keys that it knows in another way.
+#[test]
+fn every_proxy_has_the_same_global_keys_however_often_it_has_seen_them() {
+    let policy = limits(json!([
+        { "name": "a", "key": [{ "header": "x-key" }], "rate": "9/1d", "scope": "global",
+          "exact": true },
+        { "name": "b", "key": [{ "header": "x-key" }], "rate": "9/1d", "scope": "global",
+          "exact": true },
+    ]));
+    let mut proxies = [Process::default().worker(&policy), Process::default().worker(&policy)];
+    proxies[1].gate = Gate::new(policy.clone(), &[8; 16], HolderId::new(u64::MAX, 0));
+    let mut first = HashMap::new();
+    // More than are known at once, again and again.
+    for number in (0..3_000).map(|number| number * 7 % 1_000).chain(0..6_000).chain(0..500) {
+        let asked = proxies.each_mut().map(|proxy| {
+            let (_, question, ask) = proxy.asked(&Request::key(&number.to_string()));
+            let _ = proxy.reply(question, Err(NoAnswer::StoreAway(Span::ZERO)));
+            [ask.items[0].key, ask.items[1].key]
+        });
+        assert_eq!(asked[0], asked[1], "{number}");
+        assert_ne!(asked[0][0], asked[0][1], "of two limits");
+        assert_eq!(*first.entry(number).or_insert(asked[0]), asked[0], "{number}, before and now");
+    }
 }
