@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write as _};
 use tidegate_core::facts::{Want, WantId};
+use tidegate_core::lease::Terms;
 use tidegate_core::limit::{Algorithm, Quota, sliding_window};
 use tidegate_core::policy::{
     Cost, KeyPart, KeyValue, Limit, Matcher, Missing, OnError, Pattern, Policy, Preflight, Scope,
@@ -65,10 +66,10 @@ impl Account<'_> {
                 self.row("kept", format_args!("in each proxy process, by all its workers together"))
             }
             Scope::Global { exact, escrow } => {
-                let asked = match (exact, escrow) {
+                let asked = match (exact || !is_leased(limit), escrow) {
                     (true, _) => ", asked for each request",
                     (false, false) => "; each takes units ahead",
-                    (false, true) => "; each takes units ahead, its first one on trust",
+                    (false, true) => "; each takes units ahead, and a key's first one on trust",
                 };
                 self.row("kept", format_args!("in the store, by all proxies together{asked}"));
                 self.away(limit);
@@ -349,6 +350,13 @@ fn admits(quota: &Quota, units: &str) -> String {
             format!("about {count}{units} in {period}, if they come evenly")
         }
     }
+}
+
+/// Whether any of a limit's quotas can be leased.
+fn is_leased(limit: &Limit) -> bool {
+    let overrides = limit.overrides.iter().filter_map(|other| other.quota);
+    let mut quotas = limit.quota.into_iter().chain(overrides);
+    quotas.any(|quota| Terms::new(quota, Span::ZERO, 0).is_some())
 }
 
 /// The most that the algorithm lets through in any one period.

@@ -107,11 +107,42 @@ fn an_empty_key_is_refused_without_asking_and_not_by_all_until_the_same_moment()
         let (_, flight) = asked(&mut holder, 0, &terms, 1);
         holder.on_reply(at(0), &terms, flight, (HolderId(9), seq), &nothing);
         let Take::Denied { wait } = holder.take(at(0), &terms, 1) else { panic!("{holder:?}") };
+        assert_eq!(wait, Span::from_millis(100 + 125), "what others were granted lapses first");
         assert_eq!(holder.due(at(0), &terms), Due::Nothing);
-        wait.0 / 1_000_000
+        (0..1_000).find(|ms| holder.take(at(*ms), &terms, 1) == Take::Asks).unwrap()
     });
     assert!(waits.iter().all(|wait| (75..=125).contains(wait)), "{waits:?}");
     assert!(waits.windows(2).all(|two| two[0] != two[1]), "{waits:?}");
+}
+
+#[test]
+fn a_refusal_for_long_is_believed_for_five_seconds_and_never_for_longer_than_told() {
+    let terms = terms(bucket(100, 100));
+    for (told_ms, from_ms, to_ms) in [(2_000, 1_750, 2_000), (3_600_000, 4_750, 5_000)] {
+        let mut holder = Holder::default();
+        let (_, flight) = asked(&mut holder, 0, &terms, 1);
+        let nothing = Grant { wait: Span::from_millis(told_ms), ..grant(0) };
+        holder.on_reply(at(0), &terms, flight, BY, &nothing);
+        let Take::Denied { wait } = holder.take(at(1), &terms, 1) else { panic!("{holder:?}") };
+        assert_eq!(wait, Span::from_millis(told_ms + 125 - 1));
+        let asks = (0..10_000).find(|ms| holder.take(at(*ms), &terms, 1) == Take::Asks).unwrap();
+        assert!((from_ms..=to_ms).contains(&asks), "{asks}");
+    }
+}
+
+#[test]
+fn of_a_small_budget_nothing_is_held_ahead() {
+    for (burst, is_held) in [(31, false), (32, true)] {
+        let terms = terms(bucket(10_000, burst));
+        let mut holder = Holder::default();
+        let (_, flight) = asked(&mut holder, 0, &terms, 1);
+        holder.on_reply(at(0), &terms, flight, BY, &grant(1));
+        for _ in 0..200 {
+            holder.take(at(1), &terms, 1);
+        }
+        let (want, _) = asked(&mut holder, 1, &terms, 3);
+        assert_eq!(want.units > 3, is_held, "{want:?}");
+    }
 }
 
 #[test]
