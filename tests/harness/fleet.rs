@@ -17,7 +17,7 @@
 
 use crate::Result;
 use crate::client::{Answer, Call, Client, get};
-use crate::envoy::{Envoy, Policy, envoy};
+use crate::envoy::{Envoy, Policy, answer_directly, envoy};
 use crate::host::Host;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -68,6 +68,7 @@ pub async fn press(host: &Host, more: &Value, span: Duration) -> Result<Account>
     let mut proxies = Vec::new();
     for _ in OFFERED {
         let plan = envoy(policy(more)).workers(2).host(host.address()).in_envoy();
+        // An origin would take more of this machine than all that is looked at.
         proxies.push(plan.http(answer_directly).start().await?);
     }
     let answers = offer(&proxies, span, &get("/")).await?;
@@ -93,15 +94,6 @@ fn policy(more: &Value) -> Policy {
         }
     }
     Policy::Struct(policy)
-}
-
-/// No origin: it would take more of this machine than all that is looked at.
-fn answer_directly(http: &mut Value) {
-    http["access_log"] = json!([]);
-    http["route_config"]["virtual_hosts"][0]["routes"][0] = json!({
-        "match": { "prefix": "/" },
-        "direct_response": { "status": 200, "body": { "inline_string": "ok" } },
-    });
 }
 
 async fn offer(proxies: &[Envoy], span: Duration, call: &Call) -> Result<Vec<Answer>> {
