@@ -1,7 +1,8 @@
 //! What is measured: one listener of one Envoy each.
 
+use crate::listeners::{self, Pattern};
 use harness::Result;
-use harness::envoy::{HTTP, LISTENER, Policy};
+use harness::envoy::{HTTP, Policy, answer_directly};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
@@ -105,48 +106,29 @@ pub(crate) fn stand_in() -> Policy {
 /// Makes listeners of all cells out of the one in `envoy.yaml`.
 pub(crate) fn edit(cells: Vec<Cell>, host_on_redis: SocketAddr) -> impl Fn(&mut Value) {
     move |config| {
-        let Some(pattern) = config.pointer(LISTENER).cloned() else { return };
-        let listeners = cells.iter().map(|cell| cell.listener(pattern.clone())).collect();
+        let Some(pattern) = Pattern::of(config) else { return };
+        let listeners = cells.iter().map(|cell| cell.listener(&pattern)).collect();
         config["static_resources"]["listeners"] = listeners;
-        let clusters = config["static_resources"]["clusters"].as_array_mut();
-        clusters.into_iter().for_each(|clusters| add_cluster(clusters, host_on_redis));
+        listeners::add_cluster(config, HOST_ON_REDIS, host_on_redis);
     }
 }
 
 impl Cell {
-    fn listener(&self, mut listener: Value) -> Value {
-        listener["name"] = json!(self.name);
-        let Some(http) = listener.pointer_mut(HTTP) else { return listener };
-        // Writing a log costs as much as a filter, and each cell the same.
-        http["access_log"] = json!([]);
-        http["stat_prefix"] = json!(self.name);
-        let route = &mut http["route_config"]["virtual_hosts"][0]["routes"][0];
-        *route = json!({ "match": { "prefix": "/" },
-                         "direct_response": { "status": 200, "body": { "inline_string": "ok" } } });
-        let filters = http["http_filters"].take();
-        let (filter, router) = (filters[0].clone(), filters[1].clone());
-        http["http_filters"] = match &self.stands {
-            Stands::Nothing => json!([router]),
-            Stands::Native => json!([native(self.name), router]),
-            Stands::Tidegate(policy) => json!([self.filter(filter, policy), router]),
+    fn listener(&self, pattern: &Pattern) -> Value {
+        let filter = match &self.stands {
+            Stands::Nothing => None,
+            Stands::Native => Some(native(self.name)),
+            Stands::Tidegate(policy) => Some(pattern.filter(self.name, policy)),
             Stands::Least(module) => {
-                let mut filter = self.filter(filter, &json!({}));
+                let mut filter = pattern.filter(self.name, &json!({}));
                 let code = &mut filter["typed_config"]["config"]["vm_config"]["code"];
                 *code = json!({ "local": { "filename": module } });
-                json!([filter, router])
+                Some(filter)
             }
         };
+        let mut listener = pattern.listener(self.name, filter);
+        listener.pointer_mut(HTTP).into_iter().for_each(answer_directly);
         listener
-    }
-
-    /// The filter in a machine of its own, so that cells share nothing.
-    fn filter(&self, mut filter: Value, policy: &Value) -> Value {
-        let config = &mut filter["typed_config"]["config"];
-        config["name"] = json!(self.name);
-        config["vm_config"]["vm_id"] = json!(self.name);
-        config["configuration"] =
-            json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": policy });
-        filter
     }
 }
 
@@ -207,17 +189,4 @@ fn native(name: &str) -> Value {
             "descriptors": [{ "entries": [{ "key": "key", "value": "a" }], "token_bucket": bucket }],
         },
     })
-}
-
-/// The host service's cluster once more, at another address.
-fn add_cluster(clusters: &mut Vec<Value>, at: SocketAddr) {
-    let Some(mut cluster) = clusters.iter().find(|it| it["name"] == "tidegate_host").cloned()
-    else {
-        return;
-    };
-    cluster["name"] = json!(HOST_ON_REDIS);
-    cluster["load_assignment"]["cluster_name"] = json!(HOST_ON_REDIS);
-    let endpoint = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
-    endpoint["address"]["socket_address"]["port_value"] = json!(at.port());
-    clusters.push(cluster);
 }

@@ -11,6 +11,8 @@
 //! keeps eight connections busy, so this is the cost under load, when callouts overlap.
 
 mod cells;
+mod listeners;
+mod spread;
 mod table;
 
 use anyhow::{Context, ensure};

@@ -10,7 +10,7 @@
 
 use anyhow::{Context, ensure};
 use harness::bundled::{self, Bundled};
-use harness::envoy::{HTTP, LISTENER, Plan, Policy, envoy};
+use harness::envoy::{HTTP, LISTENER, Plan, Policy, answer_directly, answering, envoy};
 use harness::load::{self, Turn};
 use harness::{Result, parts, ports};
 use serde_json::{Value, json};
@@ -190,15 +190,6 @@ fn listener(cell: &Cell, origin: SocketAddr) -> Value {
     json!({ "filters": filters, "respond": { "body": "ok" } })
 }
 
-/// An Envoy that answers everything itself.
-fn answering() -> Plan {
-    envoy(Policy::Text(String::new())).filters(0).http(|http| {
-        http["access_log"] = json!([]);
-        answer_directly(http);
-        http["http_filters"] = json!([http["http_filters"][1]]);
-    })
-}
-
 /// An Envoy with a listener for each cell.
 fn cells_of(origin: SocketAddr) -> Plan {
     let plan = envoy(Policy::Struct(policy())).origin(origin);
@@ -220,11 +211,4 @@ fn cells_of(origin: SocketAddr) -> Plan {
         let listeners: Value = listeners.collect();
         config["static_resources"]["listeners"] = listeners;
     })
-}
-
-fn answer_directly(http: &mut Value) {
-    http["route_config"]["virtual_hosts"][0]["routes"][0] = json!({
-        "match": { "prefix": "/" },
-        "direct_response": { "status": 200, "body": { "inline_string": "ok" } },
-    });
 }

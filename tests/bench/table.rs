@@ -1,6 +1,7 @@
 //! The figures, as Markdown.
 
 use crate::cells::{BARE, Cell, NATIVE};
+use crate::spread::Spread;
 
 /// What one load of one cell came to.
 #[derive(Clone, Copy)]
@@ -34,29 +35,4 @@ pub(crate) fn print(cells: &[Cell], samples: &[Vec<Sample>]) {
 /// Round by round, what a cell took more than the bare one.
 fn added(rounds: &[Sample], bare: &[Sample]) -> Vec<f64> {
     rounds.iter().zip(bare).map(|(with, without)| with.us - without.us).collect()
-}
-
-/// A median and what lies around it.
-struct Spread {
-    lower: f64,
-    median: f64,
-    upper: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |quarter: usize| {
-            // Between two values, in proportion.
-            let place = (values.len() - 1) as f64 * quarter as f64 / 4.0;
-            let (below, share) = (place.floor() as usize, place.fract());
-            let next = values[(below + 1).min(values.len() - 1)];
-            values[below] + (next - values[below]) * share
-        };
-        Self { lower: at(1), median: at(2), upper: at(3) }
-    }
-
-    fn quartiles(&self) -> String {
-        format!("{:.2}–{:.2}", self.lower, self.upper)
-    }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod fleet;
 mod hostile;
 mod identity;
+mod leases;
 mod local;
 mod observed;
 mod oracle;

@@ -11,6 +11,7 @@
 pub mod bundled;
 pub mod client;
 pub mod envoy;
+pub mod fleet;
 pub mod host;
 pub mod load;
 pub mod origin;

@@ -15,29 +15,32 @@ pub(crate) enum What {
     Filter,
     /// What a request costs in the bundled proxy, beside Envoy.
     Host,
+    /// What a global limit costs in all processes, and whether four Envoys keep one.
+    Global,
     /// How much of what a Redis can decide comes through the whole service.
     Redis,
 }
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 3] = ["filter", "host", "redis"];
+    pub(crate) const NAMES: [&'static str; 4] = ["filter", "host", "global", "redis"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "host" => Self::Host,
+            "global" => Self::Global,
             "redis" => Self::Redis,
             _ => Self::Filter,
         }
     }
 
     /// Rounds unless told otherwise: enough for medians to settle on a noisy machine, in some
-    /// two minutes.
+    /// two minutes; or five, of all that a global limit can be.
     pub(crate) const fn rounds(self) -> u32 {
         match self {
             Self::Filter | Self::Host => 60,
-            Self::Redis => 20,
+            Self::Global | Self::Redis => 20,
         }
     }
 
@@ -45,6 +48,7 @@ impl What {
         match self {
             Self::Filter => "bench-filter",
             Self::Host => "bench-host",
+            Self::Global => "bench-global",
             Self::Redis => "bench-redis",
         }
     }
@@ -57,7 +61,9 @@ impl What {
 /// If a part cannot be had; the program's own are its exit code.
 pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
     // The load comes from h2load: a client in C takes less of the machine than one of ours would.
-    needs("h2load", "nghttp2-client")?;
+    if what != What::Global {
+        needs("h2load", "nghttp2-client")?;
+    }
     if what == What::Redis {
         needs("redis-benchmark", "redis-tools")?;
     }

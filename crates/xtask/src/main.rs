@@ -67,6 +67,10 @@ usage: cargo xtask <command>
   bench host [--rounds N]
       Measures what `tidegate proxy` costs, beside Envoy with the same filter.
 
+  bench global [--rounds N]
+      Measures what a global limit costs a request in all processes, leased and asked for each
+      time, and presses four Envoys against one limit.
+
   bench redis [--rounds N]
       Measures how much of what one Redis can decide comes through the host service, and what a
       decision costs each of them.
