@@ -9,6 +9,10 @@
 //!   - { key: acme, rate: unlimited }
 //!   - { key: trial, rate: 10/1m }
 //! cost: { header: x-cost, default: 1, max: 20 }
+//! scope: global                    # local unless said; leased ahead from the host service, unless
+//! exact: false                     #   true: it is asked for each request
+//! escrow: true                     #   a key's first request is let through before it is asked for
+//! on_error: local_share            #   while the store is away; or open, or closed
 //! ```
 
 use super::Resolver;
