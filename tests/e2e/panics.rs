@@ -3,7 +3,7 @@
 //!
 //! These run a build of the filter that panics where a request asks for it.
 
-use crate::{policy, statuses};
+use crate::{count, policy, statuses};
 use harness::client::{Call, get};
 use harness::envoy::envoy;
 use harness::host::Host;
@@ -51,14 +51,24 @@ fn a_panic_under_a_closed_limit_is_a_clean_500() -> Result<()> {
 fn a_panic_at_the_stores_answer_hangs_nobody() -> Result<()> {
     stage_for_workers(|workers| async move {
         let (origin, host) = (Origin::start().await?, Host::on_memory().await?);
-        for (on_error, expected) in [("open", 200), ("closed", 500)] {
-            let limits = json!([
-                { "name": "a", "rate": "100/1h", "scope": "global", "on_error": on_error }
-            ]);
+        for (on_error, expected, exact) in [
+            ("open", 200, true),
+            ("closed", 500, true),
+            ("open", 200, false),
+            ("closed", 500, false),
+        ] {
+            let limits = json!([{
+                "name": "a", "rate": "100/1h", "scope": "global", "on_error": on_error,
+                "exact": exact,
+            }]);
             let plan = envoy(policy(limits)).workers(workers).host(host.address());
             let envoy = plan.origin(origin.address()).faulty()?.start().await?;
             let answers = envoy.burst(4, 3, &faulty("reply")).await?;
-            assert!(answers.iter().all(|answer| answer.status == expected), "{on_error}");
+            let met = answers.iter().filter(|answer| answer.status == expected).count();
+            // With a lease one answer serves many requests, and some need none.
+            let most = if exact { 12..=12 } else { 1..=12 };
+            assert!(most.contains(&met), "{on_error}, exact: {exact}: {:?}", statuses(&answers));
+            assert_eq!(met + count(&answers, 200) * usize::from(expected != 200), 12);
             assert_eq!(envoy.send(get("/")).await?.status, 200);
         }
         Ok(())
