@@ -1,7 +1,8 @@
 //! Made-up histories: every step of every one must keep the promise.
 
+use crate::request::LIMITS_MAX;
 use crate::rng::Rng;
-use crate::scenario::{Demand, Fault, Net, Scenario};
+use crate::scenario::{Demand, Fault, Net, Replacement, Scenario};
 use crate::world::World;
 use tidegate_core::limit::{Algorithm, Quota};
 use tidegate_core::policy::OnError;
@@ -136,7 +137,8 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
     let waves = Waves { waves: waves.collect(), length_ns: rng.within(100, 1_500) * 1_000_000 };
     let may_reserve = algorithm == Algorithm::TokenBucket && proxies as u32 <= quota.burst() / 8;
     let mut scenario = Scenario {
-        quota,
+        quotas: vec![quota],
+        replacement: None,
         proxies,
         workers: rng.within(1, 4) as usize,
         length_ns,
@@ -153,13 +155,75 @@ pub(crate) fn scenario(seed: u64, algorithm: Algorithm) -> (Scenario, Waves) {
         drift_ppm: rng.one_of(&[0, 100, 2_000]),
         faults: faults(&mut rng, proxies, length_ns),
         cost_max: rng.one_of(&[1, 1, 1, 3]).min(quota.burst()),
-        tolerance_units: 0,
+        deaths_ppm: 0,
     };
     if scenario.faults.iter().any(|(_, fault)| matches!(fault, Fault::RestartHost)) {
         // Who forgets whose messages it has had, is shown by those that come twice.
         (scenario.net.twice_ppm, scenario.net.late_ppm) = (300_000, 300_000);
     }
+    widen(&mut scenario, algorithm, seed);
     (scenario, waves)
+}
+
+/// Now and then: shares in an outage, several limits, another policy, requests that die. Drawn
+/// apart, so that without them a history is what it is.
+fn widen(scenario: &mut Scenario, algorithm: Algorithm, seed: u64) {
+    let mut rng = Rng::new(seed ^ 0x7769_6465);
+    if scenario.reserve == 0 && rng.below(5) == 0 {
+        scenario.on_error = OnError::LocalShare;
+    }
+    if rng.below(5) == 0 {
+        for _ in 0..rng.within(1, LIMITS_MAX as u64 - 1) {
+            scenario.quotas.push(near(scenario.quotas[0], algorithm, &mut rng));
+        }
+    }
+    if rng.below(5) == 0 {
+        let quotas = match may_change_quota(scenario) && rng.below(3) > 0 {
+            true => scenario.quotas.iter().map(|it| near(*it, algorithm, &mut rng)).collect(),
+            false => scenario.quotas.clone(),
+        };
+        let at_ns = rng.within(200_000_000, scenario.length_ns * 2 / 3);
+        let until_ns = at_ns + (rng.below(2_000_000_000) >> rng.below(10));
+        scenario.replacement = Some(Replacement { quotas, at_ns, until_ns });
+    }
+    if rng.below(4) == 0 {
+        scenario.deaths_ppm = rng.one_of(&[20_000, 200_000, 700_000]);
+    }
+    let bursts = scenario.all_quotas().map(|quota| quota.burst());
+    scenario.cost_max = scenario.cost_max.min(bursts.min().unwrap_or(1));
+    if scenario.reserve > 0 && scenario.all_quotas().any(|it| scenario.reserve > it.burst() / 8) {
+        scenario.reserve = 0;
+    }
+}
+
+/// Where the store forgets what was granted under a larger quota, it takes no more to be
+/// outstanding than a burst of the one that it is asked about next. And what is owed is charged
+/// under the quota that it was used under.
+fn may_change_quota(scenario: &Scenario) -> bool {
+    let forgets = |fault: &Fault| matches!(fault, Fault::Failover { .. } | Fault::Reshard);
+    let is_kept = !scenario.faults.iter().any(|(_, fault)| forgets(fault));
+    is_kept && scenario.on_error != OnError::LocalShare
+}
+
+/// A quota of at least half and at most twice the size: a budget keeps count of what is taken of it
+/// up to twice its burst, for those who still have the old policy.
+fn near(quota: Quota, algorithm: Algorithm, rng: &mut Rng) -> Quota {
+    let about = |count: u32, rng: &mut Rng| {
+        let count = u64::from(count);
+        rng.within(count.div_ceil(2), count * 2) as u32
+    };
+    match algorithm {
+        Algorithm::TokenBucket => {
+            let (count, burst) = (about(quota.count(), rng), about(quota.burst(), rng));
+            Quota::new(algorithm, count, quota.period(), burst).unwrap()
+        }
+        _ => {
+            let period = Span::from_secs(rng.within(2, 5));
+            let period = if rng.below(2) == 0 { period } else { quota.period() };
+            let count = about(quota.count(), rng);
+            Quota::new(algorithm, count, period, count).unwrap()
+        }
+    }
 }
 
 /// Plays one history; panics, with the command to play it again, if it breaks the promise.

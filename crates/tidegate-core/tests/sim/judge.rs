@@ -17,12 +17,10 @@ pub(crate) struct Judge {
     pub(crate) ideally_admitted: u64,
     /// The largest burst, or the fullest window, so far: in units times `scale`.
     peak: u128,
-    /// In the same measure: what is tolerated beyond the quota.
-    pub(crate) tolerance_units: u64,
 }
 
 /// What counts of a stream at its last event.
-struct Stream {
+pub(crate) struct Stream {
     quota: Quota,
     level: u128,
     at: u64,
@@ -30,7 +28,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(quota: Quota) -> Self {
+    pub(crate) fn new(quota: Quota) -> Self {
         Self { quota, level: 0, at: 0, window: VecDeque::new() }
     }
 
@@ -42,7 +40,7 @@ impl Stream {
         }
     }
 
-    fn advance(&mut self, now: u64) {
+    pub(crate) fn advance(&mut self, now: u64) {
         let now = now.max(self.at);
         if self.quota.algorithm() == Algorithm::TokenBucket {
             let drained = u128::from(now - self.at) * u128::from(self.quota.count());
@@ -58,11 +56,27 @@ impl Stream {
         self.at = now;
     }
 
-    fn add(&mut self, units: u32) {
+    pub(crate) fn add(&mut self, units: u32) {
         self.level += u128::from(units) * self.unit();
         if self.quota.algorithm() != Algorithm::TokenBucket {
             self.window.push_back((self.at, units));
         }
+    }
+
+    /// What counts, in units, rounded up.
+    pub(crate) fn units(&self) -> u64 {
+        self.level.div_ceil(self.unit()) as u64
+    }
+
+    /// Drops what counts beyond so many units; says how much that was, rounded up.
+    pub(crate) fn cap(&mut self, units: u32) -> u64 {
+        let most = u128::from(units) * self.unit();
+        let beyond = self.level.saturating_sub(most);
+        self.level -= beyond;
+        if units == 0 {
+            self.window.clear();
+        }
+        beyond.div_ceil(self.unit()) as u64
     }
 }
 
@@ -76,7 +90,6 @@ impl Judge {
             admitted: 0,
             ideally_admitted: 0,
             peak: 0,
-            tolerance_units: 0,
         }
     }
 
@@ -90,14 +103,15 @@ impl Judge {
         }
     }
 
-    /// Notes an admission; says how it breaks the promise, if it does.
-    pub(crate) fn admit(&mut self, now: u64, units: u32) -> Result<(), String> {
+    /// Notes an admission, so many units beyond the quota being tolerated; says how it breaks the
+    /// promise, if it does.
+    pub(crate) fn admit(&mut self, now: u64, units: u32, tolerated: u64) -> Result<(), String> {
         self.admitted += u64::from(units);
         self.stream.advance(now);
         self.stream.add(units);
         self.peak = self.peak.max(self.stream.level);
         let unit = self.stream.unit();
-        let most = u128::from(u64::from(self.quota.burst()) + self.tolerance_units) * unit;
+        let most = u128::from(u64::from(self.quota.burst()) + tolerated) * unit;
         // The store's clock ticks: a tick's worth may have refilled already.
         let tick = match self.quota.algorithm() {
             Algorithm::TokenBucket => {
@@ -112,7 +126,7 @@ impl Judge {
             "{:.4} units at once of a burst of {} (+ {} tolerated)",
             self.stream.level as f64 / unit as f64,
             self.quota.burst(),
-            self.tolerance_units,
+            tolerated,
         ))
     }
 

@@ -80,7 +80,8 @@ fn what_lapses_unheard_refills_from_then_on() {
     ];
     faults.extend((0..40).map(|round| (ms(1_880 + round * 3), Fault::Rush)));
     let scenario = Scenario {
-        quota: Quota::new(TokenBucket, 100, Span::from_secs(1), 200).unwrap(),
+        quotas: vec![Quota::new(TokenBucket, 100, Span::from_secs(1), 200).unwrap()],
+        replacement: None,
         proxies: 2,
         workers: 1,
         length_ns: ms(2_000),
@@ -92,11 +93,11 @@ fn what_lapses_unheard_refills_from_then_on() {
         drift_ppm: 0,
         faults,
         cost_max: 1,
-        tolerance_units: 0,
+        deaths_ppm: 0,
     };
     for seed in 1..=20 {
         let mut world = World::new(seed, scenario.clone(), OneBurst);
         world.play().unwrap_or_else(|what| panic!("seed {seed}: {what}"));
-        assert!(world.judge.admitted > 190, "seed {seed}: {} admitted", world.judge.admitted);
+        assert!(world.judge().admitted > 190, "seed {seed}: {} admitted", world.judge().admitted);
     }
 }

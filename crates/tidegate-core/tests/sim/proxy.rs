@@ -1,51 +1,61 @@
-//! One proxy: a gate for each worker, and what they share. It only carries; the gates decide.
+//! One proxy: in each worker a gate, and those that it took the place of; and what they share.
+//! It only carries; the gates decide.
 
 use crate::clock::Clock;
 use crate::memory::Memory;
-use std::collections::BTreeMap;
+use crate::request::Request;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_core::ask::NoAnswer;
-use tidegate_core::facts::{Facts, Want, WantId};
 use tidegate_core::gate::{Answered, Gate, Question, QuestionId, Step, Ticket};
 use tidegate_core::lease::HolderId;
-use tidegate_core::policy::{Cost, Matcher, Missing, OnError, Policy, Preflight, Scope};
-use tidegate_core::policy::{HeaderFields, Host, Limit};
+use tidegate_core::policy::Policy;
 use tidegate_core::time::{Instant, Span};
 use tidegate_core::verdict::Verdict;
 
-pub(crate) const DEADLINE: Span = Span::from_millis(20);
+/// More than a proxy has workers: no two gates of a process have one name.
+const WORKERS_MAX: usize = 16;
 
 pub(crate) struct Proxy {
     pub(crate) clock: Clock,
     pub(crate) paused_until: u64,
     pub(crate) pause_mid_ask: Option<Span>,
     pub(crate) waited: u64,
+    process: u64,
     memory: Memory,
     workers: Vec<Worker>,
 }
 
-struct Worker {
+/// The gates that a worker has had, each under another policy. The last one is in force; what
+/// the others held when they were replaced, they decide.
+struct Worker(Vec<Post>);
+
+struct Post {
     gate: Gate,
-    /// What each request that is held costs.
-    held: BTreeMap<Ticket, u32>,
+    held: BTreeMap<Ticket, Request>,
+    /// Requests that died, of which their gate does not know yet.
+    dead: BTreeSet<Ticket>,
+}
+
+/// Which of a proxy's gates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) worker: usize,
+    pub(crate) post: usize,
 }
 
 /// What a proxy did with what came to it.
 #[derive(Default)]
 pub(crate) struct Deeds {
-    /// Costs of the requests let through.
-    pub(crate) admitted: Vec<u32>,
-    pub(crate) questions: Vec<Question>,
-    /// Whether the store is to be probed.
-    pub(crate) probes: bool,
-}
-
-/// What a request costs, as text.
-struct Request(String);
-
-impl Facts for Request {
-    fn read(&mut self, _: WantId, _: &Want) -> Option<&[u8]> {
-        Some(self.0.as_bytes())
-    }
+    /// The requests let through.
+    pub(crate) admitted: Vec<Request>,
+    /// Of which limits some were decided without the store: a bit for each. Those of `admitted`
+    /// may have been let through on trust.
+    pub(crate) on_trust: u8,
+    /// The request that came, if it is held, and where.
+    pub(crate) held: Option<(At, Ticket)>,
+    pub(crate) questions: Vec<(At, Question)>,
+    /// Of which gate the store is to be probed.
+    pub(crate) probes: Option<At>,
 }
 
 impl Proxy {
@@ -56,117 +66,133 @@ impl Proxy {
         workers: usize,
         memory: Memory,
     ) -> Self {
-        let worker = |number: usize| {
-            let me = HolderId::new(process, number as u8);
-            let mut gate = Gate::new(policy.clone(), &[7; 16], me);
-            gate.set_workers(workers as u32);
-            Worker { gate, held: BTreeMap::new() }
-        };
-        Self {
+        let mut proxy = Self {
             clock,
             paused_until: 0,
             pause_mid_ask: None,
             waited: 0,
+            process,
             memory,
-            workers: (0..workers).map(worker).collect(),
+            workers: (0..workers).map(|_| Worker(Vec::new())).collect(),
+        };
+        for worker in 0..workers {
+            proxy.post(worker, policy);
         }
+        proxy
     }
 
-    pub(crate) fn on_request(&mut self, now: Instant, at: usize, cost: u32) -> Deeds {
+    pub(crate) fn on_request(&mut self, now: Instant, worker: usize, request: Request) -> Deeds {
         self.memory.now = now;
-        let Worker { gate, held } = &mut self.workers[at];
-        let mut admitted = Vec::new();
-        match gate.on_request(&mut self.memory, &mut Request(cost.to_string())) {
-            Step::Answer(Verdict::Allow(_)) => admitted.push(cost),
+        let at = self.in_force(worker);
+        let Post { gate, held, .. } = &mut self.workers[worker].0[at.post];
+        let mut deeds = Deeds::default();
+        match gate.on_request(&mut self.memory, &mut request.facts()) {
+            Step::Answer(Verdict::Allow(_)) => deeds.admitted.push(request),
             Step::Answer(Verdict::Deny(_)) => {}
             Step::Hold(ticket) => {
                 self.waited += 1;
-                held.insert(ticket, cost);
+                held.insert(ticket, request);
+                deeds.held = Some((at, ticket));
             }
         }
-        self.deeds(at, admitted)
+        self.gather(at, deeds)
     }
 
     /// An answer, or none within the deadline.
     pub(crate) fn on_reply(
         &mut self,
         now: Instant,
-        at: usize,
+        at: At,
         question: QuestionId,
         reply: Result<Answered, NoAnswer>,
     ) -> Deeds {
         self.memory.now = now;
-        let gate = &mut self.workers[at].gate;
-        gate.on_reply(&mut self.memory, question, reply, &mut |_| true);
-        self.deeds(at, Vec::new())
+        let Post { gate, dead, .. } = &mut self.workers[at.worker].0[at.post];
+        gate.on_reply(&mut self.memory, question, reply, &mut |ticket| !dead.contains(&ticket));
+        self.gather(at, Deeds::default())
     }
 
-    pub(crate) fn on_probe(&mut self, now: Instant, at: usize, is_ready: bool) {
+    /// A request dies, if it still waits; its gate is told, or finds it dead when it looks.
+    pub(crate) fn on_gone(&mut self, now: Instant, at: At, ticket: Ticket, is_told: bool) -> Deeds {
         self.memory.now = now;
-        self.workers[at].gate.on_probe(&mut self.memory, is_ready);
+        let Post { gate, held, dead } = &mut self.workers[at.worker].0[at.post];
+        if held.remove(&ticket).is_some() {
+            if is_told {
+                gate.on_gone(&mut self.memory, ticket);
+            } else {
+                dead.insert(ticket);
+            }
+        }
+        self.gather(at, Deeds::default())
     }
 
-    pub(crate) fn on_tick(&mut self, now: Instant, at: usize) -> Deeds {
+    pub(crate) fn on_probe(&mut self, now: Instant, at: At, is_ready: bool) {
         self.memory.now = now;
-        let probes = self.workers[at].gate.on_tick(&mut self.memory);
-        Deeds { probes, ..self.deeds(at, Vec::new()) }
+        self.workers[at.worker].0[at.post].gate.on_probe(&mut self.memory, is_ready);
+    }
+
+    pub(crate) fn on_tick(&mut self, now: Instant, worker: usize) -> Deeds {
+        self.memory.now = now;
+        self.take_over(worker);
+        let at = self.in_force(worker);
+        let mut deeds = Deeds::default();
+        for post in 0..at.post {
+            deeds = self.gather(At { worker, post }, deeds);
+        }
+        if self.workers[worker].0[at.post].gate.on_tick(&mut self.memory) {
+            deeds.probes = Some(at);
+        }
+        self.gather(at, deeds)
+    }
+
+    /// Replaces a worker's policy, as the filter does.
+    pub(crate) fn on_configure(&mut self, now: Instant, worker: usize, policy: &Policy) -> Deeds {
+        self.memory.now = now;
+        let at = self.in_force(worker);
+        self.workers[worker].0[at.post].gate.drain(&mut self.memory);
+        self.post(worker, policy);
+        self.take_over(worker);
+        self.gather(at, Deeds::default())
     }
 
     /// No request is held for which nothing is on its way.
     pub(crate) fn hangs(&self) -> bool {
-        self.workers.iter().any(|worker| !worker.held.is_empty() && !worker.gate.is_asking())
+        let posts = self.workers.iter().flat_map(|worker| &worker.0);
+        posts.into_iter().any(|post| !post.held.is_empty() && !post.gate.is_asking())
     }
 
-    fn deeds(&mut self, at: usize, mut admitted: Vec<u32>) -> Deeds {
-        let Worker { gate, held } = &mut self.workers[at];
+    fn in_force(&self, worker: usize) -> At {
+        At { worker, post: self.workers[worker].0.len() - 1 }
+    }
+
+    fn post(&mut self, worker: usize, policy: &Policy) {
+        let workers = self.workers.len();
+        let posts = &mut self.workers[worker].0;
+        let me = HolderId::new(self.process, (worker + posts.len() * WORKERS_MAX) as u8);
+        let mut gate = Gate::new(policy.clone(), &[7; 16], me);
+        gate.set_workers(workers as u32);
+        posts.push(Post { gate, held: BTreeMap::new(), dead: BTreeSet::new() });
+    }
+
+    /// Has the gate in force take over what those before it are owed.
+    fn take_over(&mut self, worker: usize) {
+        if let Some((last, before)) = self.workers[worker].0.split_last_mut() {
+            before.iter_mut().for_each(|old| last.gate.take_over(&mut old.gate));
+        }
+    }
+
+    fn gather(&mut self, at: At, mut deeds: Deeds) -> Deeds {
+        let Post { gate, held, .. } = &mut self.workers[at.worker].0[at.post];
         for (ticket, verdict) in gate.take_decided() {
-            let cost = held.remove(&ticket).expect("decided once, and only if it was held");
+            let request = held.remove(&ticket).expect("decided once, if it is held and alive");
             if matches!(verdict, Verdict::Allow(_)) {
-                admitted.push(cost);
+                deeds.admitted.push(request);
             }
         }
-        Deeds { admitted, questions: gate.take_questions(), probes: false }
-    }
-}
-
-/// A policy of one leased limit; and, unless requests go on as soon as they have their units, of
-/// an exact one beside it that admits all.
-pub(crate) fn policy(
-    quota: tidegate_core::limit::Quota,
-    reserve: u32,
-    proxies: u32,
-    (on_error, at_once): (OnError, bool),
-) -> Policy {
-    let limit = |name: &str, exact: bool| Limit {
-        name: name.into(),
-        when: Matcher::All(Vec::new()),
-        key: Vec::new(),
-        missing: Missing::Shared,
-        quota: Some(quota),
-        overrides: Vec::new(),
-        scope: Scope::Global { exact, escrow: reserve > 0 },
-        on_error: if exact { OnError::Open } else { on_error },
-        cost: Cost::Header { header: WantId(0), default: 1, max: quota.burst() },
-        shadow: false,
-    };
-    let mut limits = vec![limit("leased", false)];
-    if !at_once {
-        limits.push(limit("exact", true));
-    }
-    Policy {
-        domain: "sim".into(),
-        wants: vec![Want::Header("cost".into())],
-        limits,
-        allow: Vec::new(),
-        preflight: Preflight::Count,
-        headers: HeaderFields { ratelimit: false, x_ratelimit: false, on_allow: false },
-        host: Some(Host {
-            cluster: "host".into(),
-            authority: "host".into(),
-            deadline: DEADLINE,
-            breaker: Span::from_millis(100),
-        }),
-        proxies_max: if reserve > 0 { reserve } else { proxies },
-        table_keys_max: 16,
+        for (number, (_, tally)) in gate.take_tallies().enumerate() {
+            deeds.on_trust |= u8::from(tally.degraded > 0) << number;
+        }
+        deeds.questions.extend(gate.take_questions().into_iter().map(|question| (at, question)));
+        deeds
     }
 }

@@ -7,7 +7,10 @@ use tidegate_core::policy::OnError;
 /// One history, before it is played.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    pub(crate) quota: Quota,
+    /// One for each leased limit.
+    pub(crate) quotas: Vec<Quota>,
+    /// Whether the policy is replaced.
+    pub(crate) replacement: Option<Replacement>,
     pub(crate) proxies: usize,
     pub(crate) workers: usize,
     pub(crate) length_ns: u64,
@@ -22,7 +25,23 @@ pub(crate) struct Scenario {
     pub(crate) drift_ppm: u64,
     pub(crate) faults: Vec<(u64, Fault)>,
     pub(crate) cost_max: u32,
-    pub(crate) tolerance_units: u64,
+    /// How many of the requests that wait die meanwhile, in parts per million.
+    pub(crate) deaths_ppm: u32,
+}
+
+/// Another policy for all: as many limits as before, counted by the same algorithms.
+#[derive(Clone, Debug)]
+pub(crate) struct Replacement {
+    pub(crate) quotas: Vec<Quota>,
+    pub(crate) at_ns: u64,
+    /// Each worker has it at some moment until then.
+    pub(crate) until_ns: u64,
+}
+
+impl Scenario {
+    pub(crate) fn all_quotas(&self) -> impl Iterator<Item = &Quota> {
+        self.quotas.iter().chain(self.replacement.iter().flat_map(|it| &it.quotas))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

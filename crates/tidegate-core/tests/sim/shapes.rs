@@ -118,10 +118,9 @@ fn play(shape: Shape, quota: Quota, secs: u64, reserve: u32) -> World<Shaped> {
         _ => Vec::new(),
     };
     let is_outage = matches!(shape, Shape::OutageCalm | Shape::OutageTwice);
-    // Who learns late that the store is back goes on with a share: a probe and a deadline.
-    let per_second = u64::from(quota.count()) * SECOND / quota.period().0;
     let scenario = Scenario {
-        quota,
+        quotas: vec![quota],
+        replacement: None,
         proxies: PROXIES,
         workers: 4,
         length_ns,
@@ -133,7 +132,7 @@ fn play(shape: Shape, quota: Quota, secs: u64, reserve: u32) -> World<Shaped> {
         drift_ppm: 100,
         faults,
         cost_max: 1,
-        tolerance_units: if is_outage { per_second * 150 / 1_000 } else { 0 },
+        deaths_ppm: 0,
     };
     let rate = f64::from(quota.count()) * 1e9 / quota.period().0 as f64;
     let mut world = World::new(7, scenario, Shaped { shape, rate, length_ns });
@@ -149,7 +148,7 @@ fn table(quota: Quota, secs: u64, reserve: u32, bounds: &Bounds) {
     let mut broken = Vec::new();
     for shape in SHAPES {
         let world = play(shape, quota, secs, reserve);
-        let (judge, asks) = (&world.judge, world.operations as f64);
+        let (judge, asks) = (world.judge(), world.operations() as f64);
         let per_admitted = asks / judge.admitted as f64;
         println!(
             "{:<12} {:>10.2} {:>15.3} {:>14.3} {:>13.3} {:>6.1}%",

@@ -4,17 +4,19 @@
 use crate::clock::Clock;
 use crate::judge::Judge;
 use crate::memory::Memory;
-use crate::proxy::{Deeds, Proxy, policy};
+use crate::proxy::{At, Deeds, Proxy};
+use crate::request::{Request, policy};
 use crate::rng::Rng;
 use crate::scenario::{Demand, Fault, Scenario};
+use crate::server::Server;
+use crate::watch::Watch;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use tidegate_core::ask::{self, Answer, NoAnswer};
-use tidegate_core::gate::{Answered, Asked, Question, QuestionId};
-use tidegate_core::lease::{
-    Ask, Away, Grant, Heard, Place, RECORD_BYTES, Record, Replays, Reply, Want,
-};
+use tidegate_core::ask::{self, NoAnswer};
+use tidegate_core::gate::{Answered, Asked, Question, QuestionId, Ticket};
+use tidegate_core::lease::{LIFE, Reply};
 use tidegate_core::limit::Standing;
+use tidegate_core::policy::{OnError, Policy};
 use tidegate_core::time::Span;
 use tidegate_core::wire::{
     decode_lease_ask, decode_lease_reply, encode_lease_ask, encode_lease_reply,
@@ -30,7 +32,14 @@ enum Event {
     Request {
         proxy: usize,
         worker: usize,
-        cost: u32,
+        request: Request,
+    },
+    /// A request that waited is not there any more.
+    Gone {
+        proxy: usize,
+        at: At,
+        ticket: Ticket,
+        is_told: bool,
     },
     Tick {
         proxy: usize,
@@ -52,8 +61,15 @@ enum Event {
     },
     Probed {
         proxy: usize,
+        at: At,
+    },
+    /// A worker has the new policy.
+    Configure {
+        proxy: usize,
         worker: usize,
     },
+    /// What was held under the old policy has lapsed.
+    Configured,
     Fault(Fault),
 }
 
@@ -61,7 +77,7 @@ enum Event {
 #[derive(Clone, Copy)]
 struct Asker {
     proxy: usize,
-    worker: usize,
+    at: At,
     question: QuestionId,
 }
 
@@ -101,29 +117,21 @@ pub(crate) struct World<D> {
     proxies: Vec<Proxy>,
     scenario: Scenario,
     demand: D,
-    /// The key, as a server keeps it.
-    record: [u8; RECORD_BYTES],
-    snapshot: [u8; RECORD_BYTES],
-    /// Of the host, which lives and dies apart from the server.
-    replays: Replays,
-    /// Of the host as well: what each proxy has wanted lately, and when it said so.
-    wanted: Vec<(f64, u64)>,
-    is_down: bool,
-    stamp: u64,
-    began: Option<tidegate_core::time::Instant>,
-    clock: Clock,
+    /// The policy of those who have it, and how many do.
+    replacement: Option<(Policy, usize)>,
+    server: Server,
     /// The store's clock at the last look, and what passed on it in all.
     shown: u64,
     passed: u64,
-    pub(crate) judge: Judge,
-    pub(crate) operations: u64,
+    /// By limit.
+    watches: Vec<Watch>,
+    admitted: u64,
 }
 
 impl<D: Demand> World<D> {
     pub(crate) fn new(seed: u64, scenario: Scenario, demand: D) -> Self {
         let mut rng = Rng::new(seed);
-        let how = (scenario.on_error, scenario.at_once);
-        let policy = policy(scenario.quota, scenario.reserve, scenario.proxies as u32, how);
+        let before = policy(&scenario, &scenario.quotas);
         let drift = |rng: &mut Rng| {
             rng.below(2 * scenario.drift_ppm + 1) as i64 - scenario.drift_ppm as i64
         };
@@ -131,13 +139,16 @@ impl<D: Demand> World<D> {
             let clock = Clock { zero_ns: rng.below(1 << 50), drift_ppm: drift(&mut rng) };
             let process = rng.next();
             let memory = Memory::new(scenario.conflicts_ppm, process);
-            Proxy::new(clock, process, &policy, scenario.workers, memory)
+            Proxy::new(clock, process, &before, scenario.workers, memory)
         });
         let proxies = proxies.collect();
         let clock =
             Clock { zero_ns: 100_000_000_000 + rng.below(1 << 50), drift_ppm: drift(&mut rng) };
-        let mut judge = Judge::new(scenario.quota);
-        judge.tolerance_units = scenario.tolerance_units;
+        let after = scenario.replacement.as_ref().map(|it| &it.quotas).unwrap_or(&scenario.quotas);
+        let has_shares = scenario.on_error == OnError::LocalShare;
+        let watch = |(before, after): (&_, &_)| Watch::new(*before, *after, has_shares);
+        let watches = scenario.quotas.iter().zip(after).map(watch).collect();
+        let replacement = scenario.replacement.as_ref();
         let mut world = Self {
             now: 0,
             steps: 0,
@@ -145,18 +156,12 @@ impl<D: Demand> World<D> {
             planned: 0,
             proxies,
             demand,
-            record: [0; RECORD_BYTES],
-            snapshot: [0; RECORD_BYTES],
-            replays: Replays::default(),
-            wanted: vec![(0.0, 0); scenario.proxies],
-            is_down: false,
-            stamp: rng.next(),
-            began: None,
+            replacement: replacement.map(|it| (policy(&scenario, &it.quotas), 0)),
             shown: clock.at(0).0,
             passed: 0,
-            clock,
-            judge,
-            operations: 0,
+            server: Server::new(clock, rng.next(), scenario.proxies),
+            watches,
+            admitted: 0,
             rng,
             scenario,
         };
@@ -180,6 +185,16 @@ impl<D: Demand> World<D> {
         Ok(())
     }
 
+    /// Of the first limit.
+    pub(crate) fn judge(&self) -> &Judge {
+        self.watches[0].judge()
+    }
+
+    /// How often the store was asked.
+    pub(crate) fn operations(&self) -> u64 {
+        self.server.operations
+    }
+
     pub(crate) fn waited(&self) -> u64 {
         self.proxies.iter().map(|proxy| proxy.waited).sum()
     }
@@ -195,6 +210,14 @@ impl<D: Demand> World<D> {
         for (at, fault) in self.scenario.faults.clone() {
             self.at(at, Event::Fault(fault));
         }
+        let Some(it) = &self.scenario.replacement else { return };
+        let (first, last) = (it.at_ns, it.until_ns);
+        for proxy in 0..self.proxies.len() {
+            for worker in 0..self.scenario.workers {
+                let at = self.rng.within(first, last);
+                self.at(at, Event::Configure { proxy, worker });
+            }
+        }
     }
 
     fn at(&mut self, at: u64, event: Event) {
@@ -209,15 +232,25 @@ impl<D: Demand> World<D> {
                 self.plan_arrival();
                 if comes { self.arrive() } else { Ok(()) }
             }
-            Event::Request { proxy, worker, cost } => {
+            Event::Request { proxy, worker, request } => {
                 if self.is_paused(proxy) {
                     let at = self.proxies[proxy].paused_until;
-                    self.at(at, Event::Request { proxy, worker, cost });
+                    self.at(at, Event::Request { proxy, worker, request });
                     return Ok(());
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
-                let deeds = self.proxies[proxy].on_request(now, worker, cost);
-                self.carry_out(proxy, worker, deeds)
+                let deeds = self.proxies[proxy].on_request(now, worker, request);
+                self.carry_out(proxy, deeds)
+            }
+            Event::Gone { proxy, at, ticket, is_told } => {
+                if self.is_paused(proxy) {
+                    let gone = Event::Gone { proxy, at, ticket, is_told };
+                    self.at(self.proxies[proxy].paused_until, gone);
+                    return Ok(());
+                }
+                let now = self.proxies[proxy].clock.at(self.now);
+                let deeds = self.proxies[proxy].on_gone(now, at, ticket, is_told);
+                self.carry_out(proxy, deeds)
             }
             Event::Tick { proxy, worker } => {
                 self.at(self.now + TICK_NS, Event::Tick { proxy, worker });
@@ -226,7 +259,7 @@ impl<D: Demand> World<D> {
                 }
                 let now = self.proxies[proxy].clock.at(self.now);
                 let deeds = self.proxies[proxy].on_tick(now, worker);
-                self.carry_out(proxy, worker, deeds)
+                self.carry_out(proxy, deeds)
             }
             Event::Deadline(asker) => {
                 if self.is_paused(asker.proxy) {
@@ -249,7 +282,7 @@ impl<D: Demand> World<D> {
                 self.reply(asker, Ok(Answered::Leases(reply)))
             }
             Event::Exact { asker, is_back: false } => {
-                if !self.is_down {
+                if !self.server.is_down {
                     self.send(|_| Event::Exact { asker, is_back: true }, Vec::new());
                 }
                 Ok(())
@@ -261,13 +294,18 @@ impl<D: Demand> World<D> {
                     return Ok(());
                 }
                 let outcome = Ok(Standing { remaining: 1, reset: Span::ZERO });
-                let answers = vec![Answer { outcome, share_ppm: 0 }];
+                let answers = vec![ask::Answer { outcome, share_ppm: 0 }];
                 self.reply(asker, Ok(Answered::Exact(ask::Reply { answers })))
             }
-            Event::Probed { proxy, worker } => {
+            Event::Probed { proxy, at } => {
                 let now = self.proxies[proxy].clock.at(self.now);
-                let is_ready = !self.is_down || self.scenario.net.away_ppm > 0;
-                self.proxies[proxy].on_probe(now, worker, is_ready);
+                let is_ready = !self.server.is_down || self.scenario.net.away_ppm > 0;
+                self.proxies[proxy].on_probe(now, at, is_ready);
+                Ok(())
+            }
+            Event::Configure { proxy, worker } => self.configure(proxy, worker),
+            Event::Configured => {
+                self.watches.iter_mut().for_each(Watch::end_change);
                 Ok(())
             }
             Event::Fault(Fault::Rush) => self.rush(),
@@ -292,52 +330,86 @@ impl<D: Demand> World<D> {
         let proxy = self.demand.pick(self.now, &mut self.rng);
         let worker = self.rng.below(self.scenario.workers as u64) as usize;
         let cost = self.rng.within(1, self.scenario.cost_max.into()) as u32;
-        self.judge.attempt(self.passed, cost);
-        self.happen(Event::Request { proxy, worker, cost })
+        let limits = match self.watches.len() {
+            1 => 1,
+            several => self.rng.within(1, (1 << several) - 1) as u8,
+        };
+        self.ask_for(proxy, worker, Request { cost, limits })
     }
 
     /// In small pieces, so that what is left over when the store says no is little.
     fn rush(&mut self) -> Result<(), String> {
-        let piece = self.scenario.quota.burst().div_ceil(64);
+        let bursts = self.scenario.all_quotas().map(|quota| quota.burst());
+        let piece = bursts.min().unwrap_or(1).div_ceil(64);
+        let all = (1 << self.watches.len()) - 1;
+        // Each limit by itself, and all together, in one order or the other.
+        let mut kinds: Vec<u8> = (0..self.watches.len()).map(|limit| 1 << limit).collect();
+        if all > 1 {
+            kinds.insert(if self.rng.below(2) == 0 { 0 } else { kinds.len() }, all);
+        }
         for proxy in 0..self.proxies.len() {
-            for cost in [piece, 1] {
-                for worker in 0..self.scenario.workers {
-                    while self.rushes(proxy, worker, cost)? {}
+            for limits in &kinds {
+                for cost in [piece, 1] {
+                    for worker in 0..self.scenario.workers {
+                        while self.rushes(proxy, worker, Request { cost, limits: *limits })? {}
+                    }
                 }
-            }
-            for _ in 0..8 {
-                self.rushes(proxy, 0, piece)?;
+                for _ in 0..8 {
+                    self.rushes(proxy, 0, Request { cost: piece, limits: *limits })?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Whether a request of so much is admitted at once.
-    fn rushes(&mut self, proxy: usize, worker: usize, cost: u32) -> Result<bool, String> {
+    /// Whether such a request is admitted at once.
+    fn rushes(&mut self, proxy: usize, worker: usize, request: Request) -> Result<bool, String> {
         if self.is_paused(proxy) {
             return Ok(false);
         }
-        let before = self.judge.admitted;
-        self.judge.attempt(self.passed, cost);
-        self.happen(Event::Request { proxy, worker, cost })?;
-        Ok(self.judge.admitted > before)
+        let before = self.admitted;
+        self.ask_for(proxy, worker, request)?;
+        Ok(self.admitted > before)
     }
 
-    fn carry_out(&mut self, proxy: usize, worker: usize, deeds: Deeds) -> Result<(), String> {
-        for cost in deeds.admitted {
-            self.judge.admit(self.passed, cost)?;
+    fn ask_for(&mut self, proxy: usize, worker: usize, request: Request) -> Result<(), String> {
+        for (limit, watch) in self.watches.iter_mut().enumerate() {
+            if request.meets(limit) {
+                watch.attempt(self.passed, request.cost);
+            }
         }
-        if deeds.probes {
-            self.at(self.now + 1_000_000, Event::Probed { proxy, worker });
+        self.happen(Event::Request { proxy, worker, request })
+    }
+
+    fn carry_out(&mut self, proxy: usize, deeds: Deeds) -> Result<(), String> {
+        for request in deeds.admitted {
+            self.admitted += 1;
+            for (limit, watch) in self.watches.iter_mut().enumerate() {
+                if request.meets(limit) {
+                    let is_on_trust = deeds.on_trust >> limit & 1 > 0;
+                    let admitted = watch.admit(self.passed, request.cost, is_on_trust);
+                    admitted.map_err(|what| format!("limit {limit}: {what}"))?;
+                }
+            }
         }
-        for Question { id, ask, waits } in deeds.questions {
+        if let Some(at) = deeds.probes {
+            self.at(self.now + 1_000_000, Event::Probed { proxy, at });
+        }
+        if let Some((at, ticket)) = deeds.held
+            && self.rng.chance_ppm(self.scenario.deaths_ppm)
+        {
+            let is_told = self.rng.below(2) == 0;
+            let when = self.now + self.rng.below(2_000_000) * self.rng.within(1, 10);
+            self.at(when, Event::Gone { proxy, at, ticket, is_told });
+        }
+        for (at, Question { id, ask, waits }) in deeds.questions {
             if let Some(pause) = self.proxies[proxy].pause_mid_ask.take() {
                 self.proxies[proxy].paused_until = self.now + pause.0;
                 for round in 0..10 {
                     self.at(self.now + pause.0 + round * 3_000_000, Event::Fault(Fault::Rush));
                 }
             }
-            let asker = Asker { proxy, worker, question: id };
+            let asker = Asker { proxy, at, question: id };
             self.at(self.now + waits.0, Event::Deadline(asker));
             match ask {
                 Asked::Leases(ask) => {
@@ -353,10 +425,32 @@ impl<D: Demand> World<D> {
     }
 
     fn reply(&mut self, asker: Asker, reply: Result<Answered, NoAnswer>) -> Result<(), String> {
-        let Asker { proxy, worker, question } = asker;
+        let Asker { proxy, at, question } = asker;
         let now = self.proxies[proxy].clock.at(self.now);
-        let deeds = self.proxies[proxy].on_reply(now, worker, question, reply);
-        self.carry_out(proxy, worker, deeds)
+        let deeds = self.proxies[proxy].on_reply(now, at, question, reply);
+        self.carry_out(proxy, deeds)
+    }
+
+    fn configure(&mut self, proxy: usize, worker: usize) -> Result<(), String> {
+        if self.is_paused(proxy) {
+            self.at(self.proxies[proxy].paused_until, Event::Configure { proxy, worker });
+            return Ok(());
+        }
+        let workers = self.proxies.len() * self.scenario.workers;
+        let Some((policy, configured)) = &mut self.replacement else { return Ok(()) };
+        let now = self.proxies[proxy].clock.at(self.now);
+        let deeds = self.proxies[proxy].on_configure(now, worker, policy);
+        *configured += 1;
+        if *configured == 1 {
+            self.watches.iter_mut().for_each(Watch::begin_change);
+        }
+        if *configured == workers {
+            // The last asks under the old policy, as long as they may be on their way; and what
+            // they bring.
+            let late = if self.scenario.net.late_ppm > 0 { 1_600_000_000 } else { 0 };
+            self.at(self.now + late + LIFE.0 * 5 / 4, Event::Configured);
+        }
+        self.carry_out(proxy, deeds)
     }
 
     fn look_for_hangs(&self) -> Result<(), String> {
@@ -368,51 +462,21 @@ impl<D: Demand> World<D> {
 
     fn answer(&mut self, asker: Asker, bytes: &[u8]) {
         let ask = decode_lease_ask(bytes).unwrap();
-        let away_ppm = self.scenario.net.away_ppm;
-        let is_away = away_ppm > 0 && (self.is_down || self.rng.chance_ppm(away_ppm));
-        let is_heard = !self.is_down && (!is_away || self.rng.chance_ppm(500_000));
-        let mut grants = vec![Err(Away(Span::ZERO)); ask.wants.len()];
+        let (away_ppm, is_down) = (self.scenario.net.away_ppm, self.server.is_down);
+        let is_away = away_ppm > 0 && (is_down || self.rng.chance_ppm(away_ppm));
+        let is_heard = !is_down && (!is_away || self.rng.chance_ppm(500_000));
+        let mut grants = Server::is_away(&ask);
         if is_heard {
-            let share_ppm = self.share(asker.proxy, &ask);
-            let Some(heard) = self.hear(&ask, share_ppm) else { return };
-            grants = if is_away { grants } else { heard };
+            let Some(answer) = self.server.hear(self.now, asker.proxy, &ask) else { return };
+            for (limit, units) in answer.charged {
+                self.watches[limit].charge(self.passed, units);
+            }
+            grants = if is_away { grants } else { answer.grants };
         }
         if is_heard || is_away {
             let bytes = encode_lease_reply(&Reply { seq: ask.seq, grants });
             self.send(|bytes| Event::ToProxy { asker, bytes }, bytes);
         }
-    }
-
-    /// A proxy's share as hosts tell it: nine tenths by demand, the rest evenly.
-    fn share(&mut self, proxy: usize, ask: &Ask) -> u32 {
-        const HALF_LIFE_NS: f64 = 10e9;
-        let now = self.now;
-        let units =
-            |(units, at): &(f64, u64)| units * 0.5_f64.powf((now - at) as f64 / HALF_LIFE_NS);
-        let tried: u32 = ask.wants.iter().map(|want| want.tried).sum();
-        self.wanted[proxy] = (units(&self.wanted[proxy]) + f64::from(tried), now);
-        let all: f64 = self.wanted.iter().map(units).sum();
-        let by_demand = if all > 0.0 { self.wanted[proxy].0 / all } else { 0.0 };
-        ((by_demand * 0.9 + 0.1 / self.wanted.len() as f64) * 0.95 * 1e6) as u32
-    }
-
-    /// The store's answer; `None` if it has had this ask.
-    fn hear(&mut self, ask: &Ask, share_ppm: u32) -> Option<Vec<Result<Grant, Away>>> {
-        self.operations += 1;
-        let place = Place { now: self.clock.at(self.now), stamp: self.stamp, began: self.began };
-        let may_settle = match self.replays.hear(place.now, ask.holder, ask.seq) {
-            Heard::First => true,
-            Heard::Perhaps => false,
-            Heard::Again => return None,
-        };
-        let mut record = Record::from_bytes(&self.record);
-        let grant = |want: &Want| {
-            let grant = record.answer(&place, ask.holder, want, may_settle);
-            Ok(Grant { share_ppm, ..grant })
-        };
-        let grants = ask.wants.iter().map(grant).collect();
-        self.record = record.to_bytes();
-        Some(grants)
     }
 
     fn send(&mut self, event: impl Fn(Vec<u8>) -> Event, bytes: Vec<u8>) {
@@ -433,17 +497,19 @@ impl<D: Demand> World<D> {
     fn befall(&mut self, fault: Fault) {
         match fault {
             Fault::Rush => {}
-            Fault::Down => self.is_down = true,
-            Fault::Up => self.is_down = false,
-            Fault::RestartHost => self.replays = Replays::default(),
-            Fault::Snapshot => self.snapshot = self.record,
+            Fault::Down => self.server.is_down = true,
+            Fault::Up => self.server.is_down = false,
+            Fault::RestartHost => self.server.restart_host(),
+            Fault::Snapshot => self.server.take_snapshot(),
             Fault::Failover { clock_ms } => {
-                self.record = self.snapshot;
-                self.reshard(clock_ms);
-                self.began = Some(self.clock.at(self.now));
+                self.server.fail_over(self.now, clock_ms, &mut self.rng);
+                self.begin_history();
             }
-            Fault::Reshard => self.reshard(0),
-            Fault::StepClock { ms } => self.step_clock(ms),
+            Fault::Reshard => {
+                self.server.reshard(0, &mut self.rng);
+                self.begin_history();
+            }
+            Fault::StepClock { ms } => self.server.step_clock(ms),
             Fault::Pause { proxy, ms } => {
                 self.proxies[proxy].paused_until = self.now + Span::from_millis(ms).0;
             }
@@ -453,20 +519,15 @@ impl<D: Demand> World<D> {
         }
     }
 
-    fn reshard(&mut self, clock_ms: i64) {
-        self.stamp = self.rng.next();
-        self.step_clock(clock_ms);
+    fn begin_history(&mut self) {
+        self.watches.iter_mut().for_each(Watch::forget);
         // Another clock, not one that was set: time goes on.
-        self.shown = self.clock.at(self.now).0;
-    }
-
-    fn step_clock(&mut self, ms: i64) {
-        self.clock.zero_ns = self.clock.zero_ns.saturating_add_signed(ms * 1_000_000);
+        self.shown = self.server.clock.at(self.now).0;
     }
 
     /// Time passes as the store's clock runs; when it is set back it does not.
     fn look_at_clock(&mut self) {
-        let shown = self.clock.at(self.now).0;
+        let shown = self.server.clock.at(self.now).0;
         self.passed += shown.saturating_sub(self.shown);
         self.shown = shown;
     }
