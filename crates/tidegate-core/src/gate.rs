@@ -24,6 +24,7 @@
 //! bucket that was full may have refilled for those microseconds.
 
 mod alone;
+mod answer;
 mod breaker;
 mod debts;
 mod held;

@@ -12,7 +12,7 @@ use super::{HOLDER_BYTES, Holder};
 use crate::field;
 use crate::key::Key;
 use crate::table::{SET_BYTES, Slots};
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// Holders in a set.
 const WAYS: usize = SET_BYTES / PLACE_BYTES;
@@ -24,6 +24,9 @@ const SETS_MAX: u32 = 1 << 20;
 
 /// How often a change is tried again when other workers keep changing the same set.
 const CONFLICTS_MAX: usize = 64;
+
+/// Who only looks at a holder need not say that it is used, if that was said so lately.
+const USED_LATELY: Span = Span::from_secs(1);
 
 /// Where the holders of a process are.
 #[derive(Clone, Copy, Debug)]
@@ -68,11 +71,17 @@ impl Shelf {
             let mut bytes = [0; SET_BYTES];
             let version = slots.load(set, &mut bytes);
             let Some(place) = place_of(&mut bytes, tag_of(key), now) else { return false };
-            let mut holder = Holder::from_bytes(&field::get(place, 16));
+            let before: [u8; HOLDER_BYTES] = field::get(place, 16);
+            let mut holder = Holder::from_bytes(&before);
             by(&mut holder);
+            let after = holder.to_bytes();
+            let used_at = Instant(u64::from_le_bytes(field::get(place, 8)));
+            if after == before && now.since(used_at) < USED_LATELY {
+                return true;
+            }
             field::set(place, 0, tag_of(key).to_le_bytes());
             field::set(place, 8, now.0.to_le_bytes());
-            field::set(place, 16, holder.to_bytes());
+            field::set(place, 16, after);
             if slots.store(set, &bytes, version).is_ok() {
                 return true;
             }

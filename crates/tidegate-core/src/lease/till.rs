@@ -78,7 +78,10 @@ struct Entry {
     purse: Purse,
     /// Asks of this worker on their way.
     flights: u16,
+    /// Since the last tick.
     is_touched: bool,
+    /// Whether there was something to wait for, or to tell, at the last tick.
+    is_needed: bool,
 }
 
 impl Till {
@@ -243,14 +246,18 @@ impl Till {
     }
 
     /// Does what time brings, and says of which budgets something is due; call it about every
-    /// 25 ms and [`Self::ask`] for those. One compare-and-swap for each key that this worker
-    /// used lately, or that holds something.
+    /// 25 ms and [`Self::ask`] for those. A look at the shared holder for each key that this worker
+    /// used since the last tick, or that holds something, and a change where there is something new.
     pub fn on_tick<G: Ground>(&mut self, ground: &mut G) -> Vec<Queue> {
         let (now, shelf) = (ground.now(), self.shelf);
         let mut due = Vec::new();
         let mut at = 0;
         while let Some(entry) = self.entries.get_mut(at) {
             let is_touched = core::mem::take(&mut entry.is_touched);
+            if !is_touched && !entry.is_needed && entry.flights == 0 {
+                self.remove(at);
+                continue;
+            }
             let Budget { key, terms, .. } = entry.budget;
             let before = entry.purse;
             let swept = shelf.change(ground, now, &key, |holder| {
@@ -259,16 +266,14 @@ impl Till {
                 let is_needed = holder.left(now) > 0 || !holder.may_be_dropped(now);
                 (purse, holder.due(now, &terms), is_needed)
             });
-            let (mut what, mut is_needed) = (Due::Nothing, true);
+            let mut what = Due::Nothing;
+            entry.is_needed = true;
             if let Some(swept) = swept {
-                (entry.purse, what, is_needed) = swept;
+                (entry.purse, what, entry.is_needed) = swept;
             }
-            let is_idle = !is_touched && !is_needed && entry.flights == 0;
             if what != Due::Nothing {
+                entry.is_needed = true;
                 due.push(Queue { budget: entry.budget, waiting: 0, least: 0, at_once: false });
-            } else if is_idle {
-                self.remove(at);
-                continue;
             }
             at += 1;
         }
@@ -445,7 +450,13 @@ fn due_after(take: Take, holder: &mut Holder, now: Instant, terms: &Terms) -> Du
 
 impl Entry {
     fn new(budget: &Budget) -> Self {
-        Self { budget: *budget, purse: Purse::default(), flights: 0, is_touched: true }
+        Self {
+            budget: *budget,
+            purse: Purse::default(),
+            flights: 0,
+            is_touched: true,
+            is_needed: true,
+        }
     }
 
     fn exchange<G: Ground>(
