@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 /// Connections that are kept busy.
 const CONNECTIONS: u64 = 8;
 
-/// Requests of one turn: about a second.
-pub(crate) const REQUESTS: u64 = 10_000;
+/// Requests of one turn: half a second to two.
+pub(crate) const REQUESTS: u64 = 6_000;
 
 /// Distinct keys, where they differ.
 pub(crate) const KEYS: u32 = 10_000;
