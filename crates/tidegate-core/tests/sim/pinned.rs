@@ -101,3 +101,49 @@ fn what_lapses_unheard_refills_from_then_on() {
         assert!(world.judge().admitted > 190, "seed {seed}: {} admitted", world.judge().admitted);
     }
 }
+
+/// Three times what there is, evenly.
+struct TooMuch;
+
+impl Demand for TooMuch {
+    fn rate(&mut self, _now_ns: u64) -> f64 {
+        600.0
+    }
+
+    fn pick(&mut self, _now_ns: u64, rng: &mut Rng) -> usize {
+        rng.below(4) as usize
+    }
+}
+
+/// What was let through on trust while the store was away, it knows a second after its return.
+#[test]
+fn what_shares_let_through_is_charged() {
+    let ms = |ms: u64| ms * 1_000_000;
+    let bucket = Quota::new(TokenBucket, 200, Span::from_secs(1), 400).unwrap();
+    let window = Quota::new(SlidingWindow, 400, Span::from_secs(2), 400).unwrap();
+    for (seed, quota) in (1..=10).flat_map(|seed| [(seed, bucket), (seed, window)]) {
+        let scenario = Scenario {
+            quotas: vec![quota],
+            replacement: None,
+            proxies: 4,
+            workers: 2,
+            length_ns: ms(3_500),
+            reserve: 0,
+            on_error: OnError::LocalShare,
+            at_once: true,
+            conflicts_ppm: 0,
+            net: CALM_NET,
+            drift_ppm: 100,
+            faults: vec![(ms(1_000), Fault::Down), (ms(2_500), Fault::Up)],
+            cost_max: 1,
+            deaths_ppm: 0,
+        };
+        let mut world = World::new(seed, scenario, TooMuch);
+        let mut play = |until| {
+            world.play_until(until).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+            world.on_trust()
+        };
+        let (away, back) = (play(ms(2_500)), play(ms(3_500)));
+        assert!(away > 50 && back == 0, "{quota}, seed {seed}: {away} on trust, then {back}");
+    }
+}

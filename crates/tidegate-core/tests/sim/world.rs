@@ -171,10 +171,13 @@ impl<D: Demand> World<D> {
 
     /// Plays it to the end, or to the first broken promise.
     pub(crate) fn play(&mut self) -> Result<(), String> {
-        while let Some(Planned { at, event, .. }) = self.events.pop() {
-            if at > self.scenario.length_ns {
-                break;
-            }
+        self.play_until(self.scenario.length_ns)
+    }
+
+    pub(crate) fn play_until(&mut self, end: u64) -> Result<(), String> {
+        while self.events.peek().is_some_and(|next| next.at <= end)
+            && let Some(Planned { at, event, .. }) = self.events.pop()
+        {
             assert!(at >= self.now, "time runs forward");
             self.now = at;
             self.steps += 1;
@@ -188,6 +191,11 @@ impl<D: Demand> World<D> {
     /// Of the first limit.
     pub(crate) fn judge(&self) -> &Judge {
         self.watches[0].judge()
+    }
+
+    /// Units of the first limit that were let through on shares and that no store knows of.
+    pub(crate) fn on_trust(&self) -> u64 {
+        self.watches[0].on_trust()
     }
 
     /// How often the store was asked.
