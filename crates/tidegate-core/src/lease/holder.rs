@@ -41,6 +41,10 @@ const SECOND: Span = Span::from_secs(1);
 /// wrong proxy.
 const AHEAD_BURST_MIN: u32 = 32;
 
+/// Nothing is held ahead for one unit that comes alone: it reads as 6.93 a second while it is new,
+/// and whatever was taken ahead for it would go back.
+const AHEAD_RATE_MIN_MILLI: u64 = 7_300;
+
 /// How long one ask keeps others of its key waiting, if nobody says that it was lost.
 const FLIGHT_MAX: Span = Span::from_millis(250);
 
@@ -412,10 +416,11 @@ impl Holder {
 
     /// Units that should be held: what is wanted in a horizon, if that is worth a lease.
     fn target(&self, now: Instant, terms: &Terms) -> u32 {
-        if terms.quota().burst() < AHEAD_BURST_MIN {
+        let rate_milli = self.demand.rate_milli(now);
+        if terms.quota().burst() < AHEAD_BURST_MIN || rate_milli < AHEAD_RATE_MIN_MILLI {
             return 0;
         }
-        let milli = u128::from(self.demand.rate_milli(now)) * u128::from(self.horizon.0);
+        let milli = u128::from(rate_milli) * u128::from(self.horizon.0);
         let milli = u64::try_from(milli / 1_000_000_000).unwrap_or(u64::MAX);
         let units = if milli >= LEASE_MIN_MILLI { milli.div_ceil(1_000) } else { 0 };
         u32::try_from(units).unwrap_or(u32::MAX)
