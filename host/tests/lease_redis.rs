@@ -23,8 +23,8 @@ const PATIENT: &str = "  read_timeout: 10s\n  pool_timeout: 10s\n";
 #[tokio::test]
 async fn what_is_granted_is_spent_alone_and_the_rest_goes_back() {
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, PATIENT);
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, PATIENT);
+    host.until_ready().await;
     let mut proxy = Proxy::new(1, host.http2().await, hourly(1_000));
     assert_eq!(proxy.take(3), Take::Asks);
     assert_eq!(proxy.ask(&[1, 2], 10, true).await, [Ok(Served { units: 10 }); 2]);
@@ -51,8 +51,8 @@ async fn what_is_granted_is_spent_alone_and_the_rest_goes_back() {
 #[tokio::test]
 async fn a_budget_that_is_used_up_refuses_and_what_is_owed_is_charged() {
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, PATIENT);
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, PATIENT);
+    host.until_ready().await;
     let mut proxy = Proxy::new(1, host.http2().await, hourly(10));
     proxy.holder(1).owe(10);
     assert_eq!(proxy.ask(&[1], 1, true).await, [Ok(Served { units: 0 })]);
@@ -64,12 +64,12 @@ async fn a_budget_that_is_used_up_refuses_and_what_is_owed_is_charged() {
 #[tokio::test]
 async fn redis_killed_gets_503_at_once_and_what_was_owed_is_owed_still() {
     let Some(mut redis) = Server::start() else { return };
-    let host = on(&redis, PATIENT);
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, PATIENT);
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     assert_eq!(granted(&mut proxy, &waiting(1, 1, &[1], hourly(100), 3)).await.units, 3);
     redis.kill();
-    until_away(&host).await;
+    host.until_away().await;
     for seq in 2..52 {
         let start = Instant::now();
         let (head, body) = send(&mut proxy, &waiting(1, seq, &[1, 2], hourly(100), 3)).await;
@@ -83,7 +83,7 @@ async fn redis_killed_gets_503_at_once_and_what_was_owed_is_owed_still() {
     assert_eq!(host.metric("tidegate_store_errors_total{kind=\"away\"}").await, 50.0);
 
     redis.restart();
-    until_ready(&host).await;
+    host.until_ready().await;
     let grant = granted(&mut proxy, &waiting(1, 52, &[1], hourly(100), 3)).await;
     assert_eq!(grant.units, 0, "it came back empty, and may have granted all that there is");
 }
@@ -91,8 +91,8 @@ async fn redis_killed_gets_503_at_once_and_what_was_owed_is_owed_still() {
 #[tokio::test]
 async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, "  read_timeout: 10s\n");
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, "  read_timeout: 10s\n");
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     granted(&mut proxy, &waiting(1, 1, &[1], hourly(100), 1)).await;
     redis.signal(Signal::STOP);
@@ -105,7 +105,7 @@ async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     assert!(head.headers().contains_key(wire::AWAY_MS));
     redis.signal(Signal::CONT);
-    until_ready(&host).await;
+    host.until_ready().await;
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn keys_of_a_shard_that_is_away_are_told_so_and_the_others_are_answered() 
             ("TIDEGATE_REDIS_PASSWORD", cluster::PASSWORD),
         ],
     );
-    until_ready(&host).await;
+    host.until_ready().await;
     let all: Vec<u8> = (0..64).collect();
     let mut proxy = Proxy::new(1, host.http2().await, hourly(100));
     let served = proxy.ask(&all, 1, true).await;
@@ -126,7 +126,7 @@ async fn keys_of_a_shard_that_is_away_are_told_so_and_the_others_are_answered() 
 
     let hit = format!("\"address\":\"127.0.0.1:{}\",\"up\":false", nodes.nodes[0].port);
     nodes.nodes[0].kill();
-    until(&host, 200, &hit).await;
+    host.until(200, &hit).await;
     let served = proxy.ask(&all, 1, true).await;
     let away: Vec<_> = served.iter().filter_map(|it| it.err()).collect();
     assert!((10..40).contains(&away.len()), "{} of 64", away.len());
@@ -148,11 +148,11 @@ async fn keys_of_a_shard_that_is_away_are_told_so_and_the_others_are_answered() 
 async fn a_proxy_that_asks_two_hosts_in_turn_is_believed_by_both() {
     const TURNS: u64 = 100;
     let Some(redis) = Server::start() else { return };
-    let hosts = [on(&redis, PATIENT), on(&redis, PATIENT)];
+    let hosts = [Host::on_redis(redis.port, PATIENT), Host::on_redis(redis.port, PATIENT)];
     let mut proxy = Proxy::new(1, hosts[0].http2().await, hourly(1_000));
     let mut other = hosts[1].http2().await;
     for host in &hosts {
-        until_ready(host).await;
+        host.until_ready().await;
     }
     let mut used = 0;
     for _ in 0..TURNS {
@@ -181,7 +181,7 @@ async fn a_proxy_that_floods_is_turned_away_and_another_is_served() {
     let Some(redis) = Server::start() else { return };
     let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n{PATIENT}", redis.port);
     let host = Host::serve(&format!("http:\n  in_flight_max: {PLACES}\n{yaml}"));
-    until_ready(&host).await;
+    host.until_ready().await;
     let Caller::Http2(sender) = host.http2().await else { unreachable!() };
     redis.signal(Signal::STOP);
     let mut flood = JoinSet::new();
@@ -224,7 +224,7 @@ async fn a_host_that_fails_open_grants_what_requests_wait_for() {
     let Some(mut redis) = Server::start() else { return };
     let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n{PATIENT}", redis.port);
     let host = Host::serve_with(&yaml, &[("TIDEGATE_RATE_LIMIT_FAIL_OPEN", "true")]);
-    until_ready(&host).await;
+    host.until_ready().await;
     let mut proxy = Proxy::new(1, host.http2().await, hourly(2));
     assert_eq!(proxy.ask(&[1], 1, true).await, [Ok(Served { units: 1 })]);
     proxy.holder(1).owe(2);
@@ -234,7 +234,7 @@ async fn a_host_that_fails_open_grants_what_requests_wait_for() {
         "with its Redis it limits"
     );
     redis.kill();
-    until_away(&host).await;
+    host.until_away().await;
     for _ in 0..3 {
         assert_eq!(proxy.ask(&[1], 2, true).await, [Ok(Served { units: 2 })]);
         assert_eq!(proxy.take(1), Take::Asks, "and nothing is held");
@@ -254,8 +254,8 @@ async fn asks_of_many_proxies_share_writes_to_redis() {
     const PROXIES: u64 = 32;
     const ROUNDS: u64 = 10;
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, PATIENT);
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, PATIENT);
+    host.until_ready().await;
     let mut proxies = JoinSet::new();
     let reads = || redis.info("total_reads_processed").parse::<f64>().unwrap();
     let before = reads();
@@ -276,30 +276,6 @@ async fn asks_of_many_proxies_share_writes_to_redis() {
     assert_eq!(calls, asks * 4.0);
     assert!(batches <= asks / 4.0, "{asks} asks made {batches} batches");
     assert!(reads <= asks / 4.0, "{asks} asks made {reads} reads");
-}
-
-/// A host on that Redis; `more` are lines of the section `redis`.
-fn on(redis: &Server, more: &str) -> Host {
-    Host::serve(&format!("redis:\n  addresses: [127.0.0.1:{}]\n{more}", redis.port))
-}
-
-async fn until_ready(host: &Host) {
-    until(host, 200, "\"ready\":true").await;
-}
-
-async fn until_away(host: &Host) {
-    until(host, 503, "\"reason\":").await;
-}
-
-async fn until(host: &Host, status: u16, says: &str) {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let (found, body) = host.admin("/readyz").await;
-        if found == status && body.contains(says) {
-            return;
-        }
-        assert!(Instant::now() < end, "{found} {body}");
-    }
 }
 
 async fn until_metric(host: &Host, series: &str, value: f64) {

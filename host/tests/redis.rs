@@ -21,14 +21,14 @@ const NULL: serde_json::Value = serde_json::Value::Null;
 #[tokio::test]
 async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
     let Some(mut redis) = Server::start() else { return };
-    let host = on(&redis, PATIENT);
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, PATIENT);
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
     assert!(host.admin("/metrics").await.1.contains("tidegate_store_up{store=\"redis\"} 1"));
 
     redis.kill();
-    until_away(&host).await;
+    host.until_away().await;
     for _ in 0..50 {
         let start = Instant::now();
         let (head, body) = proxy.ask(wire::encode_ask(&one(1, 5))).await;
@@ -41,7 +41,7 @@ async fn redis_killed_gets_503_at_once_and_back_it_answers_again() {
     assert_eq!(host.metric("tidegate_store_up{store=\"redis\"}").await, 0.0);
 
     redis.restart();
-    until_ready(&host).await;
+    host.until_ready().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
 }
 
@@ -51,14 +51,14 @@ async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_
     const DOWNTIME: &str = "tidegate_redis_backend_downtime_seconds_total";
     const UNANSWERED: &str = "tidegate_redis_backend_unanswered_units_total";
     let Some(mut redis) = Server::start() else { return };
-    let host = on(&redis, PATIENT);
+    let host = Host::on_redis(redis.port, PATIENT);
     let of = |name: &str| format!("{name}{{kind=\"master\",address=\"127.0.0.1:{}\"}}", redis.port);
     let [away, downtime, unanswered] = [AWAY, DOWNTIME, UNANSWERED].map(of);
     let server = async || {
         let page = host.admin("/readyz").await.1;
         serde_json::from_str::<serde_json::Value>(&page).unwrap()["backends"][0].clone()
     };
-    until_ready(&host).await;
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 50)).await.admits());
     assert_eq!((host.metric(&away).await, host.metric(&unanswered).await), (0.0, 0.0));
@@ -69,7 +69,7 @@ async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_
 
     let before = host.metric(&downtime).await;
     redis.kill();
-    until_away(&host).await;
+    host.until_away().await;
     let mut dear = one(1, 50);
     dear.items[0].cost = 5;
     for ask in [one(1, 50), dear] {
@@ -83,7 +83,7 @@ async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_
     assert_eq!(host.metric("tidegate_redis_unanswered_units_total").await, 6.0);
 
     redis.restart();
-    until_ready(&host).await;
+    host.until_ready().await;
     assert_eq!(
         (&server().await["away_seconds"], &server().await["unanswered_units"]),
         (&NULL, &NULL)
@@ -103,17 +103,17 @@ async fn what_an_outage_leaves_uncounted_is_told_and_so_is_what_was_charged_for_
 async fn it_starts_before_its_redis() {
     let Some(mut redis) = Server::start() else { return };
     redis.kill();
-    let host = on(&redis, "");
-    until_away(&host).await;
+    let host = Host::on_redis(redis.port, "");
+    host.until_away().await;
     redis.restart();
-    until_ready(&host).await;
+    host.until_ready().await;
 }
 
 #[tokio::test]
 async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, "  read_timeout: 10s\n");
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, "  read_timeout: 10s\n");
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
     redis.signal(Signal::STOP);
@@ -137,16 +137,17 @@ async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
         last_ms = away_ms;
     }
     redis.signal(Signal::CONT);
-    until_ready(&host).await;
+    host.until_ready().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
 }
 
 #[tokio::test]
 async fn two_hosts_on_one_redis_keep_one_truth() {
     let Some(redis) = Server::start() else { return };
-    let (one_host, other_host) = (on(&redis, PATIENT), on(&redis, PATIENT));
-    until_ready(&one_host).await;
-    until_ready(&other_host).await;
+    let (one_host, other_host) =
+        (Host::on_redis(redis.port, PATIENT), Host::on_redis(redis.port, PATIENT));
+    one_host.until_ready().await;
+    other_host.until_ready().await;
     let mut proxies = [one_host.http2().await, other_host.http2().await];
     let mut admitted = 0;
     for turn in 0..10 {
@@ -159,7 +160,7 @@ async fn two_hosts_on_one_redis_keep_one_truth() {
 #[tokio::test]
 async fn proxies_of_different_hosts_share_a_limit_and_an_outage_does_not_change_that() {
     let Some(mut redis) = Server::start() else { return };
-    let hosts = [on(&redis, ""), on(&redis, "")];
+    let hosts = [Host::on_redis(redis.port, ""), Host::on_redis(redis.port, "")];
     let mut proxies = [hosts[0].http2().await, hosts[1].http2().await];
     until_halved(&mut proxies).await;
     for host in &hosts {
@@ -177,8 +178,8 @@ async fn proxies_of_different_hosts_share_a_limit_and_an_outage_does_not_change_
 
     // Back with nothing: who is the first to tell it is not all there is.
     redis.kill();
-    until_away(&hosts[0]).await;
-    until_away(&hosts[1]).await;
+    hosts[0].until_away().await;
+    hosts[1].until_away().await;
     redis.restart();
     assert_halved(&mut proxies, 6).await;
     until_halved(&mut proxies).await;
@@ -188,8 +189,8 @@ async fn proxies_of_different_hosts_share_a_limit_and_an_outage_does_not_change_
 async fn asks_that_come_together_share_round_trips() {
     const ASKS: u8 = 200;
     let Some(redis) = Server::start() else { return };
-    let host = on(&redis, &format!("  pool_size: 1\n{PATIENT}"));
-    until_ready(&host).await;
+    let host = Host::on_redis(redis.port, &format!("  pool_size: 1\n{PATIENT}"));
+    host.until_ready().await;
     let proxy = host.http2().await;
     let common::Caller::Http2(sender) = proxy else { unreachable!() };
     let mut asks = JoinSet::new();
@@ -210,12 +211,12 @@ async fn a_host_that_fails_open_admits_what_redis_gives_no_answer_to() {
     let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n", redis.port);
     let host = Host::serve_with(&yaml, &[("TIDEGATE_RATE_LIMIT_FAIL_OPEN", "true")]);
     host.logs().line_with(&["WARN", "rate_limit_fail_open", "on_error"]);
-    until_ready(&host).await;
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 1)).await.admits());
     assert!(!proxy.reply(&one(1, 1)).await.admits(), "with its Redis it limits");
     redis.kill();
-    until_away(&host).await;
+    host.until_away().await;
     for _ in 0..3 {
         assert!(proxy.reply(&one(1, 1)).await.admits());
     }
@@ -238,7 +239,7 @@ async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
             ("TIDEGATE_REDIS_PASSWORD", sentinel::PASSWORD),
         ],
     );
-    until_ready(&host).await;
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
     let up = |kind: &str, port: u16| {
@@ -247,12 +248,12 @@ async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
     assert_eq!(host.metric(&up("master", fleet.servers[0].port)).await, 1.0);
     assert_eq!(host.metric(&up("sentinel", fleet.sentinels[2].port)).await, 1.0);
     fleet.servers[0].kill();
-    until_away(&host).await;
-    until_ready(&host).await;
+    host.until_away().await;
+    host.until_ready().await;
     // Not every sentinel has heard of it when the host has.
     server::wait("a sentinel's new master", || fleet.master(0) != 0);
     let master = fleet.servers[fleet.master(0)].port;
-    until(&host, 200, &format!("\"address\":\"127.0.0.1:{master}\",\"up\":true")).await;
+    host.until(200, &format!("\"address\":\"127.0.0.1:{master}\",\"up\":true")).await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
     assert_eq!(host.metric("tidegate_redis_fail_overs_total").await, 1.0);
 }
@@ -269,7 +270,7 @@ async fn a_cluster_is_found_by_the_environment_alone() {
             ("TIDEGATE_REDIS_PASSWORD", cluster::PASSWORD),
         ],
     );
-    until_ready(&host).await;
+    host.until_ready().await;
     let mut proxy = host.http2().await;
     // Sixteen budgets are in all shards; none is charged if one refuses.
     let many = |last: u32| {
@@ -290,7 +291,7 @@ async fn a_cluster_is_found_by_the_environment_alone() {
     let hit = format!("\"address\":\"127.0.0.1:{}\",\"up\":false", nodes.nodes[0].port);
     nodes.nodes[0].kill();
     // Two shards still answer: that is ready, and says what is amiss.
-    until(&host, 200, &hit).await;
+    host.until(200, &hit).await;
     let mut answered = 0;
     for key in 0..50 {
         let (head, _) = proxy.ask(wire::encode_ask(&one(key, 5))).await;
@@ -311,48 +312,24 @@ async fn secrets_appear_nowhere() {
     let wrong = format!("redis://:wrong-{PASSWORD}@127.0.0.1:{}/0", redis.port);
     let trace = "log_level: trace\n";
     let hosts = [
-        on(&redis, &format!("{by_file}{trace}")),
-        on(&redis, &format!("  password: \"{PASSWORD}\"\n{trace}")),
+        Host::on_redis(redis.port, &format!("{by_file}{trace}")),
+        Host::on_redis(redis.port, &format!("  password: \"{PASSWORD}\"\n{trace}")),
         Host::serve_with(trace, &[("TIDEGATE_REDIS_URL", &url)]),
         Host::serve_with(trace, &[("TIDEGATE_REDIS_URL", &wrong)]),
     ];
     for host in &hosts[..3] {
-        until_ready(host).await;
+        host.until_ready().await;
     }
-    until_away(&hosts[3]).await;
+    hosts[3].until_away().await;
     hosts[3].logs().line_with(&["redis does not let us in", "sign in"]);
     redis.kill();
     for host in &hosts {
-        until_away(host).await;
+        host.until_away().await;
         let (head, body) = host.http1().await.ask(wire::encode_ask(&one(1, 5))).await;
         assert_eq!(head.status(), 503);
         let pages = [host.admin("/metrics").await.1, host.admin("/readyz").await.1];
         let said = format!("{}{body:?}{head:?}{pages:?}", host.logs().text());
         assert!(!said.contains("hunter2"), "{said}");
-    }
-}
-
-/// A host on that Redis; `more` are lines of the section `redis`, and then of the whole.
-fn on(redis: &Server, more: &str) -> Host {
-    Host::serve(&format!("redis:\n  addresses: [127.0.0.1:{}]\n{more}", redis.port))
-}
-
-async fn until_ready(host: &Host) {
-    until(host, 200, "\"ready\":true").await;
-}
-
-async fn until_away(host: &Host) {
-    until(host, 503, "\"reason\":").await;
-}
-
-async fn until(host: &Host, status: u16, says: &str) {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let (found, body) = host.admin("/readyz").await;
-        if found == status && body.contains(says) {
-            return;
-        }
-        assert!(Instant::now() < end, "{found} {body}");
     }
 }
 

@@ -10,12 +10,13 @@
 //! nanoseconds, of all of Envoy's threads; every request must have been let through. h2load
 //! keeps eight connections busy, so this is the cost under load, when callouts overlap.
 
+mod alone;
 mod cells;
 mod listeners;
 mod spread;
 mod table;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use cells::Cell;
 use harness::envoy::{Envoy, envoy};
 use harness::host::Host;
@@ -25,9 +26,6 @@ use harness::{Result, wait};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use table::Sample;
-
-/// Requests decided without the host, whose cost is another: so few do not move a median.
-const ALONE_PERCENT_MAX: u64 = 3;
 
 fn main() -> ExitCode {
     load::main("bench-filter", measure)
@@ -75,15 +73,5 @@ async fn all_were_counted(envoy: &Envoy, cell: &Cell, requests: u64) -> Result<(
     let what = format!("{counter} to reach {requests}");
     wait::until(&what, async || (envoy.stat(counter).ok()? >= requests).then_some(())).await?;
     let Some(degraded) = &cell.degraded else { return Ok(()) };
-    let alone = envoy.stat(degraded)?;
-    let name = cell.name;
-    ensure!(
-        alone * 100 <= requests * ALONE_PERCENT_MAX,
-        "the host did not answer in time for {alone} of {requests} requests of \"{name}\": \
-         this machine is too busy to measure on"
-    );
-    if alone > 0 {
-        eprintln!("{name}: the host did not answer in time for {alone} of {requests} requests");
-    }
-    Ok(())
+    alone::are_few(cell.name, envoy.stat(degraded)?, requests)
 }

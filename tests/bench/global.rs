@@ -14,6 +14,7 @@
 //! Then four Envoys of two workers are pressed for half a minute against one limit, and what they
 //! admit is held against one token bucket: see `harness::fleet`.
 
+mod alone;
 mod global_cells;
 mod global_load;
 mod global_table;
@@ -42,9 +43,6 @@ const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// How long the four Envoys are pressed.
 const PRESSED: Duration = Duration::from_secs(30);
-
-/// Requests decided without the host, whose cost is another: so few do not move a median.
-const ALONE_PERCENT_MAX: u64 = 3;
 
 /// Of a flood, so many at least must be refused.
 const REFUSED_PERCENT_MIN: u64 = 95;
@@ -160,15 +158,7 @@ impl Stand {
         let (counted, alone) = (outcome("allowed")? + outcome("limited")?, outcome("degraded")?);
         let name = cell.name;
         ensure!(counted >= requests, "{name}: {counted} of {requests} were decided");
-        ensure!(
-            alone * 100 <= requests * ALONE_PERCENT_MAX,
-            "the host did not answer in time for {alone} of {requests} requests of \"{name}\": \
-             this machine is too busy to measure on"
-        );
-        if alone > 0 {
-            eprintln!("{name}: the host did not answer in time for {alone} of {requests} requests");
-        }
-        Ok(())
+        alone::are_few(name, alone, requests)
     }
 }
 

@@ -47,6 +47,32 @@ pub fn tidegate() -> Command {
 }
 
 impl Host {
+    /// One on the Redis of that port; `more` are lines of the section `redis`, and then of the
+    /// whole.
+    pub fn on_redis(port: u16, more: &str) -> Self {
+        Self::serve(&format!("redis:\n  addresses: [127.0.0.1:{port}]\n{more}"))
+    }
+
+    pub async fn until_ready(&self) {
+        self.until(200, "\"ready\":true").await;
+    }
+
+    pub async fn until_away(&self) {
+        self.until(503, "\"reason\":").await;
+    }
+
+    /// Until `/readyz` has this status, and says that.
+    pub async fn until(&self, status: u16, says: &str) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let (found, body) = self.admin("/readyz").await;
+            if found == status && body.contains(says) {
+                return;
+            }
+            assert!(Instant::now() < end, "{found} {body}");
+        }
+    }
+
     /// Serves `yaml`, on free ports unless it says which.
     pub fn serve(yaml: &str) -> Self {
         Self::serve_with(yaml, &[])
