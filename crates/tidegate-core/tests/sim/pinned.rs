@@ -1,18 +1,18 @@
 //! Histories that break the promise as soon as one rule is left out, each with that rule.
 //!
-//! Each was found by leaving the rule out and playing on until a history showed it: among the
-//! first 3,000, or 10,000. Rules that none of those shows are tested by themselves:
+//! Each was found by leaving the rule out and playing on until a history showed it, among the
+//! first 3,000 of either kind, or 10,000. Rules that none of 3,000 shows are tested by themselves:
 //!
-//! - in `tests/lease`: a purse is not spent once it has lapsed (each tick empties it), settlements
-//!   of another era are ignored, and an era has a name of its own (what is outstanding in a new
-//!   era covers both), so are settlements of more than is outstanding (nobody tells of more), at
-//!   most half the burst is leased (leases are sized by a quarter of what is left), a debt is told
-//!   until it is heard, and time does not go back;
+//! - in `tests/lease`: a purse is not spent once it has lapsed (each tick empties it, and none of
+//!   10,000 shows it), settlements of another era are ignored, what is of another era is not kept,
+//!   and an era has a name of its own (what is outstanding in a new era covers all three), so are
+//!   settlements of more than is outstanding (nobody tells of more), at most half the burst is
+//!   leased (leases are sized by a quarter of what is left), a debt is told until it is heard
+//!   (none of 10,000), and time does not go back;
 //! - in `tests/gate`: what a request took is kept while it waits for others, what was trusted is
-//!   not used later, what is put aside is not used once it has lapsed, units to be used at once go
-//!   to who goes on at once (all four within a deadline, in which little refills); and of shares,
-//!   which a judge takes as they come: they start with nothing, and a new policy keeps what is
-//!   owed. That they are charged is below.
+//!   not used later, and what is put aside is not used once it has lapsed (all three within a
+//!   deadline, in which little refills); and of shares, which a judge takes as they come: they
+//!   start with nothing, and a new policy keeps what is owed. That they are charged is below.
 
 use crate::fuzz::play;
 use crate::rng::Rng;
