@@ -71,8 +71,12 @@
 //! - A store that has forgotten a key, because it made room for others or because all of the key
 //!   was written in the second that a fail-over lost, gives up to a burst again, until a holder
 //!   comes that knows better; or, for 10 s after a fail-over, nothing (see [`Place::began`]).
-//! - Shares of an outage are exact while the store is away for all. Who alone cannot reach
-//!   it has its share on top, until it can pay; who learns late that it is back, so long.
+//! - Shares of an outage are let through on trust and charged when the store is back. Until then
+//!   more than a burst may come at once: what was leased is still spent while shares fill up, and
+//!   who comes back first finds a budget that others have not paid for yet. If all shares were
+//!   told at one moment, that is two and a half bursts at the worst. Where demand has gone from
+//!   proxy to proxy, each may have been told nearly all, and has as much. Who alone cannot reach
+//!   the store has its share on top, until it can pay; who learns late that it is back, so long.
 //! - Proxies are believed. One that lies about what it spent is granted more.
 //!
 //! ## Source

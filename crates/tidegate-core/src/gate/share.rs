@@ -6,8 +6,9 @@
 //! [`debts`](super::debts)). Windows are shared as a bucket of half the count that refills by the
 //! other half in a period, which together never exceed the count in any window.
 //!
-//! Shares add up to at most one, so the fleet stays within the limit, but for rounding:
-//! a share of an exact limit is never less than one request at a time, which can add at most one
+//! Shares that were told at one moment add up to at most one, so what the fleet lets through on
+//! them stays within the limit, but for rounding; what that leaves open, where leases are spent
+//! beside them or demand has moved since, is told in [`lease`](crate::lease). A share of an exact limit is never less than one request at a time, which can add at most one
 //! request for each proxy. Of a leased limit it is none then.
 
 use crate::ask::SHARE_WHOLE_PPM;

@@ -301,6 +301,20 @@ fn with_escrow_the_first_request_of_a_key_waits_for_nobody() {
     assert_eq!(lab.admitted(&Request::key("k"), 200), 98, "one is kept back for the next time");
 }
 
+/// What was let through without a grant is told at once, and would refill while it is not used.
+#[test]
+fn with_escrow_a_request_that_waits_for_others_waits_for_its_units() {
+    let mut lab = Lab::new(&limits(json!([
+        { "name": "kept", "scope": "global", "rate": "100/1h", "escrow": true },
+        { "name": "other", "scope": "global", "rate": "100/1h" },
+    ])));
+    lab.step(&Request::new()).unwrap_err();
+    let [Question { ask: Asked::Leases(ask), .. }] = &lab.asked[..] else { panic!("one ask") };
+    let waited_for: Vec<bool> = ask.wants.iter().map(|want| want.is_waited_for()).collect();
+    assert_eq!(waited_for, [true, true], "{ask:?}");
+    assert!(matches!(lab.answer()[..], [(_, Verdict::Allow(_))]));
+}
+
 #[test]
 fn debts_of_an_outage_are_charged_to_leases() {
     let mut lab = Lab::new(&global(json!({ "rate": "60/1m" })));

@@ -215,3 +215,19 @@ fn a_purse_takes_back_what_it_gave_and_no_more() {
     assert!(!purse.give_back(1), "it has given nothing");
     assert_eq!(purse.left(), 4);
 }
+
+/// The store that grants in a new era does not know of what was granted before.
+#[test]
+fn what_is_of_another_era_is_neither_kept_nor_told() {
+    let terms = terms(bucket(100, 100));
+    let (mut holder, mut purse) = (holding(&terms, 9), Purse::default());
+    holder.exchange(at(5), &terms, &mut purse, 1, 1);
+    assert!(purse.take(at(6), 1));
+    let (_, flight) = asked(&mut holder, 7, &terms, 1);
+    holder.on_reply(at(8), &terms, flight, BY, &Grant { era: 2, ..grant(3) });
+    assert_eq!(holder.left(at(8)), 3);
+    holder.empty(at(9), &mut purse);
+    assert_eq!((purse.left(), holder.left(at(9))), (0, 3));
+    let (want, _) = asked(&mut holder, 10, &terms, 1);
+    assert_eq!((want.era, want.settled.map(|settled| settled.spent)), (2, [0, 0, 0]));
+}

@@ -52,6 +52,17 @@ fn what_lapses_refills_from_that_moment_on() {
     assert_eq!([1_249, 1_250, 1_260, 1_750].map(|ms| room(&record, ms, &want)), [50, 50, 51, 100]);
 }
 
+/// A clock that was set back shows the same time twice: it refills once.
+#[test]
+fn time_does_not_go_back() {
+    let want = want(bucket(100, 100), 0);
+    let mut record = Record::default();
+    ask(&mut record, 1_000, &Want { owed: 100, ..want.clone() });
+    ask(&mut record, 1_300, &want);
+    ask(&mut record, 1_000, &want);
+    assert_eq!([1_000, 1_300, 1_500].map(|ms| room(&record, ms, &want)), [30, 30, 50]);
+}
+
 #[test]
 fn what_is_returned_is_there_at_once() {
     let want = want(bucket(100, 100), 50);

@@ -1,10 +1,10 @@
-//! Leases in virtual time: the real tills, holders and records and the real bytes between
-//! them, under a network and clocks that misbehave, held against an independent judge.
+//! Leases in virtual time: the real gates and records and the real bytes between them, under a
+//! network and clocks that misbehave, held against an independent judge.
 //!
 //! After every step, what was admitted conforms to the quota: the smallest burst to which the
 //! stream of all proxies conforms is at most the quota's, or no window holds more than its
-//! count. Tolerated are what refills in one tick of the store's clock, and in an outage with
-//! shares what a proxy's share gives until it probes again.
+//! count. Tolerated are what refills in one tick of the store's clock, and what was let through on
+//! shares of an outage and not charged yet (see `watch`).
 //!
 //! ```text
 //! cargo test -p tidegate-core --test sim                                some thousand histories
@@ -14,9 +14,11 @@
 //! cargo test -p tidegate-core --test sim -- --nocapture --include-ignored --test-threads 1 shapes
 //! ```
 //!
-//! - `world`: virtual time, the network, the store; `scenario`: what a history is made of
-//! - `proxy`: a shell around tills, which only carries; `memory`, `clock`, `rng`: what it stands on
-//! - `judge`: what was admitted, against the quota and against an ideal limiter
+//! - `world`: virtual time, the network; `server`: the store; `scenario`: what a history is made of
+//! - `proxy`: a shell around gates, which only carries; `request`: what comes to them, under which
+//!   policy; `memory`, `clock`, `rng`: what they stand on
+//! - `judge`: what was admitted, against the quota and against an ideal limiter; `watch`: which
+//!   quota that is, where it changes or the store is away
 //! - `fuzz`: made-up histories; `pinned`: those that once showed something, or would
 //! - `shapes`: the shapes of demand that a fleet sees, as tables
 

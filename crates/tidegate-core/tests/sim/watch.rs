@@ -18,7 +18,7 @@
 //! first, before others told what they owe (a burst). Shares were told at different moments, so
 //! where demand went from proxy to proxy each may have nearly all: then as many bursts as there
 //! are proxies, at the worst, and as many times the rate for as long as the store is away. All
-//! of it is charged afterwards, but for what is forgiven.
+//! of it is charged afterwards, but for what is forgiven. Made-up histories come to 2.6 bursts.
 
 use crate::judge::{Judge, Stream};
 use tidegate_core::limit::{Algorithm, Quota};
