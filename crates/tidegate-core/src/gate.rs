@@ -385,7 +385,9 @@ impl Gate {
             if let LeasedState::Kept(purse) = state {
                 self.leases.till.end(ground, budget, *purse, true);
             }
-            if self.policy.headers.on_allow {
+            // Decided without the store: nobody knows what is left.
+            let is_known = *state != LeasedState::Waits;
+            if is_known && self.policy.headers.on_allow {
                 let (standing, _) = self.leases.till.standing(ground, budget);
                 self.tell(applied, standing, &mut held.standings);
             }

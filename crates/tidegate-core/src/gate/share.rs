@@ -7,9 +7,10 @@
 //! other half in a period, which together never exceed the count in any window.
 //!
 //! Shares that were told at one moment add up to at most one, so what the fleet lets through on
-//! them stays within the limit, but for rounding; what that leaves open, where leases are spent
-//! beside them or demand has moved since, is told in [`lease`](crate::lease). A share of an exact limit is never less than one request at a time, which can add at most one
-//! request for each proxy. Of a leased limit it is none then.
+//! them conforms. What comes on top, because leases are still spent beside them or demand has
+//! moved since, is told in [`lease`](crate::lease). A share of an exact limit is never less than
+//! one request at a time, which can add at most one request for each proxy. Of a leased limit it
+//! is none then.
 
 use crate::ask::SHARE_WHOLE_PPM;
 use crate::key::Key;

@@ -336,3 +336,23 @@ fn debts_of_an_outage_are_charged_to_leases() {
     let back = lab.admitted(&Request::key("k"), 100);
     assert!((60 - alone - 3..=60 - alone + 3).contains(&back), "{back} after {alone}");
 }
+
+#[test]
+fn a_standing_is_told_only_by_a_store_that_was_asked() {
+    let mut lab = Lab::new(&policy(json!({
+        "tidegate": 1, "domain": "shop", "host": { "cluster": "host" },
+        "headers": { "send": "always" },
+        "limits": [{ "name": "a", "scope": "global", "rate": "100/1m", "on_error": "open" }],
+    })));
+    let standings = |decided: Vec<(Ticket, Verdict)>| match &decided[..] {
+        [(_, Verdict::Allow(standings))] => standings.len(),
+        other => panic!("{other:?}"),
+    };
+    lab.step(&Request::new()).unwrap_err();
+    let decided = lab.answer();
+    assert_eq!(standings(decided), 1);
+    lab.pass(2_000);
+    lab.step(&Request::new()).unwrap_err();
+    let decided = lab.silence();
+    assert_eq!(standings(decided), 0, "decided without it");
+}
