@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
+/// The first proxy compiles the filter for all of them, by a compiler that is not optimised: some
+/// ten seconds, several times that on a busy machine.
+const COMPILES_WITHIN: std::time::Duration = std::time::Duration::from_secs(90);
+
 /// A running proxy; it is killed when dropped.
 pub struct Bundled {
     listeners: Vec<SocketAddr>,
@@ -110,7 +114,7 @@ impl Bundled {
     /// False if it ended, as it does when a port was taken.
     async fn is_up(&mut self) -> Result<bool> {
         let admin = self.admin;
-        wait::until("the proxy to be ready", async || {
+        wait::within(COMPILES_WITHIN, "the proxy to be ready", async || {
             if !matches!(self.process.ended(), Ok(None)) {
                 return Some(false);
             }

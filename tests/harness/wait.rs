@@ -16,14 +16,27 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 ///
 /// After [`PATIENCE`], names `what` did not come.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    within(PATIENCE, what, look).await
+}
+
+/// The same, for what may take longer.
+///
+/// # Errors
+///
+/// After `patience`, names `what` did not come.
+pub async fn within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look().await {
             return Ok(found);
         }
         if Instant::now() > deadline {
-            bail!("waited {PATIENCE:?} in vain for {what}");
+            bail!("waited {patience:?} in vain for {what}");
         }
         tokio::time::sleep(PAUSE).await;
     }
