@@ -120,7 +120,8 @@ fn names_are_found_in_expressions() {
 fn rules_dashboard_and_runbook_speak_only_of_what_is_exported() -> Result<()> {
     stage(async {
         let limits = json!([
-            { "name": "counted", "rate": "2/1h", "scope": "global", "on_error": "open" },
+            { "name": "counted", "rate": "2/1h", "scope": "global", "exact": true, "on_error": "open" },
+            { "name": "leased", "rate": "1000/1h", "scope": "global", "on_error": "open" },
         ]);
         let policy = json!({
             "tidegate": 1, "domain": "shop", "limits": limits,
