@@ -131,8 +131,9 @@ impl Store {
     ///
     /// Whoever asks waits no longer than `patience`, if that is said, nor than [`Self::answer`]
     /// would. An ask that no request waits for goes out a millisecond later, if there is nothing
-    /// else to send, so that those of many proxies go together. Nothing is sent again that may have run, so what a want settles is never settled twice; one that got
-    /// no answer may have been granted units, which then lapse.
+    /// else to send, so that those of many proxies go together. Nothing is sent again that may
+    /// have run, so what a want settles is never settled twice; one that got no answer may have
+    /// been granted units, which then lapse.
     pub async fn lease(
         &self,
         ask: impl Into<Arc<lease::Ask>>,

@@ -1,7 +1,7 @@
 //! Decisions without the store: each limit as its policy says, and what is owed for it.
 
 use super::held::Held;
-use super::leases::{self, LeasedState};
+use super::leases::LeasedState;
 use super::refusals::Refusals;
 use super::{Gate, Ground, share};
 use crate::ask::{Item, SHARE_WHOLE_PPM};
@@ -69,11 +69,10 @@ impl Gate {
     /// if there is none: a leased limit is never overdrawn, so less than one request is nothing.
     fn share<G: Ground>(&self, ground: &mut G, applied: &Applied) -> Option<Applied> {
         let or_else = SHARE_WHOLE_PPM / self.policy.proxies_max.max(1);
-        let Some(terms) = self.leases.terms(applied) else {
+        let Some(budget) = self.budget(applied) else {
             let known = self.shares_ppm.get(usize::from(applied.limit.0)).copied();
             return Some(share::of(applied, known.filter(|ppm| *ppm > 0).unwrap_or(or_else)));
         };
-        let budget = leases::budget(applied, self.planner.tag(applied.limit), *terms);
         let known = Some(self.leases.till.standing(ground, &budget).1);
         let ppm = known.filter(|ppm| *ppm > 0).unwrap_or(or_else);
         share::is_any(applied, ppm).then(|| share::of(applied, ppm))

@@ -7,7 +7,6 @@
 //! what is held then.
 
 use super::{Ground, Ticket};
-use crate::ask::LimitTag;
 use crate::key::Key;
 use crate::lease::{Budget, Due, HolderId, Purse, Queue, Shelf, Take, Terms, Till};
 use crate::limit::{Quota, Refused, Standing};
@@ -206,11 +205,6 @@ impl Leased {
     pub(super) fn is_over(&self, now: Instant) -> bool {
         matches!(self.state, LeasedState::Kept(purse) if purse.left() > 0 && now >= purse.until())
     }
-}
-
-/// How a limit's budget is called in messages.
-pub(super) const fn budget(applied: &Applied, limit: LimitTag, terms: Terms) -> Budget {
-    Budget { key: applied.key, limit, terms }
 }
 
 /// What a take means for its request.

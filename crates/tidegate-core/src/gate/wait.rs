@@ -1,7 +1,7 @@
 //! Requests that wait for the store: how they are held, and what is asked for them.
 
 use super::held::Held;
-use super::leases::{self, Leased, LeasedState, Place};
+use super::leases::{Leased, LeasedState, Place};
 use super::question::{Asked, OnItsWay, Purpose, Question, QuestionId};
 use super::{Gate, Ground, Step, Ticket, WAITING_MAX, Waiting};
 use crate::ask::{Ask, NoAnswer};
@@ -18,7 +18,7 @@ const PART_LEFT: u64 = 4;
 impl Gate {
     /// Holds a request until the store has spoken; or decides it now, where it cannot be asked.
     pub(super) fn hold<G: Ground>(&mut self, ground: &mut G, mut held: Held) -> Step {
-        if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
+        if !self.may_wait() {
             let verdict = self.conclude_alone(ground, held, NoAnswer::Unreachable);
             return Step::Answer(verdict);
         }
@@ -46,23 +46,27 @@ impl Gate {
         applied: &Applied,
         for_later: bool,
     ) -> Result<Leased, Refused> {
-        let Some(terms) = self.leases.terms(applied) else { return Err(Refused::Never) };
-        let budget = leases::budget(applied, self.planner.tag(applied.limit), *terms);
+        let Some(budget) = self.budget(applied) else { return Err(Refused::Never) };
         let (outcome, due) = if for_later {
             self.leases.keep(ground, &budget, applied.cost, true)
         } else {
             self.leases.take(ground, &budget, applied.cost)
         };
-        let is_asked = self.leases.till.is_asking(&budget.key) || self.due.contains(&budget);
-        if due != Due::Nothing && !is_asked {
+        if due != Due::Nothing && !self.due.contains(&budget) {
             self.due.push(budget);
         }
         Ok(Leased { applied: *applied, budget, state: outcome? })
     }
 
+    /// What a leased limit's budget is called; `None` of one that is not leased.
+    pub(super) fn budget(&self, applied: &Applied) -> Option<Budget> {
+        let terms = *self.leases.terms(applied)?;
+        Some(Budget { key: applied.key, limit: self.planner.tag(applied.limit), terms })
+    }
+
     /// Asks for a limit that only looks on.
     pub(super) fn look_on<G: Ground>(&mut self, ground: &mut G, applied: &Applied) {
-        if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
+        if !self.may_wait() {
             return;
         }
         if self.leases.terms(applied).is_none() {
@@ -83,7 +87,7 @@ impl Gate {
     /// Asks for what runs out, tells and returns what there is to tell and to return.
     pub(super) fn tend_leases<G: Ground>(&mut self, ground: &mut G) {
         let due = self.leases.till.on_tick(ground);
-        if self.breaker.is_open() || self.debts.waits(ground) {
+        if !self.may_tell(ground) {
             return;
         }
         let till = &self.leases.till;
@@ -102,14 +106,24 @@ impl Gate {
         let mut due = core::mem::take(&mut self.due);
         // What waits has been asked for meanwhile, with all that is due.
         due.retain(|budget| !self.leases.till.is_asking(&budget.key));
-        if !due.is_empty() && !self.debts.waits(ground) {
+        if !due.is_empty() && self.may_tell(ground) {
             self.ask_for_units(ground, &due, None);
         }
     }
 
+    /// Whether to ask although no request waits for it.
+    fn may_tell<G: Ground>(&self, ground: &mut G) -> bool {
+        self.may_wait() && !self.debts.waits(ground)
+    }
+
+    /// Whether more may wait for the store.
+    fn may_wait(&self) -> bool {
+        !self.breaker.is_open() && self.waiting.len() < WAITING_MAX
+    }
+
     /// Asks about what was used while nobody could be asked.
     pub(super) fn ask_for_debts<G: Ground>(&mut self, ground: &mut G) {
-        if self.waiting.len() >= WAITING_MAX {
+        if !self.may_wait() {
             return;
         }
         let due = self.debts.due(ground.now());
@@ -145,16 +159,14 @@ impl Gate {
         }
     }
 
-    /// Asks for leases of these budgets: for all who wait for them, and for what else is due.
+    /// Asks for leases of these budgets: for all who wait for them, and for what else is due. Who
+    /// waits already is asked for whatever else does: it would wait for ever.
     pub(super) fn ask_for_units<G: Ground>(
         &mut self,
         ground: &mut G,
         budgets: &[Budget],
         waits: Option<Span>,
     ) {
-        if self.breaker.is_open() || self.waiting.len() >= WAITING_MAX {
-            return;
-        }
         if !self.debts.is_empty() {
             budgets.iter().for_each(|budget| self.note_debt(ground, budget));
         }

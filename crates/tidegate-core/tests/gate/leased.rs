@@ -3,7 +3,7 @@
 use crate::proxy::{Process, Request, Worker, limits, policy};
 use serde_json::json;
 use tidegate_core::ask::{self, Answer, NoAnswer};
-use tidegate_core::gate::{Answered, Asked, Question, Step, Ticket};
+use tidegate_core::gate::{Answered, Asked, Question, Step, Ticket, WAITING_MAX};
 use tidegate_core::lease::{self, Place};
 use tidegate_core::limit::Standing;
 use tidegate_core::policy::Policy;
@@ -355,4 +355,34 @@ fn a_standing_is_told_only_by_a_store_that_was_asked() {
     lab.step(&Request::new()).unwrap_err();
     let decided = lab.silence();
     assert_eq!(standings(decided), 0, "decided without it");
+}
+
+/// As many wait as may, and what came for two budgets of one request is too little: were one of
+/// them not asked for again, it would wait for ever.
+#[test]
+fn who_waits_is_asked_for_however_many_wait() {
+    let mut lab = Lab::new(&limits(json!([
+        { "name": "a", "when": { "path": "/two" }, "rate": "100/1m", "scope": "global" },
+        { "name": "b", "when": { "path": "/two" }, "rate": "100/1m", "scope": "global" },
+        { "name": "many", "when": { "path": "/many" }, "rate": "100/1m", "scope": "global",
+          "on_error": "closed" },
+    ])));
+    lab.step(&Request::new().with(":path", "/two")).unwrap_err();
+    let two = lab.asked.remove(0);
+    let many = Request::new().with(":path", "/many");
+    let held = (0..WAITING_MAX).take_while(|_| lab.step(&many).is_err()).count();
+    assert_eq!(held, WAITING_MAX - 3, "beside the first, its question and that of these");
+    let Asked::Leases(ask) = two.ask else { panic!("leases") };
+    let nothing = lease::Reply { seq: ask.seq, grants: vec![Ok(Default::default()); 2] };
+    let Worker { gate, process } = &mut lab.worker;
+    gate.on_reply(process, two.id, Ok(Answered::Leases(nothing)), &mut |_| true);
+    lab.gather();
+    let again = lab.asked.iter().skip(1).map(|question| match &question.ask {
+        Asked::Leases(ask) => ask.wants.len(),
+        Asked::Exact(_) => 0,
+    });
+    assert_eq!(again.sum::<usize>(), 2, "both are asked for again");
+    let decided = lab.answer();
+    assert_eq!(decided.len(), held + 1);
+    assert!(!lab.worker.gate.is_asking(), "nobody is left");
 }
