@@ -249,7 +249,8 @@ impl Gate {
     }
 
     /// Gives back all that this worker holds ahead, because its policy is replaced. Questions
-    /// tell the store of leases; send them too.
+    /// tell the store of leases; send them too. Call it again until it is asking no more: units may
+    /// be on their way.
     pub fn drain<G: Ground>(&mut self, ground: &mut G) {
         self.local.drain(ground);
         if !self.breaker.is_open() {

@@ -170,6 +170,7 @@ pub(crate) fn tick(root: u32) {
 /// Lets the last requests of replaced policies end.
 fn tend_retired(vm: &mut Vm) {
     for old in &mut vm.retired {
+        old.gate.drain(&mut old.ground);
         // They may have gone without an answer since it was replaced.
         if let Some(new) = vm.plugins.iter_mut().find(|new| new.name == old.name) {
             new.gate.take_over(&mut old.gate);

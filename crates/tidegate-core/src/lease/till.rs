@@ -281,7 +281,8 @@ impl Till {
     }
 
     /// Returns all that this worker and the holders it knows have: for the end of a process,
-    /// or of a policy. Nothing needs to be done with the replies.
+    /// or of a policy. Nothing needs to be done with the replies. What asks that are on their way
+    /// bring comes afterwards: call it again when they have landed.
     pub fn drain<G: Ground>(&mut self, ground: &mut G) -> Vec<Ask> {
         let now = ground.now();
         let mut wants = Vec::new();
@@ -294,6 +295,11 @@ impl Till {
                 holder.drain(now, &terms, (key, limit))
             });
             wants.extend(drained.flatten());
+            if entry.flights > 0
+                && let Some(again) = self.place(&entry.budget)
+            {
+                again.flights = entry.flights;
+            }
         }
         let mut asks = Vec::new();
         for wants in wants.chunks(WANTS_MAX) {

@@ -228,6 +228,34 @@ fn what_is_held_goes_back_when_the_policy_is_replaced() {
 }
 
 #[test]
+fn what_was_on_its_way_when_the_policy_was_replaced_goes_back_too() {
+    let mut lab = Lab::new(&global(json!({ "rate": "1000/1h" })));
+    for _ in 0..20 {
+        lab.admitted(&Request::key("k"), 10);
+        lab.pass(25);
+    }
+    // All that is held is used, and more is asked for.
+    while matches!(lab.step(&Request::key("k")), Ok(Verdict::Allow(_))) {}
+    let drain = |lab: &mut Lab| {
+        let Worker { gate, process } = &mut lab.worker;
+        gate.drain(process);
+        lab.gather();
+    };
+    drain(&mut lab);
+    let asks = lab.asks;
+    lab.answer();
+    drain(&mut lab);
+    assert_eq!(lab.asks, asks + 1, "it tells of what came since");
+    let returned = lab.asked.iter().flat_map(|question| match &question.ask {
+        Asked::Leases(ask) => ask.wants.iter().flat_map(|want| want.settled).collect::<Vec<_>>(),
+        Asked::Exact(_) => Vec::new(),
+    });
+    assert!(returned.map(|settled| settled.returned).sum::<u32>() > 0);
+    lab.answer();
+    assert!(!lab.worker.gate.is_asking());
+}
+
+#[test]
 fn what_is_longer_than_its_life_in_the_making_is_not_used() {
     let policy = limits(json!([
         { "name": "a", "scope": "global", "rate": "1000/1s", "on_error": "closed" },

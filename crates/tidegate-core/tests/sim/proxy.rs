@@ -137,6 +137,7 @@ impl Proxy {
         let at = self.in_force(worker);
         let mut deeds = Deeds::default();
         for post in 0..at.post {
+            self.workers[worker].0[post].gate.drain(&mut self.memory);
             deeds = self.gather(At { worker, post }, deeds);
         }
         if self.workers[worker].0[at.post].gate.on_tick(&mut self.memory) {
