@@ -16,6 +16,7 @@
 //! - [`table`]: many keys in bounded memory, none of which can flood another out of its debt
 //! - [`ask`]: questions to the store and its replies; the store in memory
 //! - [`lease`]: our share of a global budget: take, settle, lapse, return
+//! - [`revoke`]: what is revoked, and how a proxy knows of it
 //! - [`wire`]: asks and replies as bytes
 //! - [`gate`]: the state machine that every shell drives
 //! - [`verdict`]: what happens to the request; [`headers`]: how its client is told
@@ -36,6 +37,7 @@ pub mod limit;
 pub mod numbered;
 pub mod plan;
 pub mod policy;
+pub mod revoke;
 pub mod table;
 pub mod time;
 pub mod verdict;

@@ -16,7 +16,8 @@
 //!        2 never
 //! ```
 //!
-//! Asks for leases are messages of kinds of their own: see [`encode_lease_ask`].
+//! Asks for leases are messages of kinds of their own: see [`encode_lease_ask`]. So is what is
+//! said of revocations: see [`revoke`].
 //!
 //! All are bodies of HTTP messages: an ask of a `POST`, a reply of its 200. A host that is
 //! there and has no answer says so with 503 and a line of text; [`MARK`] tells what the host
@@ -30,6 +31,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 mod lease;
+pub mod revoke;
 
 pub use lease::{
     LEASE_ASK_BYTES_MAX, LEASE_REPLY_BYTES_MAX, decode_lease_ask, decode_lease_reply,
@@ -71,6 +73,12 @@ const ASK: u8 = b'A';
 const REPLY: u8 = b'R';
 const LEASE_ASK: u8 = b'L';
 const LEASE_REPLY: u8 = b'G';
+const NEWS_ASK: u8 = b'N';
+const NEWS: u8 = b'M';
+const CHUNK_ASK: u8 = b'C';
+const CHUNK: u8 = b'K';
+const CHECK: u8 = b'X';
+const CHECKED: u8 = b'Y';
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +91,18 @@ pub enum Kind {
     LeaseAsk,
     /// To be read by [`decode_lease_reply`].
     LeaseReply,
+    /// To be read by [`revoke::decode_news_ask`].
+    NewsAsk,
+    /// To be read by [`revoke::decode_news`].
+    News,
+    /// To be read by [`revoke::decode_chunk_ask`].
+    ChunkAsk,
+    /// To be read by [`revoke::decode_chunk`].
+    Chunk,
+    /// To be read by [`revoke::decode_check`].
+    Check,
+    /// To be read by [`revoke::decode_checked`].
+    Checked,
 }
 
 /// Bytes that no one of this version has sent.
@@ -105,13 +125,20 @@ impl core::error::Error for Malformed {}
 /// Which message these bytes are meant to be, by what every message begins with: they may still
 /// be malformed. `None` if they begin as none of this version.
 pub fn kind(bytes: &[u8]) -> Option<Kind> {
-    match *bytes {
-        [VERSION, ASK, ..] => Some(Kind::Ask),
-        [VERSION, REPLY, ..] => Some(Kind::Reply),
-        [VERSION, LEASE_ASK, ..] => Some(Kind::LeaseAsk),
-        [VERSION, LEASE_REPLY, ..] => Some(Kind::LeaseReply),
-        _ => None,
-    }
+    let [VERSION, kind, ..] = *bytes else { return None };
+    Some(match kind {
+        ASK => Kind::Ask,
+        REPLY => Kind::Reply,
+        LEASE_ASK => Kind::LeaseAsk,
+        LEASE_REPLY => Kind::LeaseReply,
+        NEWS_ASK => Kind::NewsAsk,
+        NEWS => Kind::News,
+        CHUNK_ASK => Kind::ChunkAsk,
+        CHUNK => Kind::Chunk,
+        CHECK => Kind::Check,
+        CHECKED => Kind::Checked,
+        _ => return None,
+    })
 }
 
 /// Encodes an ask. One outside the bounds of [`Ask`] gives bytes that nobody will decode.
