@@ -12,6 +12,7 @@
 //! - [`shipped`]: the filter, and where it is
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
+//! - [`revocations`]: what is revoked, durable and told to proxies
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 //! - [`proxy`]: a reverse proxy that runs the filter itself, and any other proxy-wasm filter
 
@@ -21,6 +22,7 @@ pub mod doctor;
 pub mod logs;
 pub mod policy_file;
 pub mod proxy;
+pub mod revocations;
 pub mod secret;
 pub mod service;
 pub mod shipped;

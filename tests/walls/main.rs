@@ -60,6 +60,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "hyper-util",
             "prometheus-client",
             "proxy-wasm-host",
+            "redb",
             "rustls",
             "rustls-native-certs",
             "saphyr-parser",
