@@ -3,5 +3,6 @@
 mod fuse;
 mod made_up;
 mod names;
+mod pages;
 mod record;
 mod wire;
