@@ -99,6 +99,20 @@ pub struct Settings {
     pub wall: Wall,
 }
 
+impl Settings {
+    /// As long as this process lives, and for nobody else.
+    pub(crate) const fn in_memory(wall: Wall) -> Self {
+        Self {
+            home: Home::Memory,
+            is_shared: false,
+            span_secs: 7_200,
+            leeway_secs: 60,
+            id_key_files: Vec::new(),
+            wall,
+        }
+    }
+}
+
 /// Where the ledger is.
 #[derive(Clone, Debug)]
 pub enum Home {

@@ -3,7 +3,8 @@
 //! - [`door`]: listeners and connections, and the bounds on both
 //! - [`together`]: a connection and the asks on it, as one task
 //! - [`routes`]: which request is for whom
-//! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases
+//! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases; [`revokes`]: one about
+//!   revocations
 //! - [`outcome`]: how it ended; [`turns`]: how many one proxy may have in flight
 //! - [`store`]: who keeps the truth
 //! - [`embedded`]: the same answers for filters in this very process
@@ -25,6 +26,7 @@ mod health;
 mod leases;
 mod metrics;
 mod outcome;
+mod revokes;
 mod routes;
 mod shares;
 mod store;
@@ -32,18 +34,18 @@ mod together;
 mod turns;
 
 use crate::config::{Config, Http, Provider};
+use crate::revocations::{self, Revocations};
 use clock::Clock;
 use door::{Door, Use};
 use metrics::Metrics;
 use shares::Shares;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use store::{Predecessor, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use turns::Turns;
 
 /// Why the service could not start.
@@ -65,8 +67,18 @@ struct Site {
     in_flight: Semaphore,
     /// Of those, asks for leases by proxy.
     turns: Turns,
-    stopping: AtomicBool,
+    /// Polls that wait for news.
+    polls: Semaphore,
+    revocations: Kept,
+    /// Whether it was told to stop.
+    stopping: watch::Sender<bool>,
 }
+
+/// What is revoked, if that is kept here; opened when it is first looked at.
+type Kept = LazyLock<
+    Option<Arc<Revocations>>,
+    Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>,
+>;
 
 /// Serves until told to stop.
 ///
@@ -95,7 +107,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
     let clock = Clock::of_this_machine();
-    let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps);
+    let revocations = open(config.revocations.as_ref())?;
+    let kept: Kept = LazyLock::new(Box::new(move || revocations));
+    let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
     if config.fail_open {
         tracing::warn!(
@@ -109,7 +123,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
 
     stop.told().await;
-    site.stopping.store(true, Ordering::Relaxed);
+    site.stopping.send_replace(true);
     tracing::info!(asks_in_flight = site.in_flight(), "draining");
     tokio::select! {
         () = asks.drain() => tracing::info!("drained"),
@@ -122,6 +136,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Opens what is revoked, if it is kept here.
+fn open(settings: Option<&revocations::Settings>) -> Result<Option<Arc<Revocations>>, Failure> {
+    let Some(settings) = settings else { return Ok(None) };
+    let failed = |problem| {
+        let source = io::Error::other(problem);
+        Failure { what: "cannot keep revocations".to_owned(), source }
+    };
+    Revocations::open(settings).map(Some).map_err(failed)
+}
+
 /// The operator's connections: a scraper, some probes, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
@@ -129,7 +153,13 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_DRAIN_MAX: Duration = Duration::from_millis(200);
 
 impl Site {
-    fn new(provider: &Provider, bounds: &Http, clock: Clock, predecessor: Predecessor) -> Self {
+    fn new(
+        provider: &Provider,
+        bounds: &Http,
+        clock: Clock,
+        predecessor: Predecessor,
+        revocations: Kept,
+    ) -> Self {
         let store = Arc::new(Store::new(provider, predecessor));
         Self {
             metrics: Metrics::new(&store),
@@ -140,8 +170,16 @@ impl Site {
             turns: Turns::default(),
             bounds: bounds.clone(),
             fail_open: false,
-            stopping: AtomicBool::new(false),
+            polls: Semaphore::new(bounds.connections_max),
+            revocations,
+            stopping: watch::Sender::new(false),
         }
+    }
+
+    /// Returns when this process has been told to stop.
+    async fn is_told_to_stop(&self) {
+        // It lives as long as the site does.
+        let _ = self.stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
     }
 
     fn in_flight(&self) -> usize {
