@@ -13,6 +13,7 @@
 //! - `files`: whether they changed; `tls`: what some of them are for
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
+//! - [`revocations`]: what is revoked, durable and told to proxies
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 //! - [`proxy`]: a reverse proxy that runs the filter itself, and any other proxy-wasm filter
 
@@ -23,6 +24,7 @@ mod files;
 pub mod logs;
 pub mod policy_file;
 pub mod proxy;
+pub mod revocations;
 pub mod secret;
 pub mod service;
 pub mod shipped;

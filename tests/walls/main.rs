@@ -63,6 +63,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "indicatif",
             "prometheus-client",
             "proxy-wasm-host",
+            "redb",
             "rustls",
             "rustls-native-certs",
             "saphyr-parser",
