@@ -270,9 +270,8 @@ fn id(fields: &Fields<'_>) -> Result<Id, Wrong> {
 
 fn hex<const N: usize>(fields: &Fields<'_>, field: Field, wanted: &str) -> Result<[u8; N], Wrong> {
     match fields.at(field) {
-        Some(Value::Text(text)) => from_hex(text).ok_or_else(|| {
-            Wrong::at(field.name(), format!("found other text, wanted {wanted}"))
-        }),
+        Some(Value::Text(text)) => from_hex(text)
+            .ok_or_else(|| Wrong::at(field.name(), format!("found other text, wanted {wanted}"))),
         Some(other) => Err(found(field, other, wanted)),
         None => Err(Wrong::at(field.name(), format!("is missing, wanted {wanted}"))),
     }
@@ -286,7 +285,8 @@ pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         return None;
     }
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let digit =
+            |at: usize| char::from(pair[at]).to_digit(16).and_then(|d| u8::try_from(d).ok());
         *byte = digit(0)? << 4 | digit(1)?;
     }
     Some(bytes)
@@ -384,7 +384,7 @@ fn unless_said(class: Class, before_secs: u64, kind: Kind, terms: &Terms) -> u64
     }
 }
 
-fn bounded(name: &str, secs: u64, terms: &Terms) -> Result<u64, Wrong> {
+pub(super) fn bounded(name: &str, secs: u64, terms: &Terms) -> Result<u64, Wrong> {
     let ahead = secs.saturating_sub(terms.now_secs());
     if ahead <= terms.retention_secs {
         return Ok(secs);

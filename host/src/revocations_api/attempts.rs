@@ -92,6 +92,11 @@ impl Attempts {
     }
 }
 
+/// As `Retry-After` tells it: whole seconds, rounded up.
+pub(super) fn whole_secs(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

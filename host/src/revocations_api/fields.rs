@@ -115,7 +115,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             type Value = Fields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object, such as {\"jti\": \"…\", \"iss\": \"…\", \"exp\": 1790000000}")
+                f.write_str(
+                    "an object, such as {\"jti\": \"…\", \"iss\": \"…\", \"exp\": 1790000000}",
+                )
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
