@@ -35,6 +35,7 @@ pub(crate) mod when;
 mod wrong;
 
 use crate::config::RevocationsApi;
+use crate::logs::AUDIT;
 use crate::revocations::Revocations;
 use asked::Terms;
 use attempts::Attempts;
@@ -127,7 +128,7 @@ impl Api {
     fn no_handshake(&self, peer: IpAddr, why: &str) {
         self.counts.no_handshake();
         if self.wrong.of_peer(peer).is_ok() {
-            tracing::warn!(target: "audit", outcome = "no_handshake", %peer, why, "not let in");
+            tracing::warn!(target: AUDIT, outcome = "no_handshake", %peer, why, "not let in");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`routes`]: which request is for whom
 //! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases
 //! - [`outcome`]: how it ended; [`turns`]: how many one proxy may have in flight
+//! - [`revoking`]: what is revoked, and where that is said
 //! - [`store`]: who keeps the truth
 //! - [`embedded`]: the same answers for filters in this very process
 //! - [`clock`]: the time by which they are counted
@@ -25,6 +26,7 @@ mod health;
 mod leases;
 mod metrics;
 mod outcome;
+mod revoking;
 mod routes;
 mod shares;
 mod store;
@@ -94,6 +96,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         asks.push(Door::unix(path)?);
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
+    let revocations = revoking::ledger(&config)?;
     let clock = Clock::of_this_machine();
     let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
@@ -107,12 +110,23 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let _census = census::start(&site);
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
+    let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
+        Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
+        None => None,
+    };
 
     stop.told().await;
     site.stopping.store(true, Ordering::Relaxed);
     tracing::info!(asks_in_flight = site.in_flight(), "draining");
+    let drained = async {
+        tokio::join!(asks.drain(), async {
+            if let Some(revoking) = revoking {
+                revoking.drain().await;
+            }
+        })
+    };
     tokio::select! {
-        () = asks.drain() => tracing::info!("drained"),
+        _ = drained => tracing::info!("drained"),
         () = tokio::time::sleep(config.drain_timeout) => {
             tracing::warn!(asks_in_flight = site.in_flight(), "drain timeout: ending anyway");
         }

@@ -2,6 +2,7 @@
 //!
 //! They name ids as hashes, and never what these are made of; no token, no cookie, no claim.
 
+use crate::logs::AUDIT;
 use std::net::IpAddr;
 use tidegate_core::revoke::{Id, Kind};
 
@@ -25,7 +26,7 @@ impl Call {
         reason: Option<&str>,
     ) {
         tracing::info!(
-            target: "audit",
+            target: AUDIT,
             action,
             outcome,
             kind = kind.name(),
@@ -41,7 +42,7 @@ impl Call {
     /// So many things were.
     pub(super) fn many(&self, action: &str, outcome: &str, count: u64) {
         tracing::info!(
-            target: "audit",
+            target: AUDIT,
             action,
             outcome,
             count,
@@ -55,5 +56,5 @@ impl Call {
 
 /// Somebody was not let in.
 pub(super) fn stranger(peer: IpAddr, why: &str, request_id: &str) {
-    tracing::warn!(target: "audit", outcome = why, %peer, request_id, "not let in");
+    tracing::warn!(target: AUDIT, outcome = why, %peer, request_id, "not let in");
 }

@@ -1,6 +1,6 @@
 //! What a request holds, whole, within bounds of size and time.
 
-use super::reply::{Reply, problem};
+use super::reply::{Refusal, refusal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -22,10 +22,10 @@ const BODY_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// The answer to one that is too long, too slow, or broken off.
-pub(super) async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, Reply> {
+pub(super) async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, Refusal> {
     let too_long = || {
         let what = format!("a body of more than {bytes_max} bytes");
-        problem(StatusCode::PAYLOAD_TOO_LARGE, &what)
+        refusal(StatusCode::PAYLOAD_TOO_LARGE, &what)
     };
     let body = request.into_body();
     if body.size_hint().lower() > bytes_max as u64 {
@@ -34,10 +34,10 @@ pub(super) async fn read(request: Request<Incoming>, bytes_max: usize) -> Result
     match tokio::time::timeout(BODY_MAX, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body ends too early")),
+        Ok(Err(_)) => Err(refusal(StatusCode::BAD_REQUEST, "the body ends too early")),
         Err(_) => {
             let what = format!("the body was not there within {} s", BODY_MAX.as_secs());
-            Err(problem(StatusCode::REQUEST_TIMEOUT, &what))
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, &what))
         }
     }
 }
@@ -47,12 +47,12 @@ pub(super) async fn read(request: Request<Incoming>, bytes_max: usize) -> Result
 /// # Errors
 ///
 /// The answer to one that is not.
-pub(super) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Reply> {
+pub(super) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Refusal> {
     let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = said.and_then(|said| said.split(';').next()).unwrap_or_default().trim();
     if wanted.iter().any(|wanted| kind.eq_ignore_ascii_case(wanted)) {
         return Ok(());
     }
     let what = format!("content-type: wanted {}", wanted.join(" or "));
-    Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, &what))
+    Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &what))
 }

@@ -81,13 +81,7 @@ impl<'a> Fields<'a> {
         self.0[field as usize].as_ref().filter(|value| **value != Value::Null)
     }
 
-    /// With one field put, or put in place of what was there.
-    pub(super) fn with(mut self, field: Field, value: Value<'a>) -> Self {
-        self.0[field as usize] = Some(value);
-        self
-    }
-
-    pub(super) fn empty() -> Self {
+    fn empty() -> Self {
         Self(std::array::from_fn(|_| None))
     }
 }

@@ -18,6 +18,9 @@ pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 pub(super) type Reply = Response<Body>;
 
+/// An answer instead of what was to be found out.
+pub(super) type Refusal = Box<Reply>;
+
 /// Lines of JSON.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
@@ -33,6 +36,11 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Reply {
     let title = status.canonical_reason().unwrap_or_default();
     let page = json!({ "title": title, "status": status.as_u16(), "detail": detail });
     with_type(status, "application/problem+json", whole(page.to_string() + "\n"))
+}
+
+/// The same, where something else was expected.
+pub(super) fn refusal(status: StatusCode, detail: &str) -> Refusal {
+    Box::new(problem(status, detail))
 }
 
 /// Too much of something, and when to come again.

@@ -3,17 +3,16 @@
 use super::asked::{from_hex, kind_named};
 use super::audit::{self, Call};
 use super::body::{JSON_BYTES_MAX, TOKEN_BODY_BYTES_MAX, expect_type, read};
+use super::callers::Stranger;
 use super::door::Guest;
 use super::query::Query;
-use super::reply::{NDJSON, Reply, later, problem};
-use super::{Api, attempts, change, export, import, look};
+use super::reply::{NDJSON, Refusal, Reply, later, problem, refusal};
+use super::wrong::Wrong;
+use super::{Api, change, export, import, look};
 use hyper::body::Incoming;
-use hyper::header::{
-    ALLOW, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use std::sync::Arc;
-use std::time::Duration;
 use tidegate_core::revoke::{Id, Kind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -43,9 +42,9 @@ enum Route {
 pub(super) async fn answer(api: &Arc<Api>, guest: &Guest, request: Request<Incoming>) -> Reply {
     let request_id = request_id(request.headers());
     let mut reply = match enter(api, guest, request.headers(), &request_id) {
-        Err(reply) => reply,
+        Err(refusal) => *refusal,
         Ok(call) => match route(request.method(), request.uri().path()) {
-            Err(reply) => reply,
+            Err(refusal) => *refusal,
             Ok(route) => route.answer(api, &call, request).await,
         },
     };
@@ -57,12 +56,12 @@ pub(super) async fn answer(api: &Arc<Api>, guest: &Guest, request: Request<Incom
 }
 
 /// Whether this guest may come in, and as whom.
-fn enter(api: &Api, guest: &Guest, headers: &HeaderMap, request_id: &str) -> Result<Call, Reply> {
+fn enter(api: &Api, guest: &Guest, headers: &HeaderMap, request_id: &str) -> Result<Call, Refusal> {
     // Any page that a browser shows may send requests to this machine; where no credentials are
     // asked for, that it says whence it comes is all that tells it from an operator.
     if api.callers.is_open() && headers.contains_key(ORIGIN) {
         audit::stranger(guest.peer, "browser", request_id);
-        return Err(problem(StatusCode::FORBIDDEN, "requests of browsers' pages are not answered"));
+        return Err(refusal(StatusCode::FORBIDDEN, "requests of browsers' pages are not answered"));
     }
     let who = match api.callers.who(guest.certificate.as_ref(), headers) {
         Ok(who) => who,
@@ -70,22 +69,21 @@ fn enter(api: &Api, guest: &Guest, headers: &HeaderMap, request_id: &str) -> Res
             api.counts.stranger(stranger);
             if let Err(wait) = api.wrong.of_peer(guest.peer) {
                 let what = "too many requests without the right credentials";
-                return Err(later(StatusCode::TOO_MANY_REQUESTS, what, wait));
+                return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait)));
             }
             audit::stranger(guest.peer, stranger.name(), request_id);
-            return Err(unauthorized(stranger));
+            return Err(Box::new(unauthorized(stranger)));
         }
     };
     if let Err(wait) = api.requests.of_caller(&who) {
         let what = "more requests than revocations.api.requests_per_second allows a caller";
-        return Err(later(StatusCode::TOO_MANY_REQUESTS, what, wait));
+        return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait)));
     }
     Ok(Call { who, peer: guest.peer, request_id: request_id.to_owned() })
 }
 
 /// As RFC 6750 section 3 has it.
-fn unauthorized(stranger: super::callers::Stranger) -> Reply {
-    use super::callers::Stranger;
+fn unauthorized(stranger: Stranger) -> Reply {
     let (status, what, challenge) = match stranger {
         Stranger::NoToken => {
             (StatusCode::UNAUTHORIZED, "wanted authorization: Bearer TOKEN", "Bearer")
@@ -105,7 +103,7 @@ fn unauthorized(stranger: super::callers::Stranger) -> Reply {
     reply
 }
 
-fn route(method: &Method, path: &str) -> Result<Route, Reply> {
+fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let routes: &[(Method, Route)] = match parts.as_slice() {
         ["v1", "revoke"] => &[(Method::POST, Route::RevokeToken)],
@@ -117,17 +115,17 @@ fn route(method: &Method, path: &str) -> Result<Route, Reply> {
         ["v1", "revocations", "stats"] => &[(Method::GET, Route::Stats)],
         ["v1", "revocations", id] => &[(Method::GET, Route::One(self::id(id)?))],
         ["v1", "revocations", kind, id] => {
-            let kind = kind_named(kind).map_err(|what| problem(StatusCode::NOT_FOUND, &what))?;
+            let kind = kind_named(kind).map_err(|what| refusal(StatusCode::NOT_FOUND, &what))?;
             &[(Method::DELETE, Route::LiftOne(kind, self::id(id)?))]
         }
-        _ => return Err(problem(StatusCode::NOT_FOUND, HERE)),
+        _ => return Err(refusal(StatusCode::NOT_FOUND, HERE)),
     };
     let found = routes.iter().find(|(known, _)| known == method);
     found.map(|(_, route)| *route).ok_or_else(|| {
         let allowed: Vec<&str> = routes.iter().map(|(method, _)| method.as_str()).collect();
         let allowed = allowed.join(", ");
         let what = format!("{method} is not for this: {allowed}");
-        let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, &what);
+        let mut reply = refusal(StatusCode::METHOD_NOT_ALLOWED, &what);
         if let Ok(allowed) = HeaderValue::from_str(&allowed) {
             reply.headers_mut().insert(ALLOW, allowed);
         }
@@ -139,15 +137,16 @@ const HERE: &str = "here are POST /v1/revoke; GET and POST /v1/revocations; POST
                     import, and GET stats and export below it; GET /v1/revocations/ID; DELETE \
                     /v1/revocations/KIND/ID";
 
-fn id(text: &str) -> Result<Id, Reply> {
+fn id(text: &str) -> Result<Id, Refusal> {
     let id = from_hex(text).map(Id);
-    id.ok_or_else(|| problem(StatusCode::NOT_FOUND, "an id has 32 hex digits"))
+    id.ok_or_else(|| refusal(StatusCode::NOT_FOUND, "an id has 32 hex digits"))
 }
 
 impl Route {
     async fn answer(self, api: &Arc<Api>, call: &Call, request: Request<Incoming>) -> Reply {
         match self.try_answer(api, call, request).await {
-            Ok(reply) | Err(reply) => reply,
+            Ok(reply) => reply,
+            Err(refusal) => *refusal,
         }
     }
 
@@ -156,8 +155,8 @@ impl Route {
         api: &Arc<Api>,
         call: &Call,
         request: Request<Incoming>,
-    ) -> Result<Reply, Reply> {
-        let bad = |wrong: super::wrong::Wrong| problem(StatusCode::BAD_REQUEST, &wrong.to_string());
+    ) -> Result<Reply, Refusal> {
+        let bad = |wrong: Wrong| refusal(StatusCode::BAD_REQUEST, &wrong.to_string());
         let query = Query::read(request.uri().query(), self.parameters()).map_err(bad)?;
         if let Some((kinds, _)) = self.takes() {
             expect_type(request.headers(), kinds)?;
