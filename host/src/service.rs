@@ -6,6 +6,7 @@
 //! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases; [`revokes`]: one about
 //!   revocations
 //! - [`outcome`]: how it ended; [`turns`]: how many one proxy may have in flight
+//! - [`revoking`]: what is revoked, and where that is said
 //! - [`store`]: who keeps the truth
 //! - [`embedded`]: the same answers for filters in this very process
 //! - [`clock`]: the time by which they are counted
@@ -27,6 +28,7 @@ mod leases;
 mod metrics;
 mod outcome;
 mod revokes;
+mod revoking;
 mod routes;
 mod shares;
 mod store;
@@ -34,7 +36,7 @@ mod together;
 mod turns;
 
 use crate::config::{Config, Http, Provider};
-use crate::revocations::{self, Revocations};
+use crate::revocations::Revocations;
 use clock::Clock;
 use door::{Door, Use};
 use metrics::Metrics;
@@ -106,9 +108,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
         asks.push(Door::unix(path)?);
     }
     let admin = Door::tcp(config.admin, Use::Admin)?;
+    let revocations = revoking::ledger(&config)?;
     let clock = Clock::of_this_machine();
-    let revocations = open(config.revocations.as_ref())?;
-    let kept: Kept = LazyLock::new(Box::new(move || revocations));
+    let kept = revocations.clone();
+    let kept: Kept = LazyLock::new(Box::new(move || kept));
     let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
     if config.fail_open {
@@ -121,12 +124,23 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let _census = census::start(&site);
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
+    let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
+        Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
+        None => None,
+    };
 
     stop.told().await;
     site.stopping.send_replace(true);
     tracing::info!(asks_in_flight = site.in_flight(), "draining");
+    let drained = async {
+        tokio::join!(asks.drain(), async {
+            if let Some(revoking) = revoking {
+                revoking.drain().await;
+            }
+        })
+    };
     tokio::select! {
-        () = asks.drain() => tracing::info!("drained"),
+        _ = drained => tracing::info!("drained"),
         () = tokio::time::sleep(config.drain_timeout) => {
             tracing::warn!(asks_in_flight = site.in_flight(), "drain timeout: ending anyway");
         }
@@ -134,16 +148,6 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     let _ = tokio::time::timeout(ADMIN_DRAIN_MAX, admin.drain()).await;
     Ok(())
-}
-
-/// Opens what is revoked, if it is kept here.
-fn open(settings: Option<&revocations::Settings>) -> Result<Option<Arc<Revocations>>, Failure> {
-    let Some(settings) = settings else { return Ok(None) };
-    let failed = |problem| {
-        let source = io::Error::other(problem);
-        Failure { what: "cannot keep revocations".to_owned(), source }
-    };
-    Revocations::open(settings).map(Some).map_err(failed)
 }
 
 /// The operator's connections: a scraper, some probes, a person.

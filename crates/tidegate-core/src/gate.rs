@@ -45,6 +45,7 @@ use crate::plan::{Applied, Planner};
 use crate::policy::{Limit, Policy, Scope};
 use crate::table::{Slots, Table};
 use crate::time::{Instant, Span};
+use crate::token::{Reading, WithClaims};
 use crate::verdict::{LimitIndex, LimitStanding, Verdict};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -111,6 +112,7 @@ pub struct Tally {
 pub struct Gate {
     policy: Policy,
     planner: Planner,
+    reading: Reading,
     plan: Vec<Applied>,
     local: Local,
     leases: Leases,
@@ -142,6 +144,7 @@ impl Gate {
         let limits = policy.limits.len();
         Self {
             planner: Planner::new(&policy, seed),
+            reading: Reading::new(&policy),
             plan: Vec::new(),
             local: Local::new(Table::new(policy.table_keys_max)),
             leases: Leases::new(&policy, me),
@@ -174,7 +177,9 @@ impl Gate {
     /// Decides a request, or says that it must wait.
     pub fn on_request<F: Facts, G: Ground>(&mut self, ground: &mut G, facts: &mut F) -> Step {
         let mut plan = core::mem::take(&mut self.plan);
-        self.planner.plan(&self.policy, facts, &mut plan);
+        self.reading.begin();
+        let mut facts = WithClaims::new(facts, &mut self.reading, &self.policy);
+        self.planner.plan(&self.policy, &mut facts, &mut plan);
         let step = self.decide(ground, &plan);
         self.plan = plan;
         if !self.due.is_empty() {

@@ -14,11 +14,14 @@
 //! Every reader here returns `None` after it has told an error, and goes on wherever
 //! going on can find more; a [`Policy`] comes out only if no error was told. Each field's
 //! spelling stands beside the code that reads it: the whole in this file, one limit in
-//! `limit`, its `when` in `matcher`, its `key` in `key`.
+//! `limit`, its `when` in `matcher`, its `key` in `key`; `token` and `revocation` in files of
+//! their names.
 
 mod key;
 mod limit;
 mod matcher;
+mod revocation;
+mod token;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::reading::{self, Reader, Spot};
@@ -29,7 +32,7 @@ use alloc::vec::Vec;
 use tidegate_core::facts::{Want, WantId};
 use tidegate_core::policy::{
     APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
-    Preflight, Scope, WANTS_MAX,
+    Preflight, Scope, TokenFrom, WANTS_MAX,
 };
 use tidegate_core::time::Span;
 
@@ -62,6 +65,8 @@ const POLICY_FIELDS: &[&str] = &[
     "cors_preflight",
     "headers",
     "host",
+    "token",
+    "revocation",
     "jwt_payload_key",
     "proxies_max",
     "table_keys_max",
@@ -92,6 +97,12 @@ struct Resolver {
     wants: Vec<Want>,
     /// Under which key the proxy's JWT filter keeps verified claims.
     jwt_payload_key: Box<str>,
+    /// Where tokens are found, and which of their claims were referred to so far.
+    token: Option<TokenFrom>,
+    /// Whether the document says where, readably or not.
+    has_token: bool,
+    /// Whether there is something to do but for limits.
+    revokes: bool,
     /// Of how many proxies the fleet is at most.
     proxies_max: u32,
 }
@@ -110,14 +121,30 @@ impl Resolver {
         // Before the limits, whose claims are found by it.
         let payload_key = self.optional(spot, "jwt_payload_key", "payload".into(), Self::element);
         self.jwt_payload_key = payload_key.unwrap_or_default();
+        // And these.
+        self.has_token = spot.field("token").is_some();
+        let token = self.optional(spot, "token", None, |this, at| Some(Some(this.token(at)?)));
+        self.token = token.flatten();
         // And whose escrow is for so many.
         let proxies_max =
             self.optional(spot, "proxies_max", 1, |this, at| this.whole(at, (1, PROXIES_MAX)));
         self.proxies_max = proxies_max.unwrap_or(1);
-        let limits = self.required(spot, "limits", "a list of limits", Self::limits);
+        self.revokes = spot.field("revocation").is_some();
+        let limits = match spot.field("limits") {
+            None if self.revokes => Some(Vec::new()),
+            _ => self.required(spot, "limits", "a list of limits", Self::limits),
+        };
         let allow = self.optional(spot, "allow", Vec::new(), Self::allow);
         let preflight = self.optional(spot, "cors_preflight", Preflight::Count, Self::preflight);
         let headers = self.optional(spot, "headers", HEADERS_DEFAULT, Self::headers);
+        let revocation =
+            self.optional(spot, "revocation", None, |this, at| Some(Some(this.revocation(at)?)));
+        let is_found = self.has_token
+            || spot.field("revocation").is_none_or(|at| at.field("session_cookie").is_some());
+        if !is_found {
+            let wanted = format_args!("where tokens are found, or revocation.session_cookie");
+            self.missing(spot, "token", wanted, Some(token::EXAMPLE.into()));
+        }
         let host = self.optional(spot, "host", None, |this, at| Some(Some(this.host(at)?)));
         let table_keys_max =
             self.optional(spot, "table_keys_max", TABLE_KEYS_DEFAULT, |this, at| {
@@ -125,13 +152,16 @@ impl Resolver {
             });
         version?;
         let (limits, mut host) = (limits?, host?);
-        match limits.iter().find(|limit| limit.scope != Scope::Local) {
-            None => host = None,
-            Some(global) if host.is_none() => {
-                let wanted = format_args!("the host's cluster: limit {} is global", global.name);
-                self.missing(spot, "host", wanted, Some("host: { cluster: tidegate }".into()));
-            }
-            Some(_) => {}
+        let global = limits.iter().find(|limit| limit.scope != Scope::Local);
+        let needs_it = match global {
+            Some(limit) => format!("limit {} is global", limit.name),
+            None => "what is revoked is known there".into(),
+        };
+        if global.is_none() && !self.revokes {
+            host = None;
+        } else if host.is_none() {
+            let wanted = format_args!("the host's cluster: {needs_it}");
+            self.missing(spot, "host", wanted, Some("host: { cluster: tidegate }".into()));
         }
         Some(Policy {
             domain: domain?,
@@ -140,6 +170,8 @@ impl Resolver {
             allow: allow?,
             preflight: preflight?,
             headers: headers?,
+            token: self.token.take(),
+            revocation: revocation?,
             host,
             proxies_max: proxies_max?,
             table_keys_max: table_keys_max?,
@@ -156,7 +188,7 @@ impl Resolver {
 
     fn limits(&mut self, spot: &Spot<'_>) -> Option<Vec<Limit>> {
         let items = self.items(spot, LIMITS_MAX, "limits")?;
-        if items.is_empty() {
+        if items.is_empty() && !self.revokes {
             self.doubt(spot, "an empty list", format_args!("at least one limit"), None);
         }
         let mut limits = Vec::new();

@@ -56,6 +56,8 @@ fn a_short_policy_gets_every_default() {
         allow: vec![],
         preflight: Preflight::Count,
         headers: HeaderFields { ratelimit: true, x_ratelimit: false, on_allow: false },
+        token: None,
+        revocation: None,
         host: None,
         proxies_max: 1,
         table_keys_max: 65_536,

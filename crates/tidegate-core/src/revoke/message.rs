@@ -53,7 +53,11 @@ pub struct NewsAsk {
 pub struct News {
     /// What the proxy knows, having read this.
     pub position: Position,
-    /// How long ago the host itself last knew that it knew everything, in milliseconds.
+    /// How long the host kept the question until it had news, or had waited enough, in
+    /// milliseconds.
+    pub held_ms: u32,
+    /// How long before it answered the host itself last knew that it knew everything, in
+    /// milliseconds.
     pub age_ms: u32,
     /// Whether there is more already: ask again at once.
     pub more: bool,
@@ -73,7 +77,8 @@ pub struct Delta {
     pub number: u64,
     /// Of what.
     pub id: Id,
-    /// Tokens issued at or before this second are revoked; 0: none is any more.
+    /// What holds of it now, with all records of it together: tokens issued at or before this
+    /// second are revoked; 0: none is any more.
     pub before_secs: u64,
     /// How long ago it was accepted, in milliseconds; at most `u32::MAX`.
     pub age_ms: u32,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! news ask   1 version   1 'N'   24 known   8 cut   1 form (0 fuse, 1 pages)
-//! news       1 version   1 'M'   24 position   4 age (ms)   1 flags (1 more, 2 manifest, 4 anew)
+//! news       1 version   1 'M'   24 position   4 held (ms)   4 age (ms)
+//!            1 flags (1 more, 2 manifest, 4 anew)
 //!            manifest: 8 cut   4 span (s)   1 keys (0..=2)   1 images (0..=128)
 //!                      per key 32;   per image 4 generation   8 checksum   4 bytes
 //!            2 deltas (0..=2048)   per delta 4 how many entries before the position its own is
@@ -29,7 +30,7 @@ use xxhash_rust::xxh64::xxh64;
 /// The longest news.
 pub const NEWS_BYTES_MAX: usize = 2
     + POSITION_BYTES
-    + 5
+    + 9
     + (14 + ID_KEYS_MAX * 32 + IMAGES_MAX * IMAGE_BYTES)
     + 2
     + DELTAS_MAX * DELTA_BYTES;
@@ -91,6 +92,7 @@ pub fn encode_news(news: &News) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + news.deltas.len() * DELTA_BYTES);
     bytes.extend([VERSION, NEWS]);
     put_position(&mut bytes, &news.position);
+    bytes.extend(news.held_ms.to_le_bytes());
     bytes.extend(news.age_ms.to_le_bytes());
     let flag = |is_set, flag| if is_set { flag } else { 0 };
     let manifest = flag(news.manifest.is_some(), MANIFEST);
@@ -117,7 +119,7 @@ pub fn encode_news(news: &News) -> Vec<u8> {
 pub fn decode_news(bytes: &[u8]) -> Result<News, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     reader.kind(NEWS)?;
-    let (position, age_ms) = (reader.position()?, reader.u32()?);
+    let (position, held_ms, age_ms) = (reader.position()?, reader.u32()?, reader.u32()?);
     let [flags] = reader.take()?;
     if flags > MORE | MANIFEST | ANEW {
         return Err(reader.wrong::<1>("no such flag"));
@@ -130,7 +132,7 @@ pub fn decode_news(bytes: &[u8]) -> Result<News, Malformed> {
     let deltas = (0..count).map(|_| reader.delta(&position)).collect::<Result<_, _>>()?;
     reader.end()?;
     let (more, anew) = (flags & MORE != 0, flags & ANEW != 0);
-    Ok(News { position, age_ms, more, manifest, anew, deltas })
+    Ok(News { position, held_ms, age_ms, more, manifest, anew, deltas })
 }
 
 /// Encodes an ask for a piece of an image.

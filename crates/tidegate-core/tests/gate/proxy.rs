@@ -157,7 +157,8 @@ impl Request {
 impl Facts for Request {
     fn read(&mut self, _: WantId, want: &Want) -> Option<&[u8]> {
         let name = match want {
-            Want::Header(name) => name.to_string(),
+            Want::Header(name) | Want::SoleHeader(name) => name.to_string(),
+            Want::Claim { .. } => return None, // no shell is asked
             Want::ClientAddress => "address".into(),
             Want::Route => "route".into(),
             Want::Property(path) => path.join("/"),

@@ -28,9 +28,9 @@ fn news() -> impl Strategy<Value = News> {
     let delta = (any::<u32>(), any_id(), 0..=EVER, any::<u32>());
     let deltas = prop::collection::vec(delta, 0..50);
     let number = u64::from(u32::MAX)..;
-    let flags = any::<(bool, bool, u32)>();
+    let flags = any::<(bool, bool, u32, u32)>();
     (any_position(), number, flags, prop::option::of(manifest()), deltas).prop_map(
-        |(position, number, (more, anew, age_ms), manifest, deltas)| {
+        |(position, number, (more, anew, held_ms, age_ms), manifest, deltas)| {
             let position = tidegate_core::revoke::Position { number, ..position };
             let delta = |(back, id, before_secs, age_ms)| Delta {
                 number: number - u64::from(back),
@@ -39,7 +39,7 @@ fn news() -> impl Strategy<Value = News> {
                 age_ms,
             };
             let deltas = deltas.into_iter().map(delta).collect();
-            News { position, age_ms, more, manifest, anew, deltas }
+            News { position, held_ms, age_ms, more, manifest, anew, deltas }
         },
     )
 }

@@ -21,10 +21,20 @@ use tidegate_core::policy::{Cidr, KEY_PARTS_MAX, KeyPart, KeyValue};
 const PLAIN: &[&str] = &["client_ip", "path", "method", "host", "route"];
 
 /// Parts that need a name, or bits.
-const NAMED: &[&str] = &["client_ip", "header", "cookie", "query", "jwt", "metadata", "const"];
+const NAMED: &[&str] = &[
+    "client_ip",
+    "header",
+    "cookie",
+    "query",
+    "claim",
+    "unverified_claim",
+    "jwt",
+    "metadata",
+    "const",
+];
 
 const WANTED: &str = "client_ip, path, method, host, route, or one of { header: NAME }, \
-                      { cookie: NAME }, { query: NAME }, { jwt: CLAIM }, \
+                      { cookie: NAME }, { query: NAME }, { claim: NAME }, { jwt: CLAIM }, \
                       { metadata: [NAMESPACE, KEY] }, { const: TEXT }, { client_ip: { v4: BITS, v6: BITS } }";
 
 /// One client has one IPv4 address.
@@ -108,6 +118,10 @@ impl Resolver {
                 let name = self.query_named(name, spot)?;
                 KeyPart::Query { path: self.want(spot, Want::Header(":path".into()))?, name }
             }
+            "claim" | "unverified_claim" => {
+                let name = self.text(spot, "a claim's name")?;
+                KeyPart::Property(self.claim_fact(kind, name, spot)?)
+            }
             "jwt" => self.property(spot, self.claims_path(), 1)?,
             "metadata" => self.property(spot, metadata_path(), 2)?,
             _ => KeyPart::Const(self.text(spot, "a text")?.into()),
@@ -177,7 +191,8 @@ impl Resolver {
         if let KeyPart::ClientIp { v4_bits, v6_bits, .. } = *part {
             return Some(Some(KeyValue::In(self.key_network(spot, v4_bits, v6_bits)?)));
         }
-        let text = self.value(spot, !matches!(part, KeyPart::Property(_)))?;
+        let is_text = matches!(part, KeyPart::Property(fact) if !self.has_digits(*fact));
+        let text = self.value(spot, !is_text)?;
         if text.contains('*') {
             self.wrong(spot, format_args!("a whole value, or * alone for any"));
             return None;
