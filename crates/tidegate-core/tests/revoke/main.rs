@@ -6,5 +6,6 @@ mod host;
 mod known;
 mod made_up;
 mod names;
+mod pages;
 mod record;
 mod wire;
