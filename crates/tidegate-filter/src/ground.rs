@@ -1,7 +1,7 @@
 //! What the gate stands on in a proxy: shared data of the process, and its monotone clock.
 
 use crate::abi::{self, Failure};
-use tidegate_core::gate::Ground;
+use tidegate_core::gate::{Ground, SharedPlace};
 use tidegate_core::lease::HolderId;
 use tidegate_core::table::{Conflict, SET_BYTES, Slots};
 use tidegate_core::time::{Instant, Span};
@@ -54,6 +54,36 @@ impl Ground for SharedGround {
     fn now(&mut self) -> Instant {
         Instant(abi::monotonic_nanos())
     }
+
+    fn shared(&mut self, place: SharedPlace, read: &mut dyn FnMut(&[u8])) -> u32 {
+        let Ok((value, version)) = abi::shared(&name_of(place)) else { return 0 };
+        read(&value);
+        version
+    }
+
+    fn share(
+        &mut self,
+        place: SharedPlace,
+        bytes: &[u8],
+        version: Option<u32>,
+    ) -> Result<(), Conflict> {
+        let name = name_of(place);
+        match version {
+            Some(_) => abi::set_shared(&name, bytes, version),
+            None => abi::put_shared(&name, bytes),
+        }
+        .map_err(|_| Conflict)
+    }
+}
+
+/// What a place is called, in this layout.
+const fn name_of(place: SharedPlace) -> [u8; 5] {
+    let (kind, number) = match place {
+        SharedPlace::Turn => (b't', 0),
+        SharedPlace::News(number) => (b'n', number),
+        SharedPlace::Chunk(number) => (b'c', number),
+    };
+    [b't', b'r', LAYOUT, kind, number]
 }
 
 impl SharedGround {
