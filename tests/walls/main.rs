@@ -87,7 +87,9 @@ const DOORS: &[(&str, &[&str])] = &[
         "tidegate-tests",
         &[
             "anyhow",
+            "base64ct",
             "bytes",
+            "hmac",
             "http-body-util",
             "hyper",
             "hyper-util",
@@ -95,6 +97,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "rustix",
             "saphyr",
             "serde_json",
+            "sha2",
             "tempfile",
             "tidegate-core",
             "tidegate-policy",
