@@ -64,6 +64,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "prometheus-client",
             "proxy-wasm-host",
             "redb",
+            "rustix",
             "rustls",
             "rustls-native-certs",
             "saphyr-parser",
@@ -81,6 +82,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "tracing",
             "tracing-subscriber",
             "x509-parser",
+            "xorf",
         ],
     ),
     (
