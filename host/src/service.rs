@@ -77,10 +77,8 @@ struct Site {
 }
 
 /// What is revoked, if that is kept here; opened when it is first looked at.
-type Kept = LazyLock<
-    Option<Arc<Revocations>>,
-    Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>,
->;
+type Kept =
+    LazyLock<Option<Arc<Revocations>>, Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>>;
 
 /// Serves until told to stop.
 ///
