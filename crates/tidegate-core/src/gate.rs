@@ -204,12 +204,15 @@ impl Gate {
     /// until this is called.
     pub const fn set_workers(&mut self, workers: u32) {
         self.leases.till.set_workers(workers);
+        if let Some(revocations) = &mut self.revocations {
+            revocations.known.set_workers(workers);
+        }
     }
 
     /// Decides a request, or says that it must wait.
     pub fn on_request<F: Facts, G: Ground>(&mut self, ground: &mut G, facts: &mut F) -> Step {
         self.reading.begin();
-        let looked = self.look(facts);
+        let looked = self.look(ground, facts);
         if let Looked::Rejected(rejection) = looked {
             return Step::Answer(self.reject(rejection));
         }

@@ -77,13 +77,16 @@ impl Ground for SharedGround {
 }
 
 /// What a place is called, in this layout.
-const fn name_of(place: SharedPlace) -> [u8; 5] {
-    let (kind, number) = match place {
-        SharedPlace::Turn => (b't', 0),
-        SharedPlace::News(number) => (b'n', number),
-        SharedPlace::Chunk(number) => (b'c', number),
+const fn name_of(place: SharedPlace) -> [u8; 9] {
+    let (kind, number, page) = match place {
+        SharedPlace::Turn => (b't', 0, 0),
+        SharedPlace::News(number) => (b'n', number, 0),
+        SharedPlace::Chunk(number) => (b'c', number, 0),
+        SharedPlace::Sheet => (b's', 0, 0),
+        SharedPlace::Page(page) => (b'p', page.slot, page.page),
     };
-    [b't', b'r', LAYOUT, kind, number]
+    let [a, b, c, d] = page.to_le_bytes();
+    [b't', b'r', LAYOUT, kind, number, a, b, c, d]
 }
 
 impl SharedGround {

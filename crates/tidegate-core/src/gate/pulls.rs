@@ -13,7 +13,10 @@ use crate::ask::NoAnswer;
 use crate::field;
 use crate::lease::HolderId;
 use crate::revoke::Position;
-use crate::revoke::message::{CHUNK_BYTES, ChunkAsk, News};
+use crate::revoke::images::{SharedPage, Slot};
+use crate::revoke::known::{Heard, shared_pages};
+use crate::revoke::message::{CHUNK_BYTES, Chunk, ChunkAsk, News};
+use crate::revoke::sheet::Sheet;
 use crate::time::{Instant, Span};
 use crate::wire::revoke::{decode_chunk, decode_news};
 use alloc::vec::Vec;
@@ -46,7 +49,8 @@ const CHUNKS_A_TICK: usize = 8;
 /// How long pieces of images stay shared after the last of them.
 const SHARED_FOR: Span = Span::from_secs(10);
 
-/// A place for a value that all workers of a process share. There is a fixed number of them.
+/// A place for a value that all workers of a process share. There is a fixed number of them, but
+/// for pages: of these there are as many as all images have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Who asks for all.
@@ -55,6 +59,10 @@ pub enum Place {
     News(u8),
     /// A piece of an image, by what is left of its name.
     Chunk(u8),
+    /// Where images lie of which each look-up reads a page.
+    Sheet,
+    /// A page of one of these.
+    Page(SharedPage),
 }
 
 /// How it goes.
@@ -73,6 +81,8 @@ pub(super) struct Pulls {
     heard: Instant,
     /// What was shared of images, and when last.
     filled: Vec<u8>,
+    /// Places of shared images that are in use no more, and their pages.
+    left: Vec<(Slot, u32)>,
     filled_at: Instant,
 }
 
@@ -104,6 +114,7 @@ impl Pulls {
             failed_chunks: 0,
             heard: never,
             filled: Vec::new(),
+            left: Vec::new(),
             filled_at: never,
         }
     }
@@ -125,7 +136,7 @@ impl Gate {
         revocations.is_fresh = revocations.known.is_fresh(now, stale_after);
         let is_left_alone = now.since(revocations.pulls.heard) > SILENCE;
         if has_turn || is_left_alone {
-            self.pull(now);
+            self.pull(now, has_turn);
         }
         if let Some(revocations) = self.revocations.as_mut().filter(|_| has_turn) {
             revocations.clear_shared(ground, now);
@@ -133,11 +144,13 @@ impl Gate {
     }
 
     /// Asks for news and for a piece of an image, whichever is due.
-    fn pull(&mut self, now: Instant) {
+    fn pull(&mut self, now: Instant, has_turn: bool) {
         let Some(Revocations { known, pulls, .. }) = &mut self.revocations else { return };
         let news = (!pulls.is_polling && now >= pulls.next_news).then(|| known.news_ask());
         let is_chunk_due = !pulls.is_fetching && now >= pulls.next_chunk;
-        let chunk = if is_chunk_due { known.chunk_ask() } else { None };
+        // Two that fetch what is shared would be in each other's way.
+        let may_fetch = is_chunk_due && (has_turn || !known.shares_images());
+        let chunk = if may_fetch { known.chunk_ask() } else { None };
         pulls.is_polling |= news.is_some();
         pulls.is_fetching |= chunk.is_some();
         if let Some(ask) = news {
@@ -170,8 +183,9 @@ impl Gate {
         }
         revocations.pulls.pause = RETRY.0;
         revocations.pulls.next_news = if more { now } else { asked.after(NEWS_PAUSE) };
-        revocations.share_news(ground, &bytes, from, asked, now);
-        self.pull(now);
+        let has_turn = revocations.share_news(ground, &bytes, from, asked, now);
+        revocations.lay_sheet(ground, now);
+        self.pull(now, has_turn);
     }
 
     /// Learns what came of a question for a piece of an image.
@@ -189,8 +203,9 @@ impl Gate {
             Ok(Answered::Chunk(bytes)) => bytes,
             Ok(_) | Err(_) => Vec::new(),
         };
-        let is_it = decode_chunk(&bytes).is_ok_and(|chunk| known.hear_chunk(&chunk));
-        if !is_it && known.chunk_ask() == Some(*ask) {
+        let chunk = decode_chunk(&bytes).ok();
+        let heard = chunk.as_ref().map_or(Heard::Useless, |chunk| known.hear_chunk(chunk));
+        if heard == Heard::Useless && known.chunk_ask() == Some(*ask) {
             pulls.next_chunk = now.after(RETRY.0);
             pulls.failed_chunks += 1;
             if pulls.failed_chunks > 3 {
@@ -200,14 +215,10 @@ impl Gate {
             return;
         }
         pulls.failed_chunks = 0;
-        if is_it {
-            let place = chunk_place(ask);
-            if ground.share(Place::Chunk(place), &bytes, None).is_ok() {
-                pulls.filled.push(place);
-                pulls.filled_at = now;
-            }
+        if let Some(chunk) = chunk {
+            revocations.share_chunk(ground, ask, &chunk, (heard, &bytes), now);
         }
-        self.pull(now);
+        self.pull(now, true);
     }
 }
 
@@ -254,11 +265,17 @@ impl Revocations {
             }
         }
         self.pulls.read = self.pulls.read.max(turn.shared);
+        if self.known.shares_images() {
+            let sheet = load_sheet(ground);
+            self.known.hear_sheet(&sheet);
+            return;
+        }
         for _ in 0..CHUNKS_A_TICK {
             let Some(ask) = self.known.chunk_ask() else { return };
             let mut is_it = false;
             ground.shared(Place::Chunk(chunk_place(&ask)), &mut |bytes| {
-                is_it = decode_chunk(bytes).is_ok_and(|chunk| self.known.hear_chunk(&chunk));
+                let heard = decode_chunk(bytes).map(|chunk| self.known.hear_chunk(&chunk));
+                is_it = heard == Ok(Heard::Kept);
             });
             if !is_it {
                 return;
@@ -283,11 +300,14 @@ impl Revocations {
             return true;
         }
         let mine = Turn { until: now.after(TURN), holder: me, shared: turn.shared };
-        self.pulls.read = turn.shared;
+        if turn.holder != me {
+            self.pulls.read = turn.shared;
+            self.known.note_sheet(load_sheet(ground));
+        }
         ground.share(Place::Turn, &mine.to_bytes(), Some(version)).is_ok()
     }
 
-    /// Lets other workers hear what came.
+    /// Lets other workers hear what came; returns whether it has the turn.
     fn share_news<G: Ground>(
         &mut self,
         ground: &mut G,
@@ -295,10 +315,10 @@ impl Revocations {
         from: &Position,
         asked: Instant,
         came: Instant,
-    ) {
+    ) -> bool {
         let (turn, version) = load_turn(ground);
         if turn.holder != self.pulls.me {
-            return;
+            return false;
         }
         let number = turn.shared + 1;
         let head = [number, asked.0, came.0, from.log, from.number, from.chain];
@@ -310,12 +330,58 @@ impl Revocations {
                 self.pulls.read = number;
             }
         }
+        true
+    }
+
+    /// Lets other workers have a piece of an image that came: the piece, if each of them has its
+    /// own copy, or else its pages, where all look ids up.
+    fn share_chunk<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        ask: &ChunkAsk,
+        chunk: &Chunk,
+        (heard, bytes): (Heard, &[u8]),
+        now: Instant,
+    ) {
+        match heard {
+            Heard::Useless => {}
+            Heard::Kept => {
+                let place = chunk_place(ask);
+                if ground.share(Place::Chunk(place), bytes, None).is_ok() {
+                    self.pulls.filled.push(place);
+                    self.pulls.filled_at = now;
+                }
+            }
+            Heard::Shared(slot) => {
+                shared_pages(chunk, slot, |page, bytes| {
+                    // A page that is not there is asked about.
+                    let _ = ground.share(Place::Page(page), bytes, None);
+                });
+                self.lay_sheet(ground, now);
+            }
+        }
+    }
+
+    /// If all shared images lie in their places: tells all workers where.
+    fn lay_sheet<G: Ground>(&mut self, ground: &mut G, now: Instant) {
+        let Some(sheet) = self.known.take_sheet() else { return };
+        if ground.share(Place::Sheet, &sheet.to_bytes(), None).is_ok()
+            && let Some(left) = self.known.hear_sheet(&sheet)
+        {
+            self.pulls.left = left;
+            self.pulls.filled_at = now;
+        }
     }
 
     /// Frees the memory of images that all workers have had time to take.
     fn clear_shared<G: Ground>(&mut self, ground: &mut G, now: Instant) {
         let pulls = &mut self.pulls;
-        if !pulls.filled.is_empty() && now.since(pulls.filled_at) > SHARED_FOR {
+        if now.since(pulls.filled_at) > SHARED_FOR {
+            for (slot, pages) in core::mem::take(&mut pulls.left) {
+                for page in 0..pages {
+                    let _ = ground.share(Place::Page(SharedPage { slot, page }), &[], None);
+                }
+            }
             for place in core::mem::take(&mut pulls.filled) {
                 let _ = ground.share(Place::Chunk(place), &[], None);
             }
@@ -347,6 +413,12 @@ fn load_turn<G: Ground>(ground: &mut G) -> (Turn, u32) {
         turn = Turn { until: Instant(word(0)), holder: word(8), shared: word(16) };
     });
     (turn, version)
+}
+
+fn load_sheet<G: Ground>(ground: &mut G) -> Sheet {
+    let mut sheet = Sheet::default();
+    ground.shared(Place::Sheet, &mut |bytes| sheet = Sheet::from_bytes(bytes));
+    sheet
 }
 
 /// Pieces of one image that follow each other have places that do: 64 MB of them fit.

@@ -8,7 +8,7 @@
 //! Making an id takes about a microsecond; a worker remembers those of lately by a quick hash of
 //! their parts, under its process's secret seed ([`KnownKeys`]).
 
-use super::pulls::Pulls;
+use super::pulls::{Place, Pulls};
 use super::question::{Answered, Asked, Purpose};
 use super::{Gate, Ground, Step, Ticket, Waiting};
 use crate::ask::NoAnswer;
@@ -17,6 +17,7 @@ use crate::key::{Key, KnownKeys};
 use crate::plan::{Applied, Planner};
 use crate::policy::{Policy, Revocation};
 use crate::revoke::identity::Parts;
+use crate::revoke::images::SharedPage;
 use crate::revoke::known::{Found, Known};
 use crate::revoke::message::{CHECKED_MAX, Check};
 use crate::revoke::{Id, Identity};
@@ -137,11 +138,14 @@ impl Revocations {
     }
 
     /// What is known of what was read.
-    fn look(&mut self) -> Looked {
+    fn look<G: Ground>(&mut self, ground: &mut G) -> Looked {
         let Identity { ids, issued_secs, expires_secs } = &self.identity;
         let mut seems_held = false;
+        let mut read = |page: SharedPage, with: &mut dyn FnMut(&[u8])| {
+            ground.shared(Place::Page(page), with);
+        };
         for (_, id) in ids {
-            match self.known.look(id, *expires_secs) {
+            match self.known.look(id, *expires_secs, &mut read) {
                 Found::Before(before_secs) if revokes(before_secs, *issued_secs) => {
                     return Looked::Rejected(Rejection::Revoked);
                 }
@@ -163,7 +167,7 @@ impl Revocations {
 
 impl Gate {
     /// Looks whether what a request shows is revoked.
-    pub(super) fn look<F: Facts>(&mut self, facts: &mut F) -> Looked {
+    pub(super) fn look<F: Facts, G: Ground>(&mut self, ground: &mut G, facts: &mut F) -> Looked {
         let Self { policy, planner, reading, .. } = self;
         let (Some(revocations), Some(rules)) = (&mut self.revocations, &policy.revocation) else {
             return Looked::Clear;
@@ -177,7 +181,7 @@ impl Gate {
             return Looked::Clear;
         }
         match revocations.read(rules, policy, facts, reading) {
-            Ok(true) => revocations.look(),
+            Ok(true) => revocations.look(ground),
             Ok(false) if rules.needs_token => Looked::Rejected(Rejection::NoToken),
             Ok(false) => Looked::Clear,
             Err(Unfit::Keyless) if self.is_open() => Looked::Clear,

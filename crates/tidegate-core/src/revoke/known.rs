@@ -6,14 +6,16 @@
 //! there twice; deltas are kept until the last of them is in place.
 
 use super::deltas::Deltas;
-use super::fuse::Head;
 use super::id::IdKey;
+use super::images::{
+    COPIES_BYTES_MAX, Images, Part, ReadPage, SHARED_PAGE_BYTES, SharedPage, Slot,
+};
 use super::message::{Checked, Chunk, ChunkAsk, Form, Image, Manifest, News, NewsAsk, generation};
+use super::pages::PAGE_BYTES;
+use super::sheet::Sheet;
 use super::{Id, Position};
 use crate::time::{Instant, Span};
 use alloc::vec::Vec;
-use core::hash::Hasher as _;
-use xxhash_rust::xxh64::Xxh64;
 
 /// Exact answers that are kept: the last to come to each place.
 const ANSWERS: usize = 4_096;
@@ -30,46 +32,72 @@ pub enum Found {
 }
 
 /// What one worker knows.
-#[derive(Default)]
 pub struct Known {
     position: Position,
     /// When it knew all that there was, last.
     fresh: Option<Instant>,
     deltas: Deltas,
-    /// By generation.
-    images: Vec<Loaded>,
+    images: Images,
     /// What the images hold, if they are all there.
     cut: Option<u64>,
     span_secs: u32,
     id_keys: Vec<IdKey>,
+    /// In which form those are, and in which they are wanted.
+    cut_form: Form,
+    form: Form,
+    workers: u32,
     /// Images that are not all in place yet.
     coming: Option<Manifest>,
     part: Option<Part>,
+    /// Those of them that lie where workers share them, and where those lie that are in use.
+    laid: Sheet,
+    in_use: Sheet,
     /// An id and what holds of it.
     answers: Vec<(Id, u64)>,
 }
 
-struct Loaded {
-    image: Image,
-    head: Head,
-    bytes: Vec<u8>,
+/// What came of a piece of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is not the piece that is wanted.
+    Useless,
+    /// It is kept.
+    Kept,
+    /// It goes where workers share it.
+    Shared(Slot),
 }
 
-/// An image of which not all has come.
-struct Part {
-    image: Image,
-    bytes: Vec<u8>,
-    checksum: Xxh64,
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            position: Position::default(),
+            fresh: None,
+            deltas: Deltas::default(),
+            images: Images::default(),
+            cut: None,
+            span_secs: 0,
+            id_keys: Vec::new(),
+            cut_form: Form::Fuse,
+            form: Form::Fuse,
+            workers: 1,
+            coming: None,
+            part: None,
+            laid: Sheet::default(),
+            in_use: Sheet::default(),
+            answers: Vec::new(),
+        }
+    }
 }
 
 impl Known {
     /// What is known of an id that a token with this `exp` has; of what is no token's, `None`.
-    pub fn look(&self, id: &Id, exp_secs: Option<u64>) -> Found {
+    pub fn look(&self, id: &Id, exp_secs: Option<u64>, read: &mut ReadPage<'_>) -> Found {
         if let Some(before_secs) = self.deltas.get(id) {
             return Found::Before(before_secs);
         }
         let own = exp_secs.map(|secs| generation(secs, self.span_secs));
-        let seems_held = self.seems_held(0, id) || own.is_some_and(|own| self.seems_held(own, id));
+        let mut seem_to_hold = |generation| self.images.seem_to_hold(generation, id, read);
+        let seems_held = seem_to_hold(0) || own.is_some_and(seem_to_hold);
         if !seems_held {
             return Found::Clear;
         }
@@ -97,24 +125,36 @@ impl Known {
         &self.id_keys
     }
 
-    /// Bytes of images, those on their way as well; and ids that came since.
+    /// How many workers there are in the process, on which it depends in which form they have
+    /// images.
+    pub const fn set_workers(&mut self, workers: u32) {
+        self.workers = workers;
+    }
+
+    /// Bytes of this worker's own images, those on their way as well; and ids that came since.
     pub fn size(&self) -> (usize, usize) {
-        let images = self.images.iter().map(|loaded| loaded.bytes.len()).sum::<usize>();
-        (images + self.part.as_ref().map_or(0, |part| part.bytes.capacity()), self.deltas.len())
+        let part = self.part.as_ref().map_or(0, Part::bytes);
+        (self.images.own_bytes() + part, self.deltas.len())
     }
 
     /// What to ask for news.
     pub fn news_ask(&self) -> NewsAsk {
         let coming = self.coming.as_ref().map(|manifest| manifest.cut);
-        let cut = coming.or(self.cut).unwrap_or(0);
-        NewsAsk { known: self.position, cut, form: Form::Fuse }
+        let in_place = self.cut.filter(|_| self.cut_form == self.form);
+        let cut = coming.or(in_place).unwrap_or(0);
+        NewsAsk { known: self.position, cut, form: self.form }
     }
 
     /// The next piece of an image to ask for, if any is wanted.
     pub fn chunk_ask(&self) -> Option<ChunkAsk> {
         let image = self.missing()?.checksum;
         let part = self.part.as_ref().filter(|part| part.image.checksum == image);
-        Some(ChunkAsk { image, offset: part.map_or(0, |part| part.bytes.len() as u32) })
+        Some(ChunkAsk { image, offset: part.map_or(0, |part| part.come) })
+    }
+
+    /// Whether images are wanted in a form that all workers share: then only one of them fetches.
+    pub fn shares_images(&self) -> bool {
+        self.form == Form::Pages
     }
 
     /// Learns news that were asked for at `asked`. Returns whether they go on from what is known;
@@ -149,36 +189,72 @@ impl Known {
         true
     }
 
-    /// Learns a piece of an image; returns whether it was the one that is wanted.
-    pub fn hear_chunk(&mut self, chunk: &Chunk) -> bool {
-        let Some(image) = self.missing() else { return false };
-        if chunk.image != image.checksum {
-            return false;
+    /// Learns a piece of an image.
+    pub fn hear_chunk(&mut self, chunk: &Chunk) -> Heard {
+        let Some(image) = self.missing() else { return Heard::Useless };
+        if self.part.as_ref().is_none_or(|part| part.image != image) {
+            let slot = self.shares_images().then(|| self.in_use.free_slot(&self.laid));
+            self.part = Part::begin(image, slot);
         }
-        if self.part.as_ref().is_none_or(|part| part.image.checksum != image.checksum) {
-            let mut bytes = Vec::new();
-            if bytes.try_reserve_exact(image.bytes as usize).is_err() {
-                return false;
-            }
-            self.part = Some(Part { image, bytes, checksum: Xxh64::new(0) });
+        let Some(part) = self.part.as_mut().filter(|part| part.image == image) else {
+            return Heard::Useless;
+        };
+        if !part.add(chunk) {
+            return Heard::Useless;
         }
-        let Some(part) = &mut self.part else { return false };
-        let whole = image.bytes as usize;
-        if part.bytes.len() != chunk.offset as usize || part.bytes.len() + chunk.bytes.len() > whole
+        let slot = part.slot;
+        if part.is_whole()
+            && let Some(part) = self.part.take()
         {
-            return false;
+            // One that is not sound is fetched again from its beginning; what is in place stays.
+            match part.slot {
+                None => {
+                    self.images.put_own(part);
+                }
+                Some(slot) if part.is_sound() => self.laid.rows.push((image.checksum, slot)),
+                Some(_) => {}
+            }
+            self.settle();
         }
-        part.checksum.write(&chunk.bytes);
-        part.bytes.extend_from_slice(&chunk.bytes);
-        if part.bytes.len() == whole {
-            self.place();
+        slot.map_or(Heard::Kept, Heard::Shared)
+    }
+
+    /// Where the images lie that this worker has laid for all, if all of them do by now.
+    pub fn take_sheet(&mut self) -> Option<Sheet> {
+        let manifest = self.coming.as_ref().filter(|_| self.shares_images())?;
+        let is_there = |image: &Image| {
+            let slot = self.laid.slot(image).or_else(|| self.in_use.slot(image));
+            slot.map(|slot| (image.checksum, slot))
+        };
+        let rows = manifest.images.iter().map(is_there).collect::<Option<_>>()?;
+        Some(Sheet { cut: manifest.cut, rows })
+    }
+
+    /// Learns where the images lie that workers share, if these are the ones that are wanted.
+    /// Returns the places that are in use no more, with their pages.
+    pub fn hear_sheet(&mut self, sheet: &Sheet) -> Option<Vec<(Slot, u32)>> {
+        let is_it = |manifest: &mut Manifest| manifest.form == Form::Pages && sheet.holds(manifest);
+        let manifest = self.coming.take_if(is_it)?;
+        let mut left = self.images.shared();
+        for image in &manifest.images {
+            if let Some(slot) = sheet.slot(image) {
+                self.images.put_shared(*image, slot);
+            }
         }
-        true
+        left.retain(|(slot, _)| !sheet.rows.iter().any(|row| row.1 == *slot));
+        (self.in_use, self.laid, self.part) = (sheet.clone(), Sheet::default(), None);
+        self.end(&manifest);
+        Some(left)
+    }
+
+    /// Notes where images lie that others may look ids up in: nothing else may be laid there.
+    pub fn note_sheet(&mut self, sheet: Sheet) {
+        self.in_use = sheet;
     }
 
     /// Gives up the images that are on their way: they cannot be had. The next news tell of others.
     pub fn give_up_images(&mut self) {
-        (self.coming, self.part) = (None, None);
+        self.coming = None;
     }
 
     /// Learns what a host knows of these ids; `None` if it knows less than is known here, or
@@ -207,13 +283,6 @@ impl Known {
         Some(())
     }
 
-    /// Whether the image of a generation holds an id, or one that looks like it.
-    fn seems_held(&self, generation: u32, id: &Id) -> bool {
-        let found = self.images.binary_search_by_key(&generation, |it| it.image.generation);
-        let loaded = found.ok().and_then(|at| self.images.get(at));
-        loaded.is_some_and(|it| it.head.holds(&it.bytes, id.short()))
-    }
-
     /// An answer that was kept may be outdated: it would hold again once the delta is forgotten.
     fn correct(&mut self, id: &Id, before_secs: u64) {
         if let Some(place) = self.answers.get_mut(answer_place(id))
@@ -224,56 +293,77 @@ impl Known {
     }
 
     fn expect(&mut self, manifest: Manifest) {
-        if self.cut == Some(manifest.cut) {
+        self.id_keys.clone_from(&manifest.id_keys);
+        self.choose_form(&manifest);
+        let is_in_place = self.cut == Some(manifest.cut) && self.cut_form == manifest.form;
+        if manifest.form != self.form || is_in_place {
             return;
         }
         if self.span_secs != manifest.span_secs {
             // Generations of another length have other numbers.
             (self.cut, self.span_secs) = (None, manifest.span_secs);
         }
-        self.id_keys.clone_from(&manifest.id_keys);
+        let is_wanted = |checksum: u64| manifest.images.iter().any(|it| it.checksum == checksum);
+        self.laid.rows.retain(|(checksum, _)| is_wanted(*checksum));
+        self.part.take_if(|part| !is_wanted(part.image.checksum));
         self.coming = Some(manifest);
-        let wanted = self.missing().map(|image| image.checksum);
-        self.part.take_if(|part| Some(part.image.checksum) != wanted);
         self.settle();
+    }
+
+    /// Chooses in which form to have images of this size. In the other form they are other images:
+    /// the next news tell of those.
+    fn choose_form(&mut self, manifest: &Manifest) {
+        let all: u64 = manifest.images.iter().map(|image| u64::from(image.bytes)).sum();
+        // Pages are a third larger than filters.
+        let copy = if manifest.form == Form::Pages { all / 4 * 3 } else { all };
+        let copies = copy * u64::from(self.workers.max(1));
+        let form = match self.form {
+            Form::Fuse if copies > COPIES_BYTES_MAX => Form::Pages,
+            // Not to and fro at the bound.
+            Form::Pages if copies < COPIES_BYTES_MAX / 4 * 3 => Form::Fuse,
+            same => same,
+        };
+        if form != self.form {
+            (self.form, self.coming, self.part) = (form, None, None);
+        }
     }
 
     /// The first image that is wanted and not in place.
     fn missing(&self) -> Option<Image> {
         let manifest = self.coming.as_ref()?;
-        let is_here = |image: &&Image| self.images.iter().any(|loaded| loaded.image == **image);
-        manifest.images.iter().find(|image| !is_here(image)).copied()
-    }
-
-    /// Puts an image that is whole in its place.
-    fn place(&mut self) {
-        let Some(Part { image, bytes, checksum }) = self.part.take() else { return };
-        let head = Head::read(&bytes).filter(|_| checksum.finish() == image.checksum);
-        let Some(head) = head else {
-            // It is fetched again from its beginning; what is in place stays.
-            return;
+        let is_here = |image: &&Image| match self.form {
+            Form::Fuse => self.images.has(image, Form::Fuse),
+            Form::Pages => self.laid.slot(image).or_else(|| self.in_use.slot(image)).is_some(),
         };
-        let loaded = Loaded { image, head, bytes };
-        match self.images.binary_search_by_key(&image.generation, |it| it.image.generation) {
-            Ok(at) => {
-                if let Some(place) = self.images.get_mut(at) {
-                    *place = loaded;
-                }
-            }
-            Err(at) => self.images.insert(at, loaded),
-        }
-        self.settle();
+        manifest.images.iter().find(|image| !is_here(image)).copied()
     }
 
     /// If the last image is in place: forgets what they hold, and generations that are over.
     fn settle(&mut self) {
-        if self.missing().is_some() {
+        if self.shares_images() || self.missing().is_some() {
             return;
         }
-        let Some(manifest) = self.coming.take() else { return };
-        self.images.retain(|loaded| manifest.images.contains(&loaded.image));
+        if let Some(manifest) = self.coming.take() {
+            self.end(&manifest);
+        }
+    }
+
+    fn end(&mut self, manifest: &Manifest) {
+        self.images.keep(manifest);
         self.deltas.forget(manifest.cut);
-        self.cut = Some(manifest.cut);
+        (self.cut, self.cut_form) = (Some(manifest.cut), manifest.form);
+    }
+}
+
+/// The pages of a piece of an image, as workers share them.
+pub fn shared_pages(chunk: &Chunk, slot: Slot, mut put: impl FnMut(SharedPage, &[u8])) {
+    let first = chunk.offset / PAGE_BYTES as u32;
+    let mut shared = Vec::with_capacity(SHARED_PAGE_BYTES);
+    for (page, bytes) in (first..).zip(chunk.bytes.chunks(PAGE_BYTES)) {
+        shared.clear();
+        shared.extend(chunk.image.to_le_bytes());
+        shared.extend_from_slice(bytes);
+        put(SharedPage { slot, page }, &shared);
     }
 }
 

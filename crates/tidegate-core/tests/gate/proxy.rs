@@ -68,9 +68,22 @@ impl Process {
         Worker { gate, process: self.clone() }
     }
 
-    /// Bytes of all values that workers share.
-    pub(crate) fn shared_bytes(&self) -> usize {
-        self.shared.borrow().values().map(|(bytes, _)| bytes.len()).sum()
+    /// Bytes of images that workers share.
+    pub(crate) fn shared_image_bytes(&self) -> usize {
+        let is_image =
+            |place: &SharedPlace| matches!(place, SharedPlace::Chunk(_) | SharedPlace::Page(_));
+        let shared = self.shared.borrow();
+        let images = shared.iter().filter(|(place, _)| is_image(place));
+        images.map(|(_, (bytes, _))| bytes.len()).sum()
+    }
+
+    /// Has pages of images begin with another image's name.
+    pub(crate) fn muddle_pages(&self) {
+        for (place, (bytes, _)) in self.shared.borrow_mut().iter_mut() {
+            if matches!(place, SharedPlace::Page(_)) && !bytes.is_empty() {
+                bytes[0] ^= 1;
+            }
+        }
     }
 
     pub(crate) fn workers(&self, policy: &Policy, count: usize) -> Vec<Worker> {

@@ -319,9 +319,55 @@ fn one_worker_asks_and_all_know() {
     assert_eq!((lab.askers.len(), lab.pieces), (1, 2), "each piece was fetched once");
     lab.ticks(100);
     assert_eq!(lab.askers.len(), 1);
-    assert!(lab.process.shared_bytes() > 256 * 1024);
+    assert!(lab.process.shared_image_bytes() > 256 * 1024);
     lab.ticks(400);
-    assert!(lab.process.shared_bytes() < 16 * 1024, "memory that no one needs is given back");
+    assert!(lab.process.shared_image_bytes() == 0, "memory that no one needs is given back");
+}
+
+#[test]
+fn many_workers_share_one_copy_of_which_each_look_up_reads_a_page() {
+    let mut lab = Lab::new(&closed(), 3);
+    lab.workers.iter_mut().for_each(|worker| worker.gate.set_workers(100_000));
+    (0..30_000).for_each(|n| lab.host.set(token(&format!("r{n}")), EVER));
+    (0..500).for_each(|n| lab.host.set((Id::of(Kind::Session, &[&[n as u8, 9]]), None), EVER));
+    lab.host.cut();
+    lab.settle();
+    let states = |lab: &Lab| {
+        let of = |worker: &Worker| worker.gate.revocation_state().unwrap().image_bytes;
+        lab.workers.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&lab), [0, 0, 0], "none has a copy of its own");
+    assert_eq!(lab.askers.len(), 1);
+    let check = |lab: &mut Lab, gone: u32, revoked: u32| {
+        for at in 0..3 {
+            for n in (gone..revoked).step_by(97) {
+                assert_eq!(lab.send(at, &shows(&format!("r{n}"))).0, REVOKED, "{at} {n}");
+            }
+            let asked = (0..500).filter(|n| {
+                let (verdict, asked) = lab.send(at, &shows(&format!("c{n}")));
+                assert_eq!(verdict, ALLOW);
+                asked
+            });
+            let asked = asked.count();
+            assert!(asked < 20, "{asked}");
+        }
+    };
+    check(&mut lab, 0, 30_000);
+    let once = lab.process.shared_image_bytes();
+    // Other images take other places, and the old ones' memory is given back.
+    for round in 1..4 {
+        (0..100).for_each(|n| lab.host.set(token(&format!("r{}", 30_000 + round * 100 + n)), EVER));
+        lab.host.cut();
+        lab.settle();
+        check(&mut lab, 0, 30_000);
+        lab.ticks(450);
+    }
+    let bytes = lab.process.shared_image_bytes();
+    assert!(bytes < once + once / 8, "{bytes}, at first {once}");
+    // Somebody else's pages in their place: that is noticed, and asked about.
+    lab.process.muddle_pages();
+    assert_eq!(lab.send(1, &shows("r1111")), (REVOKED, true));
+    assert_eq!(lab.send(1, &shows("other")), (ALLOW, true));
 }
 
 #[test]

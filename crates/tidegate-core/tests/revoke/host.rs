@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use tidegate_core::revoke::fuse::HEAD_BYTES;
 use tidegate_core::revoke::message::{
-    CHUNK_BYTES, Checked, Chunk, ChunkAsk, Delta, Image, Manifest, News, NewsAsk, generation,
+    CHUNK_BYTES, Checked, Chunk, ChunkAsk, Delta, Form, Image, Manifest, News, NewsAsk, generation,
 };
+use tidegate_core::revoke::pages::{self, PAGE_BYTES, Place};
 use tidegate_core::revoke::{Id, Position};
 use tidegate_core::wire::revoke::checksum;
 use xorf::{BinaryFuse8, DmaSerializable as _};
@@ -20,15 +21,17 @@ pub(crate) struct Host {
     entries: Vec<(Thing, u64)>,
     /// Entries of each id.
     by_id: BTreeMap<Id, Vec<u64>>,
-    manifest: Manifest,
+    /// In either form.
+    manifests: [Manifest; 2],
     images: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Host {
     pub(crate) fn new(log: u64) -> Self {
-        let manifest = Manifest { span_secs: SPAN_SECS, ..Manifest::default() };
+        let manifest = |form| Manifest { span_secs: SPAN_SECS, form, ..Manifest::default() };
+        let manifests = [Form::Fuse, Form::Pages].map(manifest);
         let (positions, by_id) = (vec![Position::start(log)], BTreeMap::new());
-        Self { positions, entries: Vec::new(), by_id, manifest, images: BTreeMap::new() }
+        Self { positions, entries: Vec::new(), by_id, manifests, images: BTreeMap::new() }
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -57,7 +60,7 @@ impl Host {
         self.entries.truncate(left);
         self.positions.truncate(left + 1);
         self.by_id.values_mut().for_each(|entries| entries.retain(|it| *it <= left as u64));
-        if self.manifest.cut > left as u64 {
+        if self.manifests[0].cut > left as u64 {
             self.cut();
         }
     }
@@ -72,32 +75,36 @@ impl Host {
                 generations.entry(of).or_default().push(id.short());
             }
         }
-        self.manifest.cut = number;
-        self.manifest.images.clear();
-        for (generation, mut shorts) in generations {
-            shorts.sort_unstable();
-            shorts.dedup();
-            let filter = BinaryFuse8::try_from(&shorts).unwrap();
-            let mut bytes = vec![0; HEAD_BYTES];
-            filter.dma_copy_descriptor_to(&mut bytes);
-            bytes.extend(filter.dma_fingerprints());
-            let image = Image { generation, checksum: checksum(&bytes), bytes: bytes.len() as u32 };
-            self.images.insert(image.checksum, bytes);
-            self.manifest.images.push(image);
+        for manifest in &mut self.manifests {
+            manifest.cut = number;
+            manifest.images.clear();
+            for (generation, shorts) in &mut generations {
+                shorts.sort_unstable();
+                shorts.dedup();
+                let bytes = match manifest.form {
+                    Form::Fuse => fuse(shorts),
+                    Form::Pages => pages(shorts),
+                };
+                let (generation, checksum) = (*generation, checksum(&bytes));
+                let image = Image { generation, checksum, bytes: bytes.len() as u32 };
+                self.images.insert(image.checksum, bytes);
+                manifest.images.push(image);
+            }
         }
     }
 
     /// At most so many deltas at once.
     pub(crate) fn news(&self, ask: &NewsAsk, most: usize) -> News {
         let is_ours = self.positions.get(ask.known.number as usize) == Some(&ask.known);
-        let from = if is_ours { ask.known.number } else { self.manifest.cut } as usize;
+        let manifest = &self.manifests[usize::from(ask.form == Form::Pages)];
+        let from = if is_ours { ask.known.number } else { manifest.cut } as usize;
         let upto = self.entries.len().min(from + most.max(1));
         let delta = |(((id, _), _), number): (&(Thing, u64), u64)| {
             let before_secs = self.before_secs(id, self.position().number);
             Delta { number, id: *id, before_secs, age_ms: 5 }
         };
         let deltas = self.entries[from..upto].iter().zip(from as u64 + 1..).map(delta).collect();
-        let manifest = (!is_ours || ask.cut != self.manifest.cut).then(|| self.manifest.clone());
+        let manifest = (!is_ours || ask.cut != manifest.cut).then(|| manifest.clone());
         let (more, anew) = (upto < self.entries.len(), !is_ours);
         let position = self.positions[upto];
         News { position, held_ms: 0, age_ms: 0, more, manifest, anew, deltas }
@@ -114,4 +121,22 @@ impl Host {
         let before_secs = ids.iter().map(|id| self.before_secs(id, number)).collect();
         Checked { position: self.position(), age_ms: 0, before_secs }
     }
+}
+
+fn fuse(shorts: &[u64]) -> Vec<u8> {
+    let filter = BinaryFuse8::try_from(shorts).unwrap();
+    let mut bytes = vec![0; HEAD_BYTES];
+    filter.dma_copy_descriptor_to(&mut bytes);
+    bytes.extend(filter.dma_fingerprints());
+    bytes
+}
+
+fn pages(shorts: &[u64]) -> Vec<u8> {
+    let count = pages::pages(shorts.len() as u64);
+    let mut pages = vec![[0; PAGE_BYTES]; count as usize];
+    for short in shorts {
+        let place = Place::of(*short, count);
+        place.put(&mut pages[place.page as usize]);
+    }
+    pages.concat()
 }

@@ -2,7 +2,7 @@
 
 use crate::host::{Host, SPAN_SECS, Thing};
 use proptest::prelude::*;
-use tidegate_core::revoke::known::{Found, Known};
+use tidegate_core::revoke::known::{Found, Heard, Known};
 use tidegate_core::revoke::message::{CHUNK_BYTES, News};
 use tidegate_core::revoke::{EVER, Id, Position};
 use tidegate_core::time::{Instant, Span};
@@ -22,7 +22,7 @@ fn pull_news(known: &mut Known, host: &Host, most: usize) -> bool {
 
 fn pull_chunk(known: &mut Known, host: &Host) -> bool {
     let chunk = known.chunk_ask().and_then(|ask| host.chunk(&ask));
-    chunk.is_some_and(|chunk| known.hear_chunk(&chunk))
+    chunk.is_some_and(|chunk| known.hear_chunk(&chunk) == Heard::Kept)
 }
 
 fn pull_all(known: &mut Known, host: &Host) {
@@ -38,7 +38,7 @@ fn pull_all(known: &mut Known, host: &Host) {
 }
 
 fn look(known: &Known, (id, exp): Thing) -> Found {
-    known.look(&id, exp)
+    known.look(&id, exp, &mut |_, _| panic!("nothing is shared"))
 }
 
 #[derive(Clone, Debug)]
@@ -243,10 +243,10 @@ fn an_image_of_many_pieces_replaces_the_old_one_when_it_is_whole() {
     let ask = known.chunk_ask().unwrap();
     let mut wrong = host.chunk(&ask).unwrap();
     wrong.offset = 0;
-    assert!(!known.hear_chunk(&wrong));
+    assert_eq!(known.hear_chunk(&wrong), Heard::Useless);
     wrong = host.chunk(&ask).unwrap();
     wrong.image ^= 1;
-    assert!(!known.hear_chunk(&wrong));
+    assert_eq!(known.hear_chunk(&wrong), Heard::Useless);
     assert!(pull_chunk(&mut known, &host), "the second");
     assert!(known.chunk_ask().is_none() && known.size().0 < before + before / 10);
     assert!(things.step_by(1_000).all(|n| look(&known, one(n)) == Found::Perhaps));
