@@ -100,6 +100,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let clock = Clock::of_this_machine();
     let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
+    let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
+        Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
+        None => None,
+    };
     if config.fail_open {
         tracing::warn!(
             "rate_limit_fail_open: without its store this host admits everything, uncharged, \
@@ -110,10 +114,6 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let _census = census::start(&site);
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
-    let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
-        Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
-        None => None,
-    };
 
     stop.told().await;
     site.stopping.store(true, Ordering::Relaxed);
