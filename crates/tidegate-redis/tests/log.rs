@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use tidegate_core::revoke::record::RECORD_BYTES;
 use tidegate_core::revoke::{Position, Record};
 use tidegate_redis::log::{Appended, ENTRY_RECORDS_MAX, Known, News, Read, Replicas, Writer};
-use tidegate_redis::{Error, Refusal, Settings, Store};
+use tidegate_redis::{Error, Password, Refusal, Settings, Store};
+
+/// What the host may do on a server.
+const RIGHTS: &str = include_str!("../../../host/deploy/redis/servers.acl");
 
 /// Of no log.
 const NONE: Position = Position { log: 0, number: 0, chain: 0 };
@@ -305,7 +308,8 @@ async fn scripts_that_were_flushed_and_servers_that_come_back_are_no_hindrance()
 
 #[tokio::test]
 async fn replicas_are_waited_for_as_long_as_was_said() {
-    let Some(server) = Server::start() else { return };
+    let now = ["--repl-diskless-sync-delay", "0"];
+    let Some(server) = Server::start_with(&now, None) else { return };
     let port = server.port.to_string();
     let Some(replica) = Server::start_with(&["--replicaof", "127.0.0.1", &port], None) else {
         return;
@@ -361,6 +365,37 @@ async fn what_others_put_in_its_place_is_no_log() {
     assert_eq!(reader.read(NONE, PATIENCE).await.unwrap(), Read::Damaged(NONE));
     let anew = append(&mut writer, Known::Damaged(7), &[record(9)]).await;
     assert_eq!(all_after(&mut reader, NONE).await.1, anew);
+}
+
+/// The least rights that the host is given are all that it needs.
+#[tokio::test]
+async fn least_rights_are_enough() {
+    let Some(server) = Server::start() else { return };
+    let (_, user) = RIGHTS.split_once("\nuser tidegate on PASSWORDS ").unwrap();
+    let (rights, _) = user.split_once("\n\n").unwrap();
+    let words = ["ACL", "SETUSER", "tidegate", "on", ">of-the-host"].into_iter();
+    let words: Vec<_> = words.chain(rights.split_whitespace().filter(|w| *w != "\\")).collect();
+    assert_eq!(server.command(&words), "+OK");
+    let mut settings = Settings::standalone("127.0.0.1".to_owned(), server.port);
+    settings.access.credentials.username = Some("tidegate".to_owned());
+    settings.access.credentials.password = Password::Text("of-the-host".to_owned());
+    let store = Store::start(settings);
+    until(|| store.trouble().is_none()).await;
+    let (mut writer, mut reader) = (store.log().writer(), store.log().reader());
+    let first = append(&mut writer, Known::Nothing, &[record(1)]).await;
+    let wait = Replicas { count: 0, within: Duration::from_millis(1) };
+    let (second, replicas) = replicated(&mut writer, first, wait).await;
+    assert_eq!(replicas, Some(0));
+    assert_eq!(all_after(&mut reader, NONE).await.1, second);
+    assert!(news(&mut reader, second, Duration::from_millis(1)).await.entries.is_empty());
+    assert_eq!(reader.last().await.unwrap(), Some(second));
+    assert_eq!(writer.cut(2).await.unwrap(), 1);
+    assert!(writer.now_secs().await.unwrap() > 0);
+    assert!(writer.take_turn(1, PATIENCE).await.unwrap());
+    assert!(!writer.take_turn(2, PATIENCE).await.unwrap());
+    writer.end_turn().await.unwrap();
+    append(&mut writer, Known::Damaged(second.log), &[record(1)]).await;
+    assert_eq!(server.command(&["ACL", "LOG"]), "", "nothing was tried that it may not");
 }
 
 async fn replicated(
