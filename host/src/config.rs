@@ -11,11 +11,13 @@ pub(crate) mod kinds;
 mod problem;
 mod read;
 mod redis;
+mod revocations_api;
 mod text;
 mod tree;
 
 pub use environment::VARIABLES;
 pub use problem::Problem;
+pub use revocations_api::{ApiTls, Claims, RevocationsApi};
 pub use text::{LogFormat, LogLevel};
 
 use std::net::SocketAddr;
@@ -35,6 +37,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Who keeps the truth.
     pub provider: Provider,
+    /// Where tokens are revoked, if that is to be here.
+    pub revocations_api: Option<RevocationsApi>,
     /// Bounds on what callers may take.
     pub http: Http,
     /// Whether asks that the store gives no answer to are admitted here, uncharged. Otherwise
@@ -138,7 +142,7 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 
 /// From as typed to as meant.
 fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<Config, Problem> {
-    let text::Text { http, memory, redis, .. } = text;
+    let text::Text { http, memory, redis, revocations, .. } = text;
     let provider = match text.provider {
         // Whoever says where a Redis is, or of what kind, wants it used.
         None if redis.is_described() => text::ProviderName::Redis,
@@ -159,6 +163,7 @@ fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<
         unix_socket: text.unix_socket,
         admin: text.admin,
         provider,
+        revocations_api: revocations_api::resolve(revocations.api, tree)?,
         http: Http {
             connections_max: http.connections_max.0 as usize,
             in_flight_max: http.in_flight_max.0 as usize,

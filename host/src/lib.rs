@@ -10,18 +10,23 @@
 //! - [`doctor`]: is the Redis that is set fit for limits?
 //! - [`test`]: policies tried on a virtual clock
 //! - [`shipped`]: the filter, and where it is
+//! - `files`: whether they changed; `tls`: what some of them are for
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
+//! - [`revocations`]: what is revoked, durable and told to proxies
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 //! - [`proxy`]: a reverse proxy that runs the filter itself, and any other proxy-wasm filter
 
 pub mod check;
 pub mod config;
 pub mod doctor;
+mod files;
 pub mod logs;
 pub mod policy_file;
 pub mod proxy;
+pub mod revocations;
 pub mod secret;
 pub mod service;
 pub mod shipped;
 pub mod test;
+mod tls;

@@ -5,8 +5,8 @@
 //! connections and pools, and shares nothing that a request would have to wait for.
 //!
 //! - [`settings`]: what the operator set; [`arguments`]: the same as flags
-//! - [`plan`]: settings with all that they name read and compiled; [`files`]: whether that
-//!   changed; [`tls`]: a part of it
+//! - [`plan`]: settings with all that they name read and compiled; `host/src/files.rs`: whether
+//!   that changed; `host/src/tls.rs`: a part of it
 //! - [`lane`]: a worker thread; [`shared`]: what all have in common
 //! - [`listener`]: how clients come in; [`exchange`]: one request and its response;
 //!   [`tcp`]: one connection without HTTP
@@ -22,7 +22,6 @@ mod arguments;
 mod calls;
 mod client_address;
 mod exchange;
-mod files;
 mod headers;
 mod ids;
 mod keeper;
@@ -37,7 +36,6 @@ mod shared;
 mod side;
 mod tcp;
 mod time;
-mod tls;
 mod upstream;
 
 pub use arguments::Arguments;

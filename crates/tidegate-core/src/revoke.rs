@@ -5,11 +5,13 @@
 //! - [`log`]: the order in which all of them stand, and a place in it that can be checked
 //! - [`message`]: what proxies ask of a host, and what it tells them
 //! - [`fuse`]: a filter over the ids of one generation, which never misses one
+//! - [`pages`]: such a filter of which a look-up reads one page, for workers that share it
 
 pub mod fuse;
 pub mod id;
 pub mod log;
 pub mod message;
+pub mod pages;
 pub mod record;
 
 pub use id::{Id, Kind};

@@ -99,6 +99,13 @@ pub(crate) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
     })
 }
 
+/// For an address to listen on, if any.
+pub(crate) fn maybe_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    address(from).map(Some)
+}
+
 /// Whole numbers of one unit: `250ms`, `5s`, `4m`, `1h`, `1d`.
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

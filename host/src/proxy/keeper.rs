@@ -7,13 +7,13 @@
 
 use super::access_log::{AccessLog, Writer};
 use super::arguments::Arguments;
-use super::files::Files;
 use super::lane::{Lane, Order};
 use super::listener::{self, Socket};
 use super::plan::{Made, Maker, Plan};
 use super::settings::{Settings, Source};
 use super::shared::Shared;
 use super::{Failure, admin};
+use crate::files::Files;
 use crate::service::embedded::Embedded;
 use proxy_wasm_host::engine::Engine;
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,7 +13,7 @@ use super::lane::Lane;
 use super::lane::Route;
 use super::settings::Protocol;
 use super::tcp;
-use super::tls::certificate;
+use crate::tls::certificate;
 use proxy_wasm_host::exchange::{ConnectionFacts, TlsFacts};
 use rustls::ServerConfig;
 use std::io;

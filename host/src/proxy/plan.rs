@@ -4,11 +4,11 @@
 //! configuration leaves the running one alone. It belongs to no thread; each worker makes its
 //! filters of it.
 
-use super::files::Files;
 use super::settings::{Configuration, Filter, Listener, Protocol, Settings, Target, Upstream, Url};
-use super::tls;
+use crate::files::Files;
 use crate::policy_file::{self, Judged};
 use crate::shipped::{Build, Source};
+use crate::tls::{self, Own};
 use bytes::Bytes;
 use proxy_wasm_host::engine::{Engine, Module};
 use proxy_wasm_host::maps::HeaderMap;
@@ -128,7 +128,10 @@ impl Making<'_> {
             filters.push(self.filter(filter)?);
         }
         let is_http = listener.protocol == Protocol::Http;
-        let tls = listener.tls.as_ref().map(|tls| tls::server(tls, is_http, self.files));
+        let tls = listener.tls.as_ref().map(|tls| {
+            let own = Own { certificate: &tls.certificate, key: &tls.key };
+            tls::server(own, tls.client_ca.as_deref(), is_http, self.files)
+        });
         let target = match &listener.target {
             Target::Upstream(upstream) => TargetPlan::Peer(Arc::new(self.peer(upstream)?)),
             Target::Respond { status, headers, body } => TargetPlan::Respond {
@@ -211,7 +214,8 @@ impl Making<'_> {
                 let name = upstream.server_name.as_str();
                 let name = ServerName::try_from(name.to_owned())
                     .map_err(|_| format!("{name:?} is no name that a certificate may bear"))?;
-                let config = tls::client(upstream.ca.as_deref(), upstream.is_http2, self.files)?;
+                let config =
+                    tls::client(upstream.ca.as_deref(), None, upstream.is_http2, self.files)?;
                 Some((Arc::new(config), name))
             }
             _ => None,

@@ -4,5 +4,6 @@ mod fuse;
 mod log;
 mod made_up;
 mod names;
+mod pages;
 mod record;
 mod wire;

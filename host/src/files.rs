@@ -1,4 +1,4 @@
-//! The files that a plan was made of, and whether they changed since.
+//! The files that something was made of, and whether they changed since.
 //!
 //! Looked at about once a second: by what a file is (its inode, length and time), and only
 //! if that changed by what it holds. So a symbolic link that is swapped, as Kubernetes does
@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Files as they were when they were read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Files {
+pub(crate) struct Files {
     seen: BTreeMap<PathBuf, Seen>,
     hasher: RandomState,
 }
@@ -44,7 +44,7 @@ impl Files {
     /// # Errors
     ///
     /// Of reading, with a word of which file.
-    pub(super) fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+    pub(crate) fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
         let stat = stat(path);
         let read = whole(path);
         let content = read.as_ref().ok().map(|bytes| self.hasher.hash_one(bytes));
@@ -53,7 +53,7 @@ impl Files {
     }
 
     /// Whether what any of the files holds is not what it was. Once said, it is what it was.
-    pub(super) fn has_changed(&mut self) -> bool {
+    pub(crate) fn has_changed(&mut self) -> bool {
         let mut has_changed = false;
         for (path, seen) in &mut self.seen {
             let stat = stat(path);
@@ -68,7 +68,7 @@ impl Files {
     }
 
     /// Notes the files of an attempt that failed as well: mending any of them is a change.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         for path in other.seen.into_keys() {
             // Hashed by another hasher: looked at anew.
             let _ = self.read(&path);

@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 /// Reads a certificate that TLS has verified; `None` if it cannot be read all the same.
-pub(in crate::proxy) fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
+pub(crate) fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
     let (_, read) = X509Certificate::from_der(certificate).ok()?;
     let names = read.subject_alternative_name().ok().flatten();
     let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();

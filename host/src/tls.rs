@@ -1,11 +1,10 @@
-//! Certificates and keys: what clients are shown, and what upstreams must show.
+//! Certificates and keys: what callers of ours are shown, and what whom we call must show.
 //!
 //! Messages name files, never what is in them.
 
-pub(super) mod certificate;
+pub(crate) mod certificate;
 
-use super::files::Files;
-use super::settings::Tls;
+use crate::files::Files;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,6 +12,13 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
+
+/// A certificate in PEM, with those that it was signed by, and its key.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+}
 
 /// `ring`: builds with a C compiler alone.
 fn provider() -> Arc<CryptoProvider> {
@@ -25,14 +31,17 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 ///
 /// The first file that is not what it should be.
-pub(super) fn server(tls: &Tls, is_http: bool, files: &mut Files) -> Result<ServerConfig, String> {
-    let certificates = certificates(&tls.certificate, files)?;
-    let key = PrivateKeyDer::from_pem_slice(&files.read(&tls.key)?)
-        .map_err(|_| format!("{}: holds no private key in PEM", tls.key.display()))?;
+pub(crate) fn server(
+    own: Own<'_>,
+    client_ca: Option<&Path>,
+    is_http: bool,
+    files: &mut Files,
+) -> Result<ServerConfig, String> {
+    let (certificates, key) = own.read(files)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let builder = match &tls.client_ca {
+    let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let roots = Arc::new(roots(path, files)?);
@@ -42,22 +51,23 @@ pub(super) fn server(tls: &Tls, is_http: bool, files: &mut Files) -> Result<Serv
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
-        format!("{} and {}: {error}", tls.certificate.display(), tls.key.display())
-    })?;
+    let config = builder.with_single_cert(certificates, key);
+    let mut config = config.map_err(|error| own.problem(&error))?;
     if is_http {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
     Ok(config)
 }
 
-/// How an upstream is asked for its certificate, and by whom that may be signed.
+/// How somebody we call is asked for its certificate, by whom that may be signed, and what it is
+/// shown if it asks.
 ///
 /// # Errors
 ///
 /// A file that holds no certificates, or a system that has none.
-pub(super) fn client(
+pub(crate) fn client(
     ca: Option<&Path>,
+    own: Option<Own<'_>>,
     is_http2: bool,
     files: &mut Files,
 ) -> Result<ClientConfig, String> {
@@ -65,13 +75,36 @@ pub(super) fn client(
         Some(path) => roots(path, files)?,
         None => system_roots()?,
     };
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let (certificates, key) = own.read(files)?;
+            let config = builder.with_client_auth_cert(certificates, key);
+            config.map_err(|error| own.problem(&error))?
+        }
+    };
     config.alpn_protocols = vec![if is_http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     Ok(config)
+}
+
+impl Own<'_> {
+    fn read(
+        &self,
+        files: &mut Files,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+        let certificates = certificates(self.certificate, files)?;
+        let key = PrivateKeyDer::from_pem_slice(&files.read(self.key)?)
+            .map_err(|_| format!("{}: holds no private key in PEM", self.key.display()))?;
+        Ok((certificates, key))
+    }
+
+    fn problem(&self, error: &rustls::Error) -> String {
+        format!("{} and {}: {error}", self.certificate.display(), self.key.display())
+    }
 }
 
 fn certificates(path: &Path, files: &mut Files) -> Result<Vec<CertificateDer<'static>>, String> {

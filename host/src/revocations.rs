@@ -1,0 +1,470 @@
+//! What is revoked, as this host knows it: durable here, the same in all hosts, told to proxies.
+//!
+//! - [`record`](tidegate_core::revoke::record) says what a revocation is, and how any two go
+//!   together; [`log`](tidegate_core::revoke::log) in which order all of them stand
+//! - [`ledger`]: all live records and the newest entries of the log, in a file that survives
+//!   whatever happens to this process
+//! - [`scribe`]: the one thread that writes it; whoever waits for it shares one sync of the disk
+//! - [`tail`]: what came last, in memory, as proxies are told of it
+//! - [`fault`]: what can go wrong with the file, and what to do then
+//!
+//! Whose the log is: without Redis this host's own, and whatever is accepted is an entry of it
+//! at once. With Redis all hosts share one, and this host follows it: see [`Follow`] and
+//! [`Revocations::apply`].
+
+mod fault;
+mod ledger;
+mod scribe;
+mod tail;
+
+pub use fault::{Fault, Problem};
+
+use ledger::{Ledger, Standing};
+use scribe::{Job, Scribe, Task};
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use tail::Tail;
+use tidegate_core::revoke::id::IdKey;
+use tidegate_core::revoke::message::Checked;
+use tidegate_core::revoke::{Id, Kind, Position, Record};
+use tokio::sync::{oneshot, watch};
+
+/// The most records of one entry of the log, and of one call of [`Revocations::accept`]: 34 KiB.
+pub const ENTRY_RECORDS_MAX: usize = 1_024;
+
+/// The most records that may wait for the shared log: proxies are told of all of them with each
+/// answer, and an answer has room for twice as many.
+pub const HELD_MAX: usize = 1_024;
+
+/// The most records of a [`Page`].
+pub const PAGE_RECORDS_MAX: usize = 1_024;
+
+/// The most records that are looked at for one page: a list of a rare kind comes in pages that
+/// may be empty, none of which takes long.
+const PAGE_LOOKS_MAX: usize = 65_536;
+
+/// All that is revoked, as one process knows it. There is one for each process.
+///
+/// Every method that is not `async` returns at once, or after one look into the file (some
+/// microseconds): only [`Self::page`] and those that say so read more. Nothing here panics
+/// because a disk fails.
+pub struct Revocations {
+    /// Before `shared`: when this is dropped the scribe ends first, and then the file is closed.
+    hands: scribe::Hands,
+    shared: Arc<Shared>,
+    is_shared: bool,
+    follow: OnceLock<Arc<dyn Follow>>,
+    id_keys: Vec<IdKey>,
+}
+
+/// Where and how revocations are kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the ledger is.
+    pub home: Home,
+    /// Whether hosts share the log: then nothing is accepted before [`Revocations::follow`].
+    pub is_shared: bool,
+    /// The keys of ids whose parts are secret; the one in use first.
+    pub id_keys: Vec<IdKey>,
+}
+
+/// Where the ledger is.
+#[derive(Clone, Debug)]
+pub enum Home {
+    /// A file in this folder, which is made if it is not there.
+    Folder(PathBuf),
+    /// This process's memory, until it ends: for proxies that run the filter themselves, and for
+    /// tests of policies.
+    Memory,
+}
+
+/// How far a revocation must have got before it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Durable here and, if hosts share a log, in that log.
+    #[default]
+    Shared,
+    /// Durable here is enough: if the shared log is away, it gets there when it is back.
+    ThisHost,
+    /// As `Shared`, and as many replicas of the shared log's server have it.
+    Replicas(u8),
+}
+
+/// A revocation that was acknowledged: it is durable on this host, whatever happens now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Who knows the log up to here knows of it. If it is only [held](Reach::Held), that is where
+    /// the log was.
+    pub position: Position,
+    /// Who else has it.
+    pub reach: Reach,
+}
+
+/// Who has an acknowledged revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This host, and there are no others: the log is its own.
+    ThisHost,
+    /// The log that all hosts share, and so many replicas of its server, if that was asked for.
+    Shared {
+        /// Fewer than were asked for, perhaps: the revocation holds all the same.
+        replicas: u32,
+    },
+    /// This host, and its proxies: the shared log is away, and gets it when it is back.
+    Held,
+}
+
+/// Why a revocation was not accepted. Nothing is known of it then, or (after
+/// [`Self::Unknown`]) it may be: sending it again does no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// No record, or more than [`ENTRY_RECORDS_MAX`].
+    Count(usize),
+    /// The file cannot be written: full, read-only, damaged.
+    Fault(Fault),
+    /// The shared log is away, for this reason, and durable here alone was not enough.
+    Away(String),
+    /// It is not known whether the shared log has it.
+    Unknown(String),
+    /// As many records as may already wait for the shared log.
+    HeldMax,
+    /// Replicas were asked for, and the log is this host's own.
+    NoReplicas,
+    /// The process is ending.
+    Ending,
+}
+
+/// One entry of the shared log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The position behind it.
+    pub position: Position,
+    /// 1 to [`ENTRY_RECORDS_MAX`], in the order in which they stand there.
+    pub records: Vec<Record>,
+}
+
+/// Why entries were not applied. None of those that were given was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotApplied {
+    /// The first one does not follow on [`Revocations::position`], or a later one not on that
+    /// before it.
+    Gap,
+    /// The file cannot be written.
+    Fault(Fault),
+    /// The process is ending.
+    Ending,
+}
+
+/// Who takes what is accepted to a log that hosts share, and follows it.
+pub trait Follow: Send + Sync {
+    /// Appends these to the shared log and calls [`Revocations::apply`] on what came of it, or
+    /// [`Revocations::hold`] where that is enough.
+    fn accept<'a>(&'a self, records: Vec<Record>, wanted: Durability) -> Accepting<'a>;
+}
+
+/// What [`Follow::accept`] will have done.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = Result<Accepted, NotAccepted>> + Send + 'a>>;
+
+/// Some of all records, in the order of their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Those that were asked for; there may be none and still be more behind.
+    pub records: Vec<Record>,
+    /// Ask for what comes after this one; `None` if this was the last page.
+    pub next: Option<Id>,
+}
+
+/// How it is with the revocations of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Records that revoke, by kind, in the order of [`Kind::ALL`].
+    pub records: [u64; Kind::ALL.len()],
+    /// Records that lift, which are kept until what they lift cannot come back.
+    pub lifted: u64,
+    /// Records that wait for the shared log.
+    pub held: usize,
+    /// How far the log is known.
+    pub position: Position,
+    /// Whether hosts share the log.
+    pub is_shared: bool,
+    /// How long ago this host last knew that it knew everything; nothing if the log is its own,
+    /// `None` if it never did.
+    pub age: Option<Duration>,
+    /// The file's size, with whatever is free in it; 0 in memory.
+    pub file_bytes: u64,
+}
+
+/// What the methods, the scribe and answers to proxies share.
+pub(crate) struct Shared {
+    ledger: Ledger,
+    now: Mutex<Now>,
+    /// Told whenever there is something that a proxy might want to know.
+    changed: watch::Sender<()>,
+}
+
+/// What is known now. What stands here is durable.
+struct Now {
+    standing: Standing,
+    held: Vec<Record>,
+    tail: Tail,
+    /// When this host last knew that it knew all of the shared log.
+    fresh: Option<Instant>,
+    /// Why nothing can be written, since the last try.
+    fault: Option<Fault>,
+}
+
+impl Revocations {
+    /// Opens the ledger, or begins one. Reads all of it once, which takes about a second for
+    /// each million records, and so blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`] if the folder or the file cannot be used, or if the file is not as it was
+    /// written: as a message to print, with what to do.
+    pub fn open(settings: &Settings) -> Result<Arc<Self>, Problem> {
+        let opened = Ledger::open(&settings.home)?;
+        let now = Now {
+            tail: Tail::new(opened.standing.position),
+            standing: opened.standing,
+            held: opened.held,
+            fresh: None,
+            fault: None,
+        };
+        let shared = Arc::new(Shared {
+            ledger: opened.ledger,
+            now: Mutex::new(now),
+            changed: watch::Sender::new(()),
+        });
+        let scribe = Scribe::new(shared.clone());
+        let hands = match settings.home {
+            Home::Folder(_) => scribe.on_a_thread()?,
+            Home::Memory => scribe.right_here(),
+        };
+        Ok(Arc::new(Self {
+            shared,
+            hands,
+            is_shared: settings.is_shared,
+            follow: OnceLock::new(),
+            id_keys: settings.id_keys.clone(),
+        }))
+    }
+
+    /// Revokes, or lifts: 1 to [`ENTRY_RECORDS_MAX`] records, all or none of them. Returns when
+    /// they are as durable as `wanted`; calls at the same time share one sync of the disk, so
+    /// whoever has many sends some dozens of calls at once.
+    ///
+    /// Whether a record makes sense (its kind, its times) is not looked at here.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAccepted`].
+    pub async fn accept(
+        &self,
+        records: Vec<Record>,
+        wanted: Durability,
+    ) -> Result<Accepted, NotAccepted> {
+        if records.is_empty() || records.len() > ENTRY_RECORDS_MAX {
+            return Err(NotAccepted::Count(records.len()));
+        }
+        if self.is_shared {
+            let not_yet = || NotAccepted::Away("this host is only just starting".to_owned());
+            return self.follow.get().ok_or_else(not_yet)?.accept(records, wanted).await;
+        }
+        if matches!(wanted, Durability::Replicas(_)) {
+            return Err(NotAccepted::NoReplicas);
+        }
+        let position = self.write::<NotAccepted>(Task::Append(records)).await?;
+        Ok(Accepted { position, reach: Reach::ThisHost })
+    }
+
+    /// What is known of one id, be it lifted or past its `until`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the file cannot be read.
+    pub fn get(&self, id: Id) -> Result<Option<Record>, Fault> {
+        self.shared.ledger.get(id)
+    }
+
+    /// What is known of these ids, as a proxy is told.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the file cannot be read.
+    pub fn checked(&self, ids: &[Id]) -> Result<Checked, Fault> {
+        // The position first: what is read may be newer than it says, and never older.
+        let (position, age_ms) = {
+            let now = self.shared.now();
+            (now.standing.position, self.age_ms(&now))
+        };
+        let before = |id: &Id| {
+            let record = self.shared.ledger.get(*id)?;
+            Ok(record.filter(|record| !record.lifts).map_or(0, |record| record.before_secs))
+        };
+        let before_secs = ids.iter().map(before).collect::<Result<_, Fault>>()?;
+        Ok(Checked { position, age_ms, before_secs })
+    }
+
+    /// Records of one kind, or of all, liftings too, in the order of their ids: at most `limit`
+    /// (and [`PAGE_RECORDS_MAX`]) of those after `after`. Reads up to 65,536 records, some
+    /// milliseconds.
+    ///
+    /// All pages one after the other hold every record that was there all the time.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the file cannot be read.
+    pub fn page(&self, kind: Option<Kind>, after: Option<Id>, limit: usize) -> Result<Page, Fault> {
+        let limit = limit.clamp(1, PAGE_RECORDS_MAX);
+        let mut page = Page::default();
+        let mut looks = 0;
+        self.shared.ledger.scan(after, |record| {
+            if kind.is_none_or(|kind| kind == record.kind) {
+                page.records.push(*record);
+            }
+            looks += 1;
+            let is_full = page.records.len() == limit || looks == PAGE_LOOKS_MAX;
+            page.next = is_full.then_some(record.id);
+            !is_full
+        })?;
+        Ok(page)
+    }
+
+    /// All records, page by page, in bounded memory. Each step blocks for some milliseconds.
+    pub fn export(self: &Arc<Self>) -> impl Iterator<Item = Result<Vec<Record>, Fault>> + use<> {
+        let this = self.clone();
+        let mut after = Some(None);
+        std::iter::from_fn(move || {
+            let page = this.page(None, after.take()?, PAGE_RECORDS_MAX);
+            if let Ok(page) = &page {
+                after = page.next.map(Some);
+            }
+            Some(page.map(|page| page.records))
+        })
+    }
+
+    /// How it is.
+    pub fn stats(&self) -> Stats {
+        let now = self.shared.now();
+        let counts = &now.standing.counts;
+        Stats {
+            records: Kind::ALL.map(|kind| counts.of(kind)),
+            lifted: counts.lifted(),
+            held: now.held.len(),
+            position: now.standing.position,
+            is_shared: self.is_shared,
+            age: self.age(&now),
+            file_bytes: self.shared.ledger.file_bytes(),
+        }
+    }
+
+    /// Why nothing can be accepted here at the moment; `None` if all is well.
+    pub fn trouble(&self) -> Option<Fault> {
+        self.shared.now().fault.clone()
+    }
+
+    /// The keys of ids whose parts are secret, the one in use first.
+    pub fn id_keys(&self) -> Vec<IdKey> {
+        self.id_keys.clone()
+    }
+}
+
+/// For whoever follows a log that hosts share.
+impl Revocations {
+    /// From now on `follow` takes what is accepted to the shared log. Once; whoever comes later
+    /// is not heard.
+    pub fn follow(&self, follow: Arc<dyn Follow>) {
+        let _ = self.follow.set(follow);
+    }
+
+    /// How far the log is known, durably.
+    pub fn position(&self) -> Position {
+        self.shared.now().standing.position
+    }
+
+    /// Takes these in, which follow on [`Self::position`]: what they say, and that the log is
+    /// known up to there, becomes durable at once, or nothing of it. Records that were
+    /// [held](Self::hold) and stand in these are held no more.
+    ///
+    /// # Errors
+    ///
+    /// [`NotApplied`]; then none of them is.
+    pub async fn apply(&self, entries: Vec<Entry>) -> Result<Position, NotApplied> {
+        if entries.is_empty() {
+            return Ok(self.position());
+        }
+        self.write(Task::Apply(entries)).await
+    }
+
+    /// Takes these in, durably, although the shared log does not have them yet: proxies of this
+    /// host are told, and they are [`Self::held`] until [`Self::apply`] brings them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAccepted::HeldMax`] and [`NotAccepted::Fault`]; then none of them is.
+    pub async fn hold(&self, records: Vec<Record>) -> Result<Position, NotAccepted> {
+        self.write(Task::Hold(records)).await
+    }
+
+    /// What waits for the shared log, in the order of ids: at most [`HELD_MAX`].
+    pub fn held(&self) -> Vec<Record> {
+        self.shared.now().held.clone()
+    }
+
+    /// Gives up the log that was known: from now on it is known up to `position` of another,
+    /// and [`Self::apply`] goes on from there. Whatever was revoked stays so; what the other log
+    /// does not have must be put into it, which is up to the caller: see [`Self::export`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotApplied::Fault`].
+    pub async fn begin_anew(&self, position: Position) -> Result<Position, NotApplied> {
+        self.write(Task::BeginAnew(position)).await
+    }
+
+    /// The newest entries of the log after this number, oldest first, as far back as they are
+    /// kept (65,536 entries, and half a million records): at most 65,536 records of them at once.
+    /// So the newest position that is in another log too can be found, and what came after it be
+    /// put there. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the file cannot be read.
+    pub fn entries_after(&self, number: u64) -> Result<Vec<Entry>, Fault> {
+        self.shared.ledger.entries_after(self.position().log, number)
+    }
+
+    /// All of the shared log was known here at this moment.
+    pub fn set_fresh(&self, at: Instant) {
+        let mut now = self.shared.now();
+        now.fresh = now.fresh.max(Some(at));
+    }
+
+    fn age(&self, now: &Now) -> Option<Duration> {
+        if !self.is_shared {
+            return Some(Duration::ZERO);
+        }
+        now.fresh.map(|fresh| fresh.elapsed())
+    }
+
+    fn age_ms(&self, now: &Now) -> u32 {
+        let millis = self.age(now).map(|age| u32::try_from(age.as_millis()).unwrap_or(u32::MAX));
+        millis.unwrap_or(u32::MAX)
+    }
+
+    /// Has the scribe do this, and waits until it is durable.
+    async fn write<E: From<scribe::NotDone>>(&self, task: Task) -> Result<Position, E> {
+        let (done, answer) = oneshot::channel();
+        self.hands.take(Job { task, done }).await?;
+        Ok(answer.await.unwrap_or(Err(scribe::NotDone::Ending))?)
+    }
+}
+
+impl Shared {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

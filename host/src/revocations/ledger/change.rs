@@ -1,0 +1,154 @@
+//! One change of the file: all of it becomes durable, or none.
+
+use super::standing::Standing;
+use super::{ENTRIES, HELD, RECORDS, STANDING, VALUE_BYTES, record, value};
+use crate::revocations::Fault;
+use redb::{Database, ReadableTable as _, WriteTransaction};
+use std::collections::BTreeMap;
+use tidegate_core::revoke::record::RECORD_BYTES;
+use tidegate_core::revoke::{Id, Position, Record};
+
+/// How many of the newest entries are kept …
+const ENTRIES_KEPT: u64 = 65_536;
+
+/// … and of how many records: 17 MB.
+const ENTRY_RECORDS_KEPT: u64 = 500_000;
+
+type Table<'t> = redb::Table<'t, &'static [u8; 16], &'static [u8; VALUE_BYTES]>;
+
+/// What is being changed.
+pub(in crate::revocations) struct Change<'t> {
+    standing: &'t mut Standing,
+    records: Table<'t>,
+    entries: redb::Table<'t, u64, &'static [u8]>,
+    held: Table<'t>,
+}
+
+/// Changes the file. When this returns, what `work` did is durable.
+pub(super) fn commit<T>(
+    database: &Database,
+    standing: &mut Standing,
+    work: impl FnOnce(&mut Change<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut transaction = database.begin_write()?;
+    // First all pages, and when they are on the disk the root: so a root that does not fit its
+    // pages is damage, and never a commit that was cut short.
+    transaction.set_two_phase_commit(true);
+    let done = within(&transaction, standing, work)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+fn within<T>(
+    transaction: &WriteTransaction,
+    standing: &mut Standing,
+    work: impl FnOnce(&mut Change<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut change = Change {
+        standing,
+        records: transaction.open_table(RECORDS)?,
+        entries: transaction.open_table(ENTRIES)?,
+        held: transaction.open_table(HELD)?,
+    };
+    let done = work(&mut change)?;
+    change.trim()?;
+    transaction.open_table(STANDING)?.insert((), &change.standing.to_bytes())?;
+    Ok(done)
+}
+
+impl Change<'_> {
+    /// Takes these records in, and tells what each id then is revoked with: see
+    /// [`Delta::before_secs`](tidegate_core::revoke::message::Delta::before_secs). In the order
+    /// of ids, each once.
+    pub(in crate::revocations) fn take(
+        &mut self,
+        records: &[Record],
+    ) -> Result<Vec<(Id, u64)>, Fault> {
+        // By id, so that each page is changed once.
+        let mut by_id: BTreeMap<Id, Record> = BTreeMap::new();
+        for record in records {
+            by_id.entry(record.id).and_modify(|held| *held = held.and(record)).or_insert(*record);
+        }
+        let mut told = Vec::with_capacity(by_id.len());
+        for (id, new) in by_id {
+            let old = self.records.get(&id.0)?;
+            let old = old.map(|value| record(&id.0, value.value())).transpose()?;
+            let both = old.map_or(new, |old| old.and(&new));
+            if old != Some(both) {
+                self.put(old, both)?;
+            }
+            told.push((id, if both.lifts { 0 } else { both.before_secs }));
+        }
+        Ok(told)
+    }
+
+    fn put(&mut self, old: Option<Record>, new: Record) -> Result<(), Fault> {
+        self.records.insert(&new.id.0, &value(&new))?;
+        if let Some(old) = old {
+            self.standing.leaves(&old);
+        }
+        self.standing.comes(&new);
+        Ok(())
+    }
+
+    /// Forgets a record, if it is still this one.
+    pub(in crate::revocations) fn forget(&mut self, gone: &Record) -> Result<bool, Fault> {
+        let old = self.records.get(&gone.id.0)?.map(|value| *value.value());
+        if old != Some(value(gone)) {
+            return Ok(false);
+        }
+        self.records.remove(&gone.id.0)?;
+        self.standing.leaves(gone);
+        Ok(true)
+    }
+
+    /// The log goes on with this entry, whose records were [taken](Self::take).
+    pub(in crate::revocations) fn log(
+        &mut self,
+        position: Position,
+        records: &[Record],
+    ) -> Result<(), Fault> {
+        let mut bytes = Vec::with_capacity(8 + records.len() * RECORD_BYTES);
+        bytes.extend(position.chain.to_le_bytes());
+        records.iter().for_each(|record| bytes.extend(record.to_bytes()));
+        self.entries.insert(position.number, bytes.as_slice())?;
+        self.standing.position = position;
+        self.standing.logged += records.len() as u64;
+        Ok(())
+    }
+
+    /// From now on another log is known, up to there.
+    pub(in crate::revocations) fn begin_anew(&mut self, position: Position) -> Result<(), Fault> {
+        self.entries.retain(|_, _| false)?;
+        self.standing.position = position;
+        self.standing.logged = 0;
+        Ok(())
+    }
+
+    /// The shared log lacks this one yet.
+    pub(in crate::revocations) fn hold(&mut self, record: &Record) -> Result<(), Fault> {
+        self.held.insert(&record.id.0, &value(record))?;
+        Ok(())
+    }
+
+    /// The shared log has it.
+    pub(in crate::revocations) fn release(&mut self, id: Id) -> Result<(), Fault> {
+        self.held.remove(&id.0)?;
+        Ok(())
+    }
+
+    /// Forgets the oldest entries beyond those that are kept. Their numbers have no gaps.
+    fn trim(&mut self) -> Result<(), Fault> {
+        loop {
+            let Some((number, _)) = self.entries.first()? else { return Ok(()) };
+            let kept = self.standing.position.number - number.value() + 1;
+            drop(number);
+            if kept <= ENTRIES_KEPT && self.standing.logged <= ENTRY_RECORDS_KEPT {
+                return Ok(());
+            }
+            if let Some((_, gone)) = self.entries.pop_first()? {
+                self.standing.logged -= ((gone.value().len() - 8) / RECORD_BYTES) as u64;
+            }
+        }
+    }
+}

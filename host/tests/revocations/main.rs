@@ -1,0 +1,4 @@
+//! Revocations: kept through whatever happens to a host, and told to proxies.
+
+mod ledger;
+mod made_up;
