@@ -142,7 +142,7 @@ pub enum NotAccepted {
 pub struct Entry {
     /// The position behind it.
     pub position: Position,
-    /// 1 to [`ENTRY_RECORDS_MAX`], in the order in which they stand there.
+    /// At most [`ENTRY_RECORDS_MAX`], in the order in which they stand there.
     pub records: Vec<Record>,
 }
 
@@ -209,6 +209,7 @@ pub(crate) struct Shared {
 struct Now {
     standing: Standing,
     held: Vec<Record>,
+    owes: bool,
     tail: Tail,
     /// When this host last knew that it knew all of the shared log.
     fresh: Option<Instant>,
@@ -230,6 +231,7 @@ impl Revocations {
             tail: Tail::new(opened.standing.position),
             standing: opened.standing,
             held: opened.held,
+            owes: opened.owes,
             fresh: None,
             fault: None,
         };
@@ -414,15 +416,40 @@ impl Revocations {
         self.shared.now().held.clone()
     }
 
-    /// Gives up the log that was known: from now on it is known up to `position` of another,
-    /// and [`Self::apply`] goes on from there. Whatever was revoked stays so; what the other log
-    /// does not have must be put into it, which is up to the caller: see [`Self::export`].
+    /// Gives up the log that was known: from now on it is known up to `position` of another, or
+    /// of the same one, and [`Self::apply`] goes on from there. Whatever was revoked stays so; what
+    /// the log does not have must be put into it, which is up to the caller: see [`Self::export`],
+    /// [`Self::owes`].
     ///
     /// # Errors
     ///
     /// [`NotApplied::Fault`].
     pub async fn begin_anew(&self, position: Position) -> Result<Position, NotApplied> {
         self.write(Task::BeginAnew(position)).await
+    }
+
+    /// Whether [`Self::begin_anew`] was called and [`Self::settle`] was not since: the log may lack
+    /// something that is known here. Durable, as the position is.
+    pub fn owes(&self) -> bool {
+        self.shared.now().owes
+    }
+
+    /// Whatever is known here is in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`NotApplied::Fault`].
+    pub async fn settle(&self) -> Result<Position, NotApplied> {
+        self.write(Task::Settle).await
+    }
+
+    /// The position behind the entry of that number of the log, if it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the file cannot be read.
+    pub fn position_at(&self, number: u64) -> Result<Option<Position>, Fault> {
+        self.shared.ledger.position_at(self.position().log, number)
     }
 
     /// The newest entries of the log after this number, oldest first, as far back as they are

@@ -106,7 +106,8 @@ pub(super) fn resolve(text: Text, tree: &Node) -> Result<Option<RevocationsApi>,
     let tls = reader.tls(text.tls)?;
     let asks_for_certificates = tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     if !listen.ip().is_loopback() && text.token_file.is_none() && !asks_for_certificates {
-        let what = format!("{listen} can be reached from elsewhere, and callers need no credentials");
+        let what =
+            format!("{listen} can be reached from elsewhere, and callers need no credentials");
         return Err(reader.problem("listen", &what).hint(
             "give token_file, or tls.client_ca_file, or listen on 127.0.0.1 alone".to_owned(),
         ));

@@ -33,8 +33,10 @@ pub(super) enum Task {
     Apply(Vec<Entry>),
     /// Records that wait for the shared log.
     Hold(Vec<Record>),
-    /// Another log.
+    /// Another log, or the same one less far.
     BeginAnew(Position),
+    /// The shared log lacks nothing.
+    Settle,
     /// Records that nothing can be alive of any more.
     Forget(Vec<Record>),
 }
@@ -130,7 +132,8 @@ impl Scribe {
             (now.standing.clone(), now.held.clone())
         };
         let mut standing = standing;
-        let mut draft = Draft { position: standing.position, held, lines: Vec::new(), anew: None };
+        let mut draft =
+            Draft { position: standing.position, held, lines: Vec::new(), anew: None, owes: None };
         let mut ends = Vec::with_capacity(jobs.len());
         let written = self.shared.ledger.change(&mut standing, |change| {
             for Job { task, .. } in &jobs {
@@ -143,6 +146,7 @@ impl Scribe {
                 let mut now = self.shared.now();
                 now.standing = standing;
                 now.held = draft.held;
+                now.owes = draft.owes.unwrap_or(now.owes);
                 now.fault = None;
                 if let Some(position) = draft.anew {
                     now.tail = Tail::new(position);
@@ -180,6 +184,7 @@ struct Draft {
     held: Vec<Record>,
     lines: Vec<Line>,
     anew: Option<Position>,
+    owes: Option<bool>,
 }
 
 impl Draft {
@@ -213,6 +218,11 @@ impl Draft {
                 self.position = *position;
                 self.lines.clear();
                 self.anew = Some(*position);
+                self.owes = Some(true);
+            }
+            Task::Settle => {
+                change.settle()?;
+                self.owes = Some(false);
             }
             Task::Forget(records) => {
                 for record in records {
@@ -228,7 +238,7 @@ impl Draft {
         entries.iter().all(|Entry { position, records }| {
             let follows = (position.log, position.number) == (last.log, last.number + 1);
             last = *position;
-            follows && (1..=ENTRY_RECORDS_MAX).contains(&records.len())
+            follows && records.len() <= ENTRY_RECORDS_MAX
         })
     }
 
@@ -282,7 +292,7 @@ impl Task {
         match self {
             Self::Append(records) | Self::Hold(records) | Self::Forget(records) => records.len(),
             Self::Apply(entries) => entries.iter().map(|entry| entry.records.len()).sum(),
-            Self::BeginAnew(_) => 1,
+            Self::BeginAnew(_) | Self::Settle => 1,
         }
     }
 }

@@ -2,3 +2,4 @@
 
 mod ledger;
 mod made_up;
+mod owed;
