@@ -6,6 +6,7 @@
 //!   whatever happens to this process
 //! - [`scribe`]: the one thread that writes it; whoever waits for it shares one sync of the disk
 //! - [`tail`]: what came last, in memory, as proxies are told of it
+//! - [`shared_log`]: the log that hosts share, in Redis
 //! - [`fault`]: what can go wrong with the file, and what to do then
 //!
 //! Whose the log is: without Redis this host's own, and whatever is accepted is an entry of it
@@ -15,9 +16,11 @@
 mod fault;
 mod ledger;
 mod scribe;
+mod shared_log;
 mod tail;
 
 pub use fault::{Fault, Problem};
+pub use shared_log::{Counts, SharedLog};
 
 use ledger::{Ledger, Standing};
 use scribe::{Job, Scribe, Task};
@@ -487,6 +490,13 @@ impl Revocations {
         let (done, answer) = oneshot::channel();
         self.hands.take(Job { task, done }).await?;
         Ok(answer.await.unwrap_or(Err(scribe::NotDone::Ending))?)
+    }
+}
+
+impl Stats {
+    /// Whether nothing at all is known.
+    pub fn is_empty(&self) -> bool {
+        self.lifted == 0 && self.held == 0 && self.records.iter().all(|count| *count == 0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writing the log: appending to it, cutting its head, and whose turn it is to put back what is
 //! missing.
 
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Raw};
 use super::line::Line;
 use super::{ENTRY_RECORDS_MAX, LOG, TURN};
 use crate::call::Script;
@@ -121,7 +121,7 @@ impl Writer {
         let mut range = redis::cmd("XRANGE");
         range.arg(LOG).arg("-").arg("+").arg("COUNT").arg(count);
         let found = entry::of_range(self.ask(range).await?)?;
-        Ok(found.into_iter().map_while(|raw| Some(raw?.read())).collect())
+        Ok(found.into_iter().map_while(|raw| raw.map(Raw::read)).collect())
     }
 
     /// The entry of that number, if there is one.
@@ -133,7 +133,36 @@ impl Writer {
         let mut range = redis::cmd("XRANGE");
         range.arg(LOG).arg(number).arg(number).arg("COUNT").arg(1);
         let found = entry::of_range(self.ask(range).await?)?.pop().flatten();
-        Ok(found.map(|raw| raw.read()))
+        Ok(found.map(Raw::read))
+    }
+
+    /// Entries after that one, at most so many, whatever is missing between them, and without
+    /// what no host has written: what can be saved of a damaged log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn loose(
+        &mut self,
+        after: Option<Position>,
+        count: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let from = after.map_or_else(|| "-".to_owned(), |after| format!("({}", entry::id(after)));
+        let mut range = redis::cmd("XRANGE");
+        range.arg(LOG).arg(from).arg("+").arg("COUNT").arg(count);
+        let found = entry::of_range(self.ask(range).await?)?;
+        Ok(found.into_iter().flatten().map(Raw::read).collect())
+    }
+
+    /// The id of the log that there is, damaged or not, by its last entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn log_id(&mut self) -> Result<Option<u64>, Error> {
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(LOG).arg("+").arg("-").arg("COUNT").arg(1);
+        entry::log_of_range(&self.ask(range).await?)
     }
 
     /// Cuts off all entries before that of this number, and returns how many there were.

@@ -66,6 +66,14 @@ pub(super) fn of_range(value: Value) -> Result<Vec<Option<Raw>>, Error> {
     Ok(entries.into_iter().map(Raw::of).collect())
 }
 
+/// The log's id, of the first entry of a range, whatever else that is.
+pub(super) fn log_of_range(value: &Value) -> Result<Option<u64>, Error> {
+    let Value::Array(entries) = value else { return Err(Error::Garbled("no entries")) };
+    let Some(Value::Array(parts)) = entries.first() else { return Ok(None) };
+    let log = parts.first().and_then(|id| text(id)?.split_once('-')?.1.parse().ok());
+    log.map(Some).ok_or(Error::Garbled("no id"))
+}
+
 /// As [`of_range`], of `XREAD`: `[[key, entries]]`, or nothing.
 pub(super) fn of_read(value: Value) -> Result<Vec<Option<Raw>>, Error> {
     let streams = match value {
