@@ -199,6 +199,10 @@ impl Follower {
             Some(common) => common,
             None => self.head().await?,
         };
+        ledger.begin_anew(at).await?;
+        if is_empty {
+            ledger.settle().await?;
+        }
         if !self.at_head && !is_empty {
             self.situation.counts.add_losses(1);
             tracing::warn!(
@@ -206,10 +210,6 @@ impl Follower {
                 in_both = common.map_or(0, |common| common.number),
                 "the shared log lacks what is known here: it is put back"
             );
-        }
-        ledger.begin_anew(at).await?;
-        if is_empty {
-            ledger.settle().await?;
         }
         self.epoch += 1;
         self.at_head = common.is_none();
