@@ -13,6 +13,7 @@ mod observed;
 mod oracle;
 mod panics;
 mod refusals;
+mod revocation;
 mod rules;
 mod shipped;
 mod streams;

@@ -50,6 +50,7 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "tidegate",
         &[
+            "base64ct",
             "bytes",
             "chrono",
             "clap",
@@ -64,6 +65,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "prometheus-client",
             "proxy-wasm-host",
             "redb",
+            "rustix",
             "rustls",
             "rustls-native-certs",
             "saphyr-parser",
@@ -81,13 +83,16 @@ const DOORS: &[(&str, &[&str])] = &[
             "tracing",
             "tracing-subscriber",
             "x509-parser",
+            "xorf",
         ],
     ),
     (
         "tidegate-tests",
         &[
             "anyhow",
+            "base64ct",
             "bytes",
+            "hmac",
             "http-body-util",
             "hyper",
             "hyper-util",
@@ -95,6 +100,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "rustix",
             "saphyr",
             "serde_json",
+            "sha2",
             "tempfile",
             "tidegate-core",
             "tidegate-policy",

@@ -69,6 +69,28 @@ pub fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
+/// Several values where one was wanted, and no telling which of them others will believe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Several;
+
+/// The value of the cookie of this name, which may be there once; or often, but the same.
+///
+/// # Errors
+///
+/// [`Several`] if it is there with another value too.
+pub fn sole_cookie<'a>(header: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, Several> {
+    let mut sole = None;
+    for pair in header.split(|byte| *byte == b';') {
+        if let Some((key, value)) = split_once(pair.trim_ascii(), b'=')
+            && key == name.as_bytes()
+            && sole.replace(value).is_some_and(|other| other != value)
+        {
+            return Err(Several);
+        }
+    }
+    Ok(sole)
+}
+
 /// Appends the first value of a query parameter, decoded
 /// (`application/x-www-form-urlencoded`); `false` if the target has none.
 pub fn query(target: &[u8], name: &str, to: &mut Vec<u8>) -> bool {
@@ -85,7 +107,7 @@ pub fn query(target: &[u8], name: &str, to: &mut Vec<u8>) -> bool {
 }
 
 /// Decodes `%41` and `+`; a `%` that no two hex digits follow stands for itself.
-fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+pub(crate) fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut rest = text;
     core::iter::from_fn(move || {
         let (&first, after) = rest.split_first()?;

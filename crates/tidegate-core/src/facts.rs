@@ -4,6 +4,7 @@
 //! property about 1 µs), so a policy lists the facts that it can ever need, once,
 //! as [`Want`]s, and the plan then asks for one only when a rule comes to it.
 
+use crate::policy::ClaimId;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -20,6 +21,9 @@ pub enum Want {
     /// A request header by its lower-case name; `:path`, `:method` and
     /// `:authority` are headers too. Where a header is repeated: its first value.
     Header(Box<str>),
+    /// A request header that may be there once: its value, or [`REPEATED`] if it is there more
+    /// often, for then nobody knows which of them others will believe.
+    SoleHeader(Box<str>),
     /// The client's address as the proxy trusts it, `ip` or `ip:port`
     /// (`[v6]:port`). Never a header that a client may write.
     ClientAddress,
@@ -28,7 +32,18 @@ pub enum Want {
     /// A property by its path, such as `["metadata", "filter_metadata", …]`;
     /// JWT claims are read from there once they have been verified.
     Property(Vec<Box<str>>),
+    /// A claim of the request's token. No shell is asked for it: it is read out of the facts that
+    /// the policy's [`TokenFrom`](crate::policy::TokenFrom) names.
+    Claim {
+        /// Which.
+        claim: ClaimId,
+        /// Whether it is believed although nobody has verified the token.
+        unverified: bool,
+    },
 }
+
+/// What a shell gives for a [`Want::SoleHeader`] that is repeated: no token and no cookie.
+pub const REPEATED: &[u8] = b",";
 
 /// A request, as a shell can read it.
 ///

@@ -10,6 +10,8 @@
 //! - [`time`]: points and spans that somebody hands in
 //! - [`policy`]: what the operator meant
 //! - [`facts`]: what a shell tells us about a request; [`client`]: what a stranger wrote there
+//! - [`token`]: the token that a request carries and what it claims; [`protobuf`]: how a proxy
+//!   writes down what it has verified
 //! - [`key`]: whose budget a request draws on
 //! - [`plan`]: which limits apply
 //! - [`limit`]: quotas and the algorithms that count them
@@ -37,8 +39,10 @@ pub mod limit;
 pub mod numbered;
 pub mod plan;
 pub mod policy;
+pub mod protobuf;
 pub mod revoke;
 pub mod table;
 pub mod time;
+pub mod token;
 pub mod verdict;
 pub mod wire;

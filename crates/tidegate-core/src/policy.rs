@@ -2,6 +2,8 @@
 //!
 //! The crate `tidegate-policy` makes it of a document that somebody typed.
 
+mod revocation;
+
 use crate::facts::{Want, WantId};
 use crate::limit::Quota;
 use crate::time::Span;
@@ -9,6 +11,10 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use revocation::{
+    ByClaim, CLAIMS_MAX, ClaimId, Place, Revocation, SOURCES_MAX, Source, TokenFrom,
+};
 
 /// The most limits that one policy may hold.
 pub const LIMITS_MAX: usize = 256;
@@ -54,7 +60,11 @@ pub struct Policy {
     pub preflight: Preflight,
     /// Which response fields tell clients of their standing.
     pub headers: HeaderFields,
-    /// How the host service is reached; `None` if no limit is global.
+    /// Where a request's token is found; `None` if nothing depends on one.
+    pub token: Option<TokenFrom>,
+    /// Which tokens and sessions are checked for having been revoked; `None`: none is.
+    pub revocation: Option<Revocation>,
+    /// How the host service is reached; `None` if no limit is global and nothing can be revoked.
     pub host: Option<Host>,
     /// An upper bound on the proxies that enforce this policy at once: before the host
     /// has told a proxy its share of demand, `local_share` takes one part in so many.

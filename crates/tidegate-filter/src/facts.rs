@@ -1,16 +1,17 @@
 //! Reads from the proxy what a policy wants to know of a request, when it comes to it.
 //!
 //! One header alone is read by itself; where a policy wants several, the whole map is
-//! fetched at once, because two single reads already cost as much.
+//! fetched at once, because two single reads already cost as much. So it is for one that may not
+//! be repeated, because a single read tells of its first value only.
 
 use crate::abi::memory::Bytes;
 use crate::abi::{self, Map};
-use tidegate_core::facts::{Facts, Want, WantId};
+use tidegate_core::facts::{Facts, REPEATED, Want, WantId};
 
 /// How one policy's wants are best read; made once for each policy.
 pub(crate) struct Reader {
-    /// Header names and their wants, if the whole map is to be fetched.
-    mapped: Vec<(Box<str>, usize)>,
+    /// Headers, if the whole map is to be fetched.
+    mapped: Vec<Mapped>,
     cache: Vec<Fact>,
     map: Bytes,
 }
@@ -20,9 +21,19 @@ pub(crate) struct RequestFacts<'r> {
     reader: &'r mut Reader,
 }
 
+/// A header that is read off the map.
+struct Mapped {
+    name: Box<str>,
+    /// Its want.
+    place: usize,
+    /// Whether it may be there once only.
+    is_sole: bool,
+}
+
 enum Fact {
     Unread,
     Absent,
+    Repeated,
     Value(Bytes),
     /// Bytes of the map, from where and how many.
     Mapped(usize, usize),
@@ -30,12 +41,13 @@ enum Fact {
 
 impl Reader {
     pub(crate) fn new(wants: &[Want]) -> Self {
-        let name = |(place, want): (usize, &Want)| match want {
-            Want::Header(name) => Some((name.clone(), place)),
+        let header = |(place, want): (usize, &Want)| match want {
+            Want::Header(name) => Some(Mapped { name: name.clone(), place, is_sole: false }),
+            Want::SoleHeader(name) => Some(Mapped { name: name.clone(), place, is_sole: true }),
             _ => None,
         };
-        let mut mapped: Vec<_> = wants.iter().enumerate().filter_map(name).collect();
-        if mapped.len() < 2 {
+        let mut mapped: Vec<_> = wants.iter().enumerate().filter_map(header).collect();
+        if mapped.len() < 2 && !mapped.iter().any(|header| header.is_sole) {
             mapped.clear();
         }
         let cache = wants.iter().map(|_| Fact::Unread).collect();
@@ -51,19 +63,21 @@ impl Reader {
     }
 
     fn fetch_map(&mut self) {
-        for (_, place) in &self.mapped {
-            if let Some(fact) = self.cache.get_mut(*place) {
+        for header in &self.mapped {
+            if let Some(fact) = self.cache.get_mut(header.place) {
                 *fact = Fact::Absent;
             }
         }
         self.map = abi::headers(Map::Request);
         let start = self.map.as_ptr() as usize;
         for (name, value) in abi::pairs(&self.map) {
-            let wanted = self.mapped.iter().find(|(wanted, _)| wanted.as_bytes() == name);
-            if let Some(fact) = wanted.and_then(|(_, place)| self.cache.get_mut(*place))
-                && matches!(fact, Fact::Absent)
-            {
-                *fact = Fact::Mapped(value.as_ptr() as usize - start, value.len());
+            for header in self.mapped.iter().filter(|header| header.name.as_bytes() == name) {
+                let Some(fact) = self.cache.get_mut(header.place) else { continue };
+                if matches!(fact, Fact::Absent) {
+                    *fact = Fact::Mapped(value.as_ptr() as usize - start, value.len());
+                } else if header.is_sole {
+                    *fact = Fact::Repeated;
+                }
             }
         }
     }
@@ -74,7 +88,9 @@ impl Facts for RequestFacts<'_> {
         let place = usize::from(id.0);
         if let Some(Fact::Unread) = self.reader.cache.get(place) {
             match want {
-                Want::Header(_) if !self.reader.mapped.is_empty() => self.reader.fetch_map(),
+                Want::Header(_) | Want::SoleHeader(_) if !self.reader.mapped.is_empty() => {
+                    self.reader.fetch_map();
+                }
                 _ => {
                     let fact = fetch(want).map_or(Fact::Absent, Fact::Value);
                     *self.reader.cache.get_mut(place)? = fact;
@@ -83,6 +99,7 @@ impl Facts for RequestFacts<'_> {
         }
         match self.reader.cache.get(place)? {
             Fact::Unread | Fact::Absent => None,
+            Fact::Repeated => Some(REPEATED),
             Fact::Value(value) => Some(value),
             Fact::Mapped(start, len) => self.reader.map.get(*start..)?.get(..*len),
         }
@@ -97,5 +114,7 @@ fn fetch(want: &Want) -> Option<Bytes> {
         // Proxies before 1.33 know it by its old name.
         Want::Route => abi::property(b"xds\0route_name").or_else(|| abi::property(b"route_name")),
         Want::Property(path) => abi::property(path.join("\0").as_bytes()),
+        // Read off the map, and worked out of other facts.
+        Want::SoleHeader(_) | Want::Claim { .. } => None,
     }
 }

@@ -1,6 +1,8 @@
 //! What a policy does, in plain words and with numbers: who is limited, to how much, what
 //! it comes to at worst, and what happens when the store is away.
 
+mod revocation;
+
 use std::fmt::{self, Write as _};
 use tidegate_core::facts::{Want, WantId};
 use tidegate_core::lease::Terms;
@@ -23,6 +25,9 @@ pub(super) fn of(policy: &Policy) -> String {
     for limit in &policy.limits {
         account.limit(limit);
     }
+    if let Some(revocation) = &policy.revocation {
+        account.revocation(revocation);
+    }
     account.everywhere();
     account.text
 }
@@ -44,13 +49,7 @@ impl Account<'_> {
 
     fn limit(&mut self, limit: &Limit) {
         self.heading(&limit.name);
-        match &limit.when {
-            Matcher::All(all) if all.is_empty() => {
-                self.row("counts", format_args!("every request"));
-            }
-            Matcher::All(all) => self.conditions_one_by_one(all),
-            only => self.conditions_one_by_one(std::slice::from_ref(only)),
-        }
+        self.conditions("counts", &limit.when);
         self.key(limit);
         self.cost(limit);
         match &limit.quota {
@@ -80,9 +79,18 @@ impl Account<'_> {
         }
     }
 
-    fn conditions_one_by_one(&mut self, conditions: &[Matcher]) {
+    /// Which requests something applies to, one condition a row.
+    fn conditions(&mut self, label: &str, when: &Matcher) {
+        let conditions = match when {
+            Matcher::All(all) if all.is_empty() => {
+                self.row(label, format_args!("every request"));
+                return;
+            }
+            Matcher::All(all) => all,
+            only => std::slice::from_ref(only),
+        };
         for (place, condition) in conditions.iter().enumerate() {
-            let (label, join) = if place == 0 { ("counts", "requests where") } else { ("", "and") };
+            let (label, join) = if place == 0 { (label, "requests where") } else { ("", "and") };
             let condition = self.grouped(condition);
             self.row(label, format_args!("{join} {condition}"));
         }
@@ -227,9 +235,9 @@ impl Account<'_> {
     fn condition(&self, matcher: &Matcher) -> String {
         match matcher {
             Matcher::All(all) if all.is_empty() => "anything".to_owned(),
-            Matcher::All(all) => self.conditions(all, " and "),
+            Matcher::All(all) => self.join_conditions(all, " and "),
             Matcher::Any(any) if any.is_empty() => "nothing".to_owned(),
-            Matcher::Any(any) => self.conditions(any, " or "),
+            Matcher::Any(any) => self.join_conditions(any, " or "),
             Matcher::Not(inner) => format!("not ({})", self.condition(inner)),
             Matcher::Test { subject, patterns } => {
                 let subject = self.subject(subject);
@@ -249,7 +257,7 @@ impl Account<'_> {
         }
     }
 
-    fn conditions(&self, matchers: &[Matcher], join: &str) -> String {
+    fn join_conditions(&self, matchers: &[Matcher], join: &str) -> String {
         let each = matchers.iter().map(|matcher| self.grouped(matcher));
         each.collect::<Vec<_>>().join(join)
     }
@@ -296,7 +304,7 @@ impl Account<'_> {
 
     fn fact(&self, id: WantId) -> String {
         match self.policy.want(id) {
-            Some(Want::Header(name)) => format!("header {name}"),
+            Some(Want::Header(name) | Want::SoleHeader(name)) => format!("header {name}"),
             Some(Want::ClientAddress) => "client address".to_owned(),
             Some(Want::Route) => "route".to_owned(),
             Some(Want::Property(path)) => {
@@ -308,6 +316,12 @@ impl Account<'_> {
                     [_, _, path @ ..] => format!("metadata {:?}", path.join("/")),
                     path => format!("property {:?}", path.join("/")),
                 }
+            }
+            Some(Want::Claim { claim, unverified }) => {
+                let names = self.policy.token.as_ref().map(|token| token.claims.as_slice());
+                let name = names.unwrap_or_default().get(usize::from(claim.0));
+                let name = name.map_or("", |name| &**name);
+                format!("{}claim {name:?}", if *unverified { "unverified " } else { "" })
             }
             None => "nothing".to_owned(),
         }

@@ -3,17 +3,18 @@
 //! What is asked goes the same way as through a listener, mark and metrics included; only
 //! the connection is missing.
 
-use super::Site;
 use super::clock::Clock;
 use super::door::Use;
 use super::routes::{self, Reply};
 use super::store::Predecessor;
+use super::{Kept, Site};
 use crate::config::{Http, Provider};
+use crate::revocations::{self, Revocations, Wall};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// One store for all threads of a process. Cheap to clone.
@@ -31,18 +32,27 @@ const BOUNDS: Http = Http {
 impl Embedded {
     /// A store in memory, of at most `keys_max` keys.
     pub(crate) fn in_memory(keys_max: u32) -> Self {
-        Self::by(Clock::of_this_machine(), keys_max)
+        Self::by(Clock::of_this_machine(), Wall::of_this_machine(), keys_max)
     }
 
-    /// The same, on a clock that counts nanoseconds as `nanos` says.
-    pub(crate) fn on_clock(nanos: Arc<AtomicU64>, keys_max: u32) -> Self {
-        Self::by(Clock::given(nanos), keys_max)
+    /// The same, on a clock that counts nanoseconds as `nanos` says, from `start_ms` of Unix
+    /// time on.
+    pub(crate) fn on_clock(nanos: Arc<AtomicU64>, start_ms: u64, keys_max: u32) -> Self {
+        Self::by(Clock::given(nanos.clone()), Wall::given(start_ms, nanos), keys_max)
     }
 
-    fn by(clock: Clock, keys_max: u32) -> Self {
+    fn by(clock: Clock, wall: Wall, keys_max: u32) -> Self {
         let memory = Provider::Memory { keys_max };
+        // Made for the first who asks: most have nothing to do with revocations.
+        let revocations = move || Revocations::open(&revocations::Settings::in_memory(wall)).ok();
+        let revocations = Kept::new(Box::new(revocations));
         // Whoever holds leases of it is in this process too.
-        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None)))
+        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, revocations)))
+    }
+
+    /// What is revoked, for those who revoke in this process.
+    pub(crate) fn revocations(&self) -> Option<&Arc<Revocations>> {
+        self.0.revocations.as_ref()
     }
 
     /// Answers a request as the door for asks does.
@@ -52,7 +62,7 @@ impl Embedded {
 
     /// From now on `/readyz` says that this process is about to end.
     pub(crate) fn stop(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.stopping.send_replace(true);
     }
 
     /// Its counters, as OpenMetrics text with an end mark.

@@ -10,6 +10,7 @@ use super::door::Use;
 use super::outcome::Outcome;
 use super::routes::Reply;
 use super::store::Store;
+use crate::revocations_api::Counts;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -40,6 +41,7 @@ pub(super) struct Metrics {
     store_errors: Family<KindLabel, Counter>,
     charged_back: Counter,
     leases: leases::Leases,
+    pub(super) revocations_api: Counts,
     connections: Family<DoorLabel, Gauge>,
     in_flight: Gauge,
     store_up: Family<StoreLabel, Gauge>,
@@ -87,6 +89,7 @@ impl Metrics {
             store_errors: Family::default(),
             charged_back: Counter::default(),
             leases: leases::Leases::default(),
+            revocations_api: Counts::default(),
             connections: Family::default(),
             in_flight: Gauge::default(),
             store_up: Family::default(),
@@ -111,6 +114,7 @@ impl Metrics {
             metrics.charged_back.clone(),
         );
         metrics.leases.register(&mut registry, store);
+        metrics.revocations_api.register(&mut registry);
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());

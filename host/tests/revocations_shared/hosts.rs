@@ -26,7 +26,8 @@ const TRIM_EVERY: Duration = Duration::from_millis(50);
 pub struct Host {
     pub ledger: Arc<Revocations>,
     pub shared: Arc<SharedLog>,
-    store: Store,
+    /// Connected for as long as the host is there.
+    _store: Store,
     folder: TempDir,
 }
 
@@ -49,7 +50,7 @@ impl Host {
         };
         let store = Store::start(redis.clone());
         let shared = SharedLog::start_with(&ledger, &store.log(), TRIM_EVERY);
-        Self { ledger, shared, store, folder }
+        Self { ledger, shared, _store: store, folder }
     }
 
     /// Stops it; what is left is its disk.

@@ -28,9 +28,10 @@ pub const CHECKED_MAX: usize = 16;
 pub const ID_KEYS_MAX: usize = 2;
 
 /// How an image holds ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// A [`fuse`](super::fuse) filter: 9 bits for each id. Each worker has a copy.
+    #[default]
     Fuse,
     /// Bloom filters of 4 KiB each, of which a look-up reads one: 12 bits for each id. All workers
     /// of a process share one copy.
@@ -53,7 +54,11 @@ pub struct NewsAsk {
 pub struct News {
     /// What the proxy knows, having read this.
     pub position: Position,
-    /// How long ago the host itself last knew that it knew everything, in milliseconds.
+    /// How long the host kept the question until it had news, or had waited enough, in
+    /// milliseconds.
+    pub held_ms: u32,
+    /// How long before it answered the host itself last knew that it knew everything, in
+    /// milliseconds.
     pub age_ms: u32,
     /// Whether there is more already: ask again at once.
     pub more: bool,
@@ -73,7 +78,8 @@ pub struct Delta {
     pub number: u64,
     /// Of what.
     pub id: Id,
-    /// Tokens issued at or before this second are revoked; 0: none is any more.
+    /// What holds of it now, with all records of it together: tokens issued at or before this
+    /// second are revoked; 0: none is any more.
     pub before_secs: u64,
     /// How long ago it was accepted, in milliseconds; at most `u32::MAX`.
     pub age_ms: u32,
@@ -84,6 +90,8 @@ pub struct Delta {
 pub struct Manifest {
     /// They hold what is in entries up to this one.
     pub cut: u64,
+    /// In which form: the one that was asked for.
+    pub form: Form,
     /// How long a generation is: a token's is its `exp` divided by this, plus 1.
     pub span_secs: u32,
     /// One for each generation that has any id; in the order of their numbers.

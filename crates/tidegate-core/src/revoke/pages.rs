@@ -60,7 +60,7 @@ impl Place {
         let hash = mix(short, 0);
         // The high half says which page, and what that leaves of it which block.
         let scaled = (hash >> 32) * u64::from(pages);
-        let block = ((scaled & u64::from(u32::MAX)) * PAGE_BLOCKS >> 32) as usize;
+        let block = (((scaled & u64::from(u32::MAX)) * PAGE_BLOCKS) >> 32) as usize;
         Self { page: (scaled >> 32) as u32, block: block * BLOCK_BYTES, hash: hash as u32 }
     }
 

@@ -18,19 +18,28 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     let image = (any::<u64>(), 1..=IMAGE_BYTES_MAX);
     let images = prop::collection::btree_map(any::<u32>(), image, 0..=128);
     let keys = prop::collection::vec(any::<[u8; 32]>(), 0..=2);
-    (any::<u64>(), any::<u32>(), images, keys).prop_map(|(cut, span_secs, images, id_keys)| {
-        let image = |(generation, (checksum, bytes))| Image { generation, checksum, bytes };
-        Manifest { cut, span_secs, images: images.into_iter().map(image).collect(), id_keys }
-    })
+    let form = prop::sample::select(vec![Form::Fuse, Form::Pages]);
+    (any::<u64>(), form, any::<u32>(), images, keys).prop_map(
+        |(cut, form, span_secs, images, id_keys)| {
+            let image = |(generation, (checksum, bytes))| Image { generation, checksum, bytes };
+            Manifest {
+                cut,
+                form,
+                span_secs,
+                images: images.into_iter().map(image).collect(),
+                id_keys,
+            }
+        },
+    )
 }
 
 fn news() -> impl Strategy<Value = News> {
     let delta = (any::<u32>(), any_id(), 0..=EVER, any::<u32>());
     let deltas = prop::collection::vec(delta, 0..50);
     let number = u64::from(u32::MAX)..;
-    let flags = any::<(bool, bool, u32)>();
+    let flags = any::<(bool, bool, u32, u32)>();
     (any_position(), number, flags, prop::option::of(manifest()), deltas).prop_map(
-        |(position, number, (more, anew, age_ms), manifest, deltas)| {
+        |(position, number, (more, anew, held_ms, age_ms), manifest, deltas)| {
             let position = tidegate_core::revoke::Position { number, ..position };
             let delta = |(back, id, before_secs, age_ms)| Delta {
                 number: number - u64::from(back),
@@ -39,7 +48,7 @@ fn news() -> impl Strategy<Value = News> {
                 age_ms,
             };
             let deltas = deltas.into_iter().map(delta).collect();
-            News { position, age_ms, more, manifest, anew, deltas }
+            News { position, held_ms, age_ms, more, manifest, anew, deltas }
         },
     )
 }

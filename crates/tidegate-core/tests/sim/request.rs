@@ -88,6 +88,8 @@ pub(crate) fn policy(scenario: &Scenario, quotas: &[Quota]) -> Policy {
         }),
         proxies_max: proxies,
         table_keys_max: 16,
+        token: None,
+        revocation: None,
     }
 }
 

@@ -21,10 +21,20 @@ use tidegate_core::policy::{Cidr, KEY_PARTS_MAX, KeyPart, KeyValue};
 const PLAIN: &[&str] = &["client_ip", "path", "method", "host", "route"];
 
 /// Parts that need a name, or bits.
-const NAMED: &[&str] = &["client_ip", "header", "cookie", "query", "jwt", "metadata", "const"];
+const NAMED: &[&str] = &[
+    "client_ip",
+    "header",
+    "cookie",
+    "query",
+    "claim",
+    "unverified_claim",
+    "jwt",
+    "metadata",
+    "const",
+];
 
 const WANTED: &str = "client_ip, path, method, host, route, or one of { header: NAME }, \
-                      { cookie: NAME }, { query: NAME }, { jwt: CLAIM }, \
+                      { cookie: NAME }, { query: NAME }, { claim: NAME }, { jwt: CLAIM }, \
                       { metadata: [NAMESPACE, KEY] }, { const: TEXT }, { client_ip: { v4: BITS, v6: BITS } }";
 
 /// One client has one IPv4 address.
@@ -108,6 +118,10 @@ impl Resolver {
                 let name = self.query_named(name, spot)?;
                 KeyPart::Query { path: self.want(spot, Want::Header(":path".into()))?, name }
             }
+            "claim" | "unverified_claim" => {
+                let name = self.text(spot, "a claim's name")?;
+                KeyPart::Property(self.claim_fact(kind, name, spot)?)
+            }
             "jwt" => self.property(spot, self.claims_path(), 1)?,
             "metadata" => self.property(spot, metadata_path(), 2)?,
             _ => KeyPart::Const(self.text(spot, "a text")?.into()),
@@ -152,13 +166,10 @@ impl Resolver {
         Some(KeyPart::Property(self.want(spot, Want::Property(path))?))
     }
 
-    /// The key values of an override: one for each part of the key.
-    pub(super) fn values(
-        &mut self,
-        spot: &Spot<'_>,
-        key: &[KeyPart],
-    ) -> Option<Vec<Option<KeyValue>>> {
+    /// The key values of an override of the last limit: one for each part of its key.
+    pub(super) fn values(&mut self, spot: &Spot<'_>) -> Option<Vec<Option<KeyValue>>> {
         let items = self.one_or_more(spot, KEY_PARTS_MAX, "key values")?;
+        let key = &self.policy.limits.last()?.key;
         if items.len() != key.len() {
             let found = plural(items.len(), "value");
             let parts = plural(key.len(), "part");
@@ -166,26 +177,32 @@ impl Resolver {
             self.wrong_found(spot, &found, wanted, Some("* stands for any value".into()));
             return None;
         }
-        let mut parts = key.iter();
+        let mut parts = 0..;
         self.every(&items, |this, item| this.key_value(item, parts.next()?))
     }
 
-    fn key_value(&mut self, spot: &Spot<'_>, part: &KeyPart) -> Option<Option<KeyValue>> {
+    fn key_value(&mut self, spot: &Spot<'_>, part: usize) -> Option<Option<KeyValue>> {
         if spot.text() == Some("*") {
             return Some(None);
         }
+        let part = self.policy.limits.last()?.key.get(part)?;
         if let KeyPart::ClientIp { v4_bits, v6_bits, .. } = *part {
             return Some(Some(KeyValue::In(self.key_network(spot, v4_bits, v6_bits)?)));
         }
-        let text = self.value(spot, !matches!(part, KeyPart::Property(_)))?;
+        let is_text = matches!(part, KeyPart::Property(fact) if !self.has_digits(*fact));
+        let (is_host, is_method) =
+            (matches!(part, KeyPart::Host(_)), matches!(part, KeyPart::Method(_)));
+        let text = self.value(spot, !is_text)?;
         if text.contains('*') {
             self.wrong(spot, format_args!("a whole value, or * alone for any"));
             return None;
         }
-        Some(Some(KeyValue::Is(match part {
-            KeyPart::Host(_) => text.to_ascii_lowercase().into(),
-            KeyPart::Method(_) => text.to_ascii_uppercase().into(),
-            _ => text.into(),
+        Some(Some(KeyValue::Is(if is_host {
+            text.to_ascii_lowercase().into()
+        } else if is_method {
+            text.to_ascii_uppercase().into()
+        } else {
+            text.into()
         })))
     }
 

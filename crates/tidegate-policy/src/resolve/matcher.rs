@@ -5,6 +5,7 @@
 //!   path: [/api/*, "*.json"]             # one of these
 //!   method: POST                         # and this
 //!   header: { x-beta: true, x-tier: "gold*" }   # and this header is there, and that one like so
+//!   claim: { tier: gold }                # of the token that `token` finds, if it is verified
 //!   jwt: { realm: { tenant: acme } }     # a verified claim within a claim
 //!   metadata: { my.namespace: { tier: gold } }
 //!   not: { client_ip: 10.0.0.0/8 }
@@ -33,6 +34,8 @@ const CONDITIONS: &[&str] = &[
     "cookie",
     "query",
     "route",
+    "claim",
+    "unverified_claim",
     "jwt",
     "metadata",
     "not",
@@ -118,7 +121,7 @@ impl Resolver {
         Some(())
     }
 
-    /// `header`, `cookie` and `query`: a map from names to patterns.
+    /// `header`, `cookie`, `query` and claims: a map from names to patterns.
     fn named(&mut self, kind: &str, spot: &Spot<'_>, all: &mut Vec<Matcher>) -> Option<()> {
         let wanted = "a map of names and patterns, such as { x-tier: gold* }";
         let mut complete = true;
@@ -126,6 +129,9 @@ impl Resolver {
             let subject = match kind {
                 "header" => self.header_subject(name, &inner),
                 "cookie" => self.cookie_subject(name, &inner),
+                "claim" | "unverified_claim" => {
+                    self.claim_fact(kind, name, &inner).map(Subject::Property)
+                }
                 _ => self.query_subject(name, &inner),
             };
             let test = subject.and_then(|subject| self.test(&inner, subject));
@@ -215,7 +221,8 @@ impl Resolver {
     }
 
     fn pattern(&mut self, spot: &Spot<'_>, subject: &Subject) -> Option<Pattern> {
-        let text = self.value(spot, !matches!(subject, Subject::Property(_)))?;
+        let is_text = matches!(subject, Subject::Property(fact) if !self.has_digits(*fact));
+        let text = self.value(spot, !is_text)?;
         let text = match subject {
             Subject::Method(_) => self.method(&text, spot)?,
             Subject::Host(_) => text.to_ascii_lowercase().into(),

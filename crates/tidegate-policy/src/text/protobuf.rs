@@ -1,13 +1,13 @@
 //! A serialised `google.protobuf.Struct`, which is how Envoy hands over a plugin
 //! configuration that was written as one.
 //!
-//! Source: protobuf's `struct.proto` and its wire encoding. Sixty lines are less than any
-//! protobuf crate, and this one has nothing to generate. Left out: packed lists (no
-//! message here has one) and groups.
+//! Source: protobuf's `struct.proto`; the fields are taken apart by
+//! [`tidegate_core::protobuf`]. Left out: packed lists, for no message here has one.
 
 use super::{DEPTH_MAX, DOCUMENT_BYTES_MAX, Document, Field, NODES_MAX, Node, Value};
 use alloc::vec::Vec;
 use core::fmt;
+use tidegate_core::protobuf::{self, Payload, next};
 
 /// Why bytes are no `Struct`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,56 +92,6 @@ fn list(mut bytes: &[u8], depth: u32, nodes_left: &mut u32) -> Result<Node, Malf
     Ok(Value::List(nodes).into())
 }
 
-/// The content of one field, by its wire type.
-enum Payload<'a> {
-    Varint(u64),
-    Double(f64),
-    Bytes(&'a [u8]),
-}
-
-/// Takes the next field off `bytes`: its number and content. `None` at the end.
-fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u64, Payload<'a>)>, Malformed> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let key = varint(bytes)?;
-    let payload = match key & 7 {
-        0 => Payload::Varint(varint(bytes)?),
-        1 => {
-            let Some((double, rest)) = bytes.split_first_chunk() else {
-                return Err(malformed("cut short"));
-            };
-            *bytes = rest;
-            Payload::Double(f64::from_le_bytes(*double))
-        }
-        2 => {
-            let length = usize::try_from(varint(bytes)?).unwrap_or(usize::MAX);
-            let Some((content, rest)) = bytes.split_at_checked(length) else {
-                return Err(malformed("cut short"));
-            };
-            *bytes = rest;
-            Payload::Bytes(content)
-        }
-        _ => return Err(malformed("a wire type that Struct does not use")),
-    };
-    Ok(Some((key >> 3, payload)))
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let Some((&byte, rest)) = bytes.split_first() else {
-            return Err(malformed("cut short"));
-        };
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(malformed("a number longer than ten bytes"))
-}
-
 fn numeric(number: f64) -> Value {
     let whole = number as i64;
     if whole as f64 == number { Value::Whole(whole) } else { Value::Fraction(number) }
@@ -153,6 +103,12 @@ fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
 
 const fn malformed(what: &'static str) -> Malformed {
     Malformed { what }
+}
+
+impl From<protobuf::Malformed> for Malformed {
+    fn from(malformed: protobuf::Malformed) -> Self {
+        Self { what: malformed.0 }
+    }
 }
 
 impl fmt::Display for Malformed {
