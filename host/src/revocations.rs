@@ -47,6 +47,7 @@ use meters::Meters;
 use prometheus_client::registry::Registry;
 use scribe::Task;
 use shelf::Shelf;
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -55,7 +56,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tail::{Line, Tail};
 use tidegate_core::revoke::id::IdKey;
-use tidegate_core::revoke::message::Checked;
+use tidegate_core::revoke::message::{Checked, Form};
 use tidegate_core::revoke::{Id, Kind, Position, Record};
 use tokio::sync::watch;
 
@@ -241,6 +242,35 @@ pub struct Stats {
     pub age: Option<Duration>,
     /// The file's size, with whatever is free in it; 0 in memory.
     pub file_bytes: u64,
+    /// Why it cannot be written, since the last try.
+    pub fault: Option<Fault>,
+    /// What proxies fetch; `None` while the first is being made.
+    pub images: Option<Images>,
+}
+
+/// Images that proxies fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The entry of the log up to which they hold all.
+    pub cut: u64,
+    /// How long ago they were made.
+    pub age: Duration,
+    /// How long a generation is, in seconds.
+    pub span_secs: u32,
+    /// One for each that has any id.
+    pub generations: Vec<Generation>,
+}
+
+/// The image of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Which: tokens with an `exp` of this number less 1, times the span, and later; 0 is what is
+    /// looked at for all.
+    pub number: u32,
+    /// How many ids are in it.
+    pub ids: u64,
+    /// Its size.
+    pub bytes: u32,
 }
 
 /// What the methods, the threads and answers to proxies share.
@@ -425,6 +455,8 @@ impl Revocations {
             is_shared: self.shared.is_shared,
             age: now.age(self.shared.is_shared),
             file_bytes: self.shared.ledger.file_bytes(),
+            fault: now.fault.clone(),
+            images: now.shelf.set(Form::Fuse).map(|set| set.stats()),
         }
     }
 
@@ -540,6 +572,12 @@ impl Stats {
     /// Whether nothing at all is known.
     pub fn is_empty(&self) -> bool {
         self.lifted == 0 && self.held == 0 && self.records.iter().all(|count| *count == 0)
+    }
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations").field("position", &self.position()).finish_non_exhaustive()
     }
 }
 

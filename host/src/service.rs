@@ -36,14 +36,14 @@ mod together;
 mod turns;
 
 use crate::config::{Config, Http, Provider};
-use crate::revocations::Revocations;
 use clock::Clock;
 use door::{Door, Use};
 use metrics::Metrics;
+use revoking::Kept;
 use shares::Shares;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{Predecessor, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -76,12 +76,6 @@ struct Site {
     stopping: watch::Sender<bool>,
 }
 
-/// What is revoked, if that is kept here; opened when it is first looked at.
-type Kept = LazyLock<
-    Option<Arc<Revocations>>,
-    Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>,
->;
-
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -110,8 +104,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let admin = Door::tcp(config.admin, Use::Admin)?;
     let revocations = revoking::ledger(&config)?;
     let clock = Clock::of_this_machine();
-    let kept = revocations.clone();
-    let kept: Kept = LazyLock::new(Box::new(move || kept));
+    let kept = Kept::Open(revocations.clone());
     let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
     if config.fail_open {
@@ -166,7 +159,7 @@ impl Site {
     ) -> Self {
         let store = Arc::new(Store::new(provider, predecessor));
         Self {
-            metrics: Metrics::new(&store),
+            metrics: Metrics::new(&store, &revocations),
             store,
             clock,
             shares: Mutex::new(Shares::new()),

@@ -3,13 +3,14 @@
 //! What is asked goes the same way as through a listener, mark and metrics included; only
 //! the connection is missing.
 
+use super::Site;
 use super::clock::Clock;
 use super::door::Use;
+use super::revoking::Kept;
 use super::routes::{self, Reply};
 use super::store::Predecessor;
-use super::{Kept, Site};
 use crate::config::{Http, Provider};
-use crate::revocations::{self, Revocations, Wall};
+use crate::revocations::{Revocations, Wall};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -23,7 +24,8 @@ pub(crate) struct Embedded(Arc<Site>);
 
 /// Nothing here waits for a network: more asks at once than this are a runaway.
 const BOUNDS: Http = Http {
-    connections_max: 0,
+    // There are no connections, but as many polls of workers may wait.
+    connections_max: 1_024,
     in_flight_max: 100_000,
     streams_max: 0,
     request_timeout: Duration::from_secs(1),
@@ -43,16 +45,15 @@ impl Embedded {
 
     fn by(clock: Clock, wall: Wall, keys_max: u32) -> Self {
         let memory = Provider::Memory { keys_max };
-        // Made for the first who asks: most have nothing to do with revocations.
-        let revocations = move || Revocations::open(&revocations::Settings::in_memory(wall)).ok();
-        let revocations = Kept::new(Box::new(revocations));
+        let kept = Kept::in_memory(wall);
         // Whoever holds leases of it is in this process too.
-        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, revocations)))
+        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, kept)))
     }
 
     /// What is revoked, for those who revoke in this process.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody does yet"))]
     pub(crate) fn revocations(&self) -> Option<&Arc<Revocations>> {
-        self.0.revocations.as_ref()
+        self.0.revocations.get()
     }
 
     /// Answers a request as the door for asks does.

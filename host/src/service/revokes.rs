@@ -37,7 +37,7 @@ async fn news(site: &Site, body: &[u8], patience: Duration) -> Outcome {
         Ok(ask) => ask,
         Err(malformed) => return Outcome::Malformed(malformed),
     };
-    let Some(revocations) = &*site.revocations else { return Outcome::NoRevocations };
+    let Some(revocations) = site.revocations.get() else { return Outcome::NoRevocations };
     let room = site.polls.try_acquire();
     let patience = match room {
         Ok(_) if site.clock.goes_by_itself() => patience.min(POLL_MAX),
@@ -60,7 +60,7 @@ fn piece(site: &Site, body: &[u8]) -> Outcome {
         Ok(ask) => ask,
         Err(malformed) => return Outcome::Malformed(malformed),
     };
-    let Some(revocations) = &*site.revocations else { return Outcome::NoRevocations };
+    let Some(revocations) = site.revocations.get() else { return Outcome::NoRevocations };
     revocations.chunk(&ask).map_or(Outcome::NoPiece, Outcome::Piece)
 }
 
@@ -69,7 +69,7 @@ fn check(site: &Site, body: &[u8]) -> Outcome {
         Ok(check) => check,
         Err(malformed) => return Outcome::Malformed(malformed),
     };
-    let Some(revocations) = &*site.revocations else { return Outcome::NoRevocations };
+    let Some(revocations) = site.revocations.get() else { return Outcome::NoRevocations };
     match revocations.checked(&check.ids) {
         Ok(checked) => Outcome::Checked(checked),
         Err(fault) => Outcome::NoLedger(fault),

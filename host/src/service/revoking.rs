@@ -8,12 +8,45 @@ use crate::revocations::{Home, Revocations, Settings, Wall};
 use crate::revocations_api::{Api, Door, Lives};
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// How many generations of tokens there are in the longest life of one. Each is an image, and a
 /// proxy fetches only those that changed.
 const GENERATIONS: u64 = 12;
+
+/// What is revoked, if that is kept here.
+pub(super) enum Kept {
+    /// From the beginning, or not at all.
+    Open(Option<Arc<Revocations>>),
+    /// From when it is first looked at, in this process's memory.
+    InMemory(
+        LazyLock<Option<Arc<Revocations>>, Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>>,
+    ),
+}
+
+impl Kept {
+    /// In this process's memory. Most processes have nothing to do with revocations.
+    pub(super) fn in_memory(wall: Wall) -> Self {
+        let open = move || Revocations::open(&Settings::in_memory(wall)).ok();
+        Self::InMemory(LazyLock::new(Box::new(open)))
+    }
+
+    pub(super) fn get(&self) -> Option<&Arc<Revocations>> {
+        match self {
+            Self::Open(revocations) => revocations.as_ref(),
+            Self::InMemory(revocations) => revocations.as_ref(),
+        }
+    }
+
+    /// If it is there, without looking.
+    pub(super) const fn open(&self) -> Option<&Arc<Revocations>> {
+        match self {
+            Self::Open(revocations) => revocations.as_ref(),
+            Self::InMemory(_) => None,
+        }
+    }
+}
 
 /// Opens the ledger, if revocations are kept here. Blocks for about a second for each million.
 ///

@@ -1,5 +1,6 @@
 use super::*;
 use http_body_util::BodyExt;
+use std::sync::atomic::Ordering;
 use tidegate_core::ask::LimitTag;
 use tidegate_core::key::Key;
 use tidegate_core::lease::{Ask, Grant, HolderId, Settled, Want};
