@@ -39,6 +39,7 @@ enum What {
 pub(crate) enum Script {
     Take,
     Lease,
+    Append,
 }
 
 impl Call {
@@ -86,16 +87,20 @@ impl Call {
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 2] = [Self::Take, Self::Lease];
+    pub(crate) const ALL: [Self; 3] = [Self::Take, Self::Lease, Self::Append];
+
+    /// Those that asks run.
+    pub(crate) const OF_ASKS: [Self; 2] = [Self::Take, Self::Lease];
 
     /// What `EVALSHA` calls it.
     pub(crate) fn sha(self) -> &'static str {
-        static SHAS: LazyLock<[String; 2]> = LazyLock::new(|| {
+        static SHAS: LazyLock<[String; 3]> = LazyLock::new(|| {
             Script::ALL.map(|script| sha1_smol::Sha1::from(script.text()).digest().to_string())
         });
         match self {
             Self::Take => &SHAS[0],
             Self::Lease => &SHAS[1],
+            Self::Append => &SHAS[2],
         }
     }
 
@@ -110,6 +115,7 @@ impl Script {
         match self {
             Self::Take => include_str!("../scripts/take.lua"),
             Self::Lease => include_str!("../scripts/lease.lua"),
+            Self::Append => include_str!("../scripts/append.lua"),
         }
     }
 }

@@ -5,3 +5,4 @@ mod ledger;
 mod made_up;
 mod news;
 mod opened;
+mod owed;
