@@ -11,12 +11,14 @@ pub(crate) mod kinds;
 mod problem;
 mod read;
 mod redis;
+mod revocations;
 mod revocations_api;
 mod text;
 mod tree;
 
 pub use environment::VARIABLES;
 pub use problem::Problem;
+pub use revocations::Revocations;
 pub use revocations_api::{ApiTls, Claims, RevocationsApi};
 pub use text::{LogFormat, LogLevel};
 
@@ -37,8 +39,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Who keeps the truth.
     pub provider: Provider,
-    /// Where tokens are revoked, if that is to be here.
-    pub revocations_api: Option<RevocationsApi>,
+    /// Where what is revoked is kept, if it is.
+    pub revocations: Option<Revocations>,
     /// Bounds on what callers may take.
     pub http: Http,
     /// Whether asks that the store gives no answer to are admitted here, uncharged. Otherwise
@@ -163,7 +165,7 @@ fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<
         unix_socket: text.unix_socket,
         admin: text.admin,
         provider,
-        revocations_api: revocations_api::resolve(revocations.api, tree)?,
+        revocations: revocations::resolve(revocations, tree)?,
         http: Http {
             connections_max: http.connections_max.0 as usize,
             in_flight_max: http.in_flight_max.0 as usize,

@@ -14,10 +14,13 @@
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
 //! - [`revocations`]: what is revoked, durable and told to proxies
+//! - `revocations_api`: where tokens are revoked
+//! - [`cli`]: the command line that revokes
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 //! - [`proxy`]: a reverse proxy that runs the filter itself, and any other proxy-wasm filter
 
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod doctor;
 mod files;
@@ -25,6 +28,7 @@ pub mod logs;
 pub mod policy_file;
 pub mod proxy;
 pub mod revocations;
+mod revocations_api;
 pub mod secret;
 pub mod service;
 pub mod shipped;

@@ -1,10 +1,18 @@
 //! Events, to standard error: text for a person at a terminal, otherwise one JSON object a line.
 //!
+//! Who revoked what (`revocations_api::audit`) is written at any level but `off`.
+//!
 //! What callers send is logged only as a field's value, which both forms escape.
 
 use crate::config::{LogFormat, LogLevel};
 use std::io::IsTerminal;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, registry};
+
+/// The target of events that no level hides but `off`.
+pub(crate) const AUDIT: &str = "audit";
 
 /// Starts logging for the rest of the process.
 pub fn start(level: LogLevel, format: LogFormat) {
@@ -13,14 +21,15 @@ pub fn start(level: LogLevel, format: LogFormat) {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let logs = tracing_subscriber::fmt()
-        .with_max_level(filter(level))
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
+    let audit = if level == LogLevel::Off { LevelFilter::OFF } else { LevelFilter::INFO };
+    let level = filter(level);
+    let shown = Targets::new().with_default(level).with_target(AUDIT, audit.max(level));
+    let logs = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     if json {
-        logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        let logs = logs.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        registry().with(logs.with_filter(shown)).init();
     } else {
-        logs.init();
+        registry().with(logs.with_filter(shown)).init();
     }
 }
 

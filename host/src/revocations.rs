@@ -44,6 +44,7 @@ use meters::Meters;
 use prometheus_client::registry::Registry;
 use scribe::Task;
 use shelf::Shelf;
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -52,7 +53,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tail::{Line, Tail};
 use tidegate_core::revoke::id::IdKey;
-use tidegate_core::revoke::message::Checked;
+use tidegate_core::revoke::message::{Checked, Form};
 use tidegate_core::revoke::{Id, Kind, Position, Record};
 use tokio::sync::watch;
 
@@ -97,6 +98,20 @@ pub struct Settings {
     pub id_key_files: Vec<PathBuf>,
     /// By which records end.
     pub wall: Wall,
+}
+
+impl Settings {
+    /// As long as this process lives, and for nobody else.
+    pub(crate) const fn in_memory(wall: Wall) -> Self {
+        Self {
+            home: Home::Memory,
+            is_shared: false,
+            span_secs: 7_200,
+            leeway_secs: 60,
+            id_key_files: Vec::new(),
+            wall,
+        }
+    }
 }
 
 /// Where the ledger is.
@@ -224,6 +239,35 @@ pub struct Stats {
     pub age: Option<Duration>,
     /// The file's size, with whatever is free in it; 0 in memory.
     pub file_bytes: u64,
+    /// Why it cannot be written, since the last try.
+    pub fault: Option<Fault>,
+    /// What proxies fetch; `None` while the first is being made.
+    pub images: Option<Images>,
+}
+
+/// Images that proxies fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The entry of the log up to which they hold all.
+    pub cut: u64,
+    /// How long ago they were made.
+    pub age: Duration,
+    /// How long a generation is, in seconds.
+    pub span_secs: u32,
+    /// One for each that has any id.
+    pub generations: Vec<Generation>,
+}
+
+/// The image of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Which: tokens with an `exp` of this number less 1, times the span, and later; 0 is what is
+    /// looked at for all.
+    pub number: u32,
+    /// How many ids are in it.
+    pub ids: u64,
+    /// Its size.
+    pub bytes: u32,
 }
 
 /// What the methods, the threads and answers to proxies share.
@@ -403,6 +447,8 @@ impl Revocations {
             is_shared: self.shared.is_shared,
             age: now.age(self.shared.is_shared),
             file_bytes: self.shared.ledger.file_bytes(),
+            fault: now.fault.clone(),
+            images: now.shelf.set(Form::Fuse).map(|set| set.stats()),
         }
     }
 
@@ -486,6 +532,12 @@ impl Revocations {
     pub fn set_fresh(&self, at: Instant) {
         let mut now = self.shared.now();
         now.fresh = now.fresh.max(Some(at));
+    }
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations").field("position", &self.position()).finish_non_exhaustive()
     }
 }
 

@@ -50,6 +50,7 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "tidegate",
         &[
+            "base64ct",
             "bytes",
             "chrono",
             "clap",

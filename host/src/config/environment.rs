@@ -17,6 +17,12 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("TIDEGATE_LOG_LEVEL", "log_level"),
     ("TIDEGATE_LOG_FORMAT", "log_format"),
     ("TIDEGATE_MEMORY_KEYS_MAX", "memory.keys_max"),
+    ("TIDEGATE_REVOCATIONS_DATA_DIR", "revocations.data_dir"),
+    ("TIDEGATE_REVOCATIONS_TOKEN_TTL_MAX", "revocations.token_ttl_max"),
+    ("TIDEGATE_REVOCATIONS_SESSION_TTL_MAX", "revocations.session_ttl_max"),
+    ("TIDEGATE_REVOCATIONS_RETENTION_MAX", "revocations.retention_max"),
+    ("TIDEGATE_REVOCATIONS_LEEWAY", "revocations.leeway"),
+    ("TIDEGATE_REVOCATIONS_ID_KEY_FILES", "revocations.id_key_files"),
     ("TIDEGATE_REVOCATIONS_API_LISTEN", "revocations.api.listen"),
     ("TIDEGATE_REVOCATIONS_API_TOKEN_FILE", "revocations.api.token_file"),
     ("TIDEGATE_REVOCATIONS_API_TLS_CERT_FILE", "revocations.api.tls.cert_file"),
@@ -115,7 +121,7 @@ pub(super) fn apply(
             }),
         };
         let node = match path {
-            "redis.addresses" => Node {
+            "redis.addresses" | "revocations.id_key_files" => Node {
                 origin,
                 value: Value::List(meant.split(',').map(|part| text(part.trim())).collect()),
             },

@@ -2,7 +2,7 @@
 //! once, in the words that Redis users know where those exist.
 
 use super::kinds::{Address, Count, MaybeTime, Small, Time, address};
-use super::revocations_api;
+use super::revocations;
 use crate::secret::Secret;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ pub(super) struct Text {
     pub(super) provider: Option<ProviderName>,
     pub(super) memory: Memory,
     pub(super) redis: Redis,
-    pub(super) revocations: Revocations,
+    pub(super) revocations: revocations::Text,
     pub(super) http: Http,
     /// Whether the host itself admits what its store gives no answer to. Left out or false, it
     /// says that it has none, and each limit's `on_error` decides.
@@ -45,12 +45,6 @@ pub(super) enum ProviderName {
 pub(super) struct Memory {
     /// A million keys take about 100 MB.
     pub(super) keys_max: Count<8, 100_000_000>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Revocations {
-    pub(super) api: revocations_api::Text,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,7 +165,7 @@ impl Default for Text {
             provider: None,
             memory: Memory::default(),
             redis: Redis::default(),
-            revocations: Revocations::default(),
+            revocations: revocations::Text::default(),
             http: Http::default(),
             rate_limit_fail_open: None,
             drain_timeout: Time(Duration::from_secs(10)),

@@ -41,6 +41,8 @@ pub(super) struct Cuts {
     last: u64,
     /// … and the records since.
     changes: u64,
+    /// Whether a window has ended at which to cut.
+    is_due: bool,
 }
 
 impl Cuts {
@@ -68,15 +70,17 @@ impl Cuts {
     pub(super) fn cut(&mut self) {
         self.last = self.window;
         self.changes = 0;
+        self.is_due = false;
     }
 
     fn turn(&mut self, window: u64, ids: u64) -> bool {
         if window > self.window {
             self.window = window;
             self.in_window = 0;
+            let span = (ids / WINDOW_IDS + 1).next_power_of_two().min(WINDOWS_MAX);
+            self.is_due |= self.changes > 0 && window / span > self.last / span;
         }
-        let span = (ids / WINDOW_IDS + 1).next_power_of_two().min(WINDOWS_MAX);
-        self.changes > 0 && self.window / span > self.last / span
+        self.is_due
     }
 }
 

@@ -4,6 +4,7 @@
 //! one, a second file is set; ids of both are looked for, and new ones are made with the first.
 
 use crate::files::Files;
+use base64ct::{Base64, Base64Unpadded, Encoding as _};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -97,30 +98,13 @@ fn of_hex(text: &[u8]) -> Option<IdKey> {
     Some(key)
 }
 
-/// Both alphabets, for operators copy from wherever.
 fn of_base64(text: &[u8]) -> Option<IdKey> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
+    let mut key = [0; 32];
+    let read = match text.ends_with(b"=") {
+        true => Base64::decode(text, &mut key),
+        false => Base64Unpadded::decode(text, &mut key),
     };
-    let text = text.strip_suffix(b"=").unwrap_or(text);
-    let mut bits = text.iter().map(|byte| digit(*byte));
-    let (mut key, mut held, mut count) = ([0; 32], 0_u32, 0);
-    for byte in &mut key {
-        while count < 8 {
-            held = held << 6 | u32::from(bits.next()??);
-            count += 6;
-        }
-        count -= 8;
-        *byte = (held >> count) as u8;
-        held &= (1 << count) - 1;
-    }
-    // 43 digits have two bits too many, which are not used.
-    (bits.next().is_none() && held == 0).then_some(key)
+    (read.ok()?.len() == key.len()).then_some(key)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! belongs to none, and so is what ends beyond the horizon. Filters are made of the ids' short
 //! halves in the order of ids, so two hosts make the same of the same records.
 
-use super::Fault;
 use super::ledger::Snapshot;
+use super::{Fault, Generation, Images};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tidegate_core::revoke::message::{Form, IMAGE_BYTES_MAX, Image, generation};
 use tidegate_core::revoke::pages::{PAGE_BYTES, Place, pages};
 use tidegate_core::revoke::{Position, Record, fuse};
@@ -40,10 +41,12 @@ pub(super) struct Members {
 /// All images of a cut, in one form.
 pub(super) struct Set {
     pub(super) cut: Position,
+    pub(super) form: Form,
     /// The number of the cut before; 0 if there was none in this log.
     pub(super) last_cut: u64,
     pub(super) span_secs: u32,
     pub(super) images: Vec<Arc<Made>>,
+    made_at: Instant,
 }
 
 /// An image.
@@ -120,11 +123,32 @@ impl Members {
         let images = self.by_generation.iter().map(make).collect::<Result<_, _>>()?;
         let last_cut = last.filter(|last| last.cut.log == self.cut.log);
         let last_cut = last_cut.map_or(0, |last| last.cut.number);
-        Ok(Set { cut: self.cut, last_cut, span_secs: self.span_secs, images })
+        Ok(Set {
+            cut: self.cut,
+            form,
+            last_cut,
+            span_secs: self.span_secs,
+            images,
+            made_at: Instant::now(),
+        })
     }
 }
 
 impl Set {
+    pub(super) fn stats(&self) -> Images {
+        let generation = |made: &Arc<Made>| Generation {
+            number: made.image.generation,
+            ids: made.ids,
+            bytes: made.image.bytes,
+        };
+        Images {
+            cut: self.cut.number,
+            age: self.made_at.elapsed(),
+            span_secs: self.span_secs,
+            generations: self.images.iter().map(generation).collect(),
+        }
+    }
+
     fn of(&self, generation: u32) -> Option<&Arc<Made>> {
         let at = self.images.binary_search_by_key(&generation, |made| made.image.generation);
         at.ok().map(|at| &self.images[at])

@@ -20,9 +20,9 @@ const WORTH_RECORDS: usize = 256;
 /// time at most.
 const HELD_EVERY: Duration = Duration::from_millis(250);
 
-/// Who knows more of the log than a host that has known for so long that it knows everything
-/// knows what was lost.
-const AHEAD_MAX: Duration = Duration::from_secs(1);
+/// Who knows more of the log than a host that knew everything so long after it was asked knows
+/// what was lost.
+const AHEAD_MARGIN: Duration = Duration::from_millis(100);
 
 /// For so long every answer tells the keys of ids when they have changed: a proxy that has all
 /// else would not hear of them.
@@ -49,6 +49,11 @@ impl Revocations {
     ///
     /// [`Unready`] if it must fetch images and there are none after `patience`.
     pub async fn news(&self, ask: &NewsAsk, patience: Duration) -> Result<News, Unready> {
+        let told = self.wait_for_news(ask, patience).await;
+        told.inspect(|news| self.shared.meters.told(news))
+    }
+
+    async fn wait_for_news(&self, ask: &NewsAsk, patience: Duration) -> Result<News, Unready> {
         self.hands.look();
         let began = Instant::now();
         let mut changed = self.shared.changed.subscribe();
@@ -62,12 +67,14 @@ impl Revocations {
             changed.mark_unchanged();
             let is_over = Instant::now() >= end;
             let is_held_anew = self.shared.now().holds != holds;
+            let held_ms = if patience.is_zero() { 0 } else { millis(began.elapsed()) };
             match self.shared.look(ask, began) {
-                Look::New(news) => return Ok(news),
-                Look::Old(news) if is_over || is_held_anew => return Ok(news),
+                Look::New(news) => return Ok(News { held_ms, ..news }),
+                Look::Old(news) if is_over || is_held_anew => return Ok(News { held_ms, ..news }),
                 Look::Unready if is_over => return Err(Unready),
                 Look::Old(_) | Look::Unready => {}
             }
+            let _waits = self.shared.meters.waits();
             // Whichever comes first is a reason to look again.
             let _ = timeout_at(end.into(), changed.changed()).await;
         }
@@ -107,16 +114,19 @@ impl Shared {
 
     /// Whether what is not known here is not so.
     fn knows_better(&self, now: &Now, began: Instant) -> bool {
-        !self.is_shared || now.fresh.is_some_and(|fresh| fresh > began + AHEAD_MAX)
+        !self.is_shared || now.fresh.is_some_and(|fresh| fresh > began + AHEAD_MARGIN)
     }
 
     /// For a proxy that knows the log up to before the line of this index.
     fn goes_on(&self, now: &Now, ask: &NewsAsk, index: usize) -> Look {
-        let news = self.news(now, ask.known, index);
         let newer = now.shelf.set(ask.form).filter(|set| now.is_worth(ask.cut, set));
         if let Some(set) = newer {
-            return Look::New(News { manifest: Some(self.manifest(set)), ..news });
+            // By itself: who has no room for what came since makes some with these.
+            let more = index < now.tail.end();
+            let news = self.news(now, ask.known, now.tail.end());
+            return Look::New(News { manifest: Some(self.manifest(set)), more, ..news });
         }
+        let news = self.news(now, ask.known, index);
         if news.position != ask.known {
             return Look::New(news);
         }
@@ -162,6 +172,7 @@ impl Shared {
             more,
             manifest: None,
             anew: false,
+            held_ms: 0,
             deltas,
         }
     }
@@ -169,6 +180,7 @@ impl Shared {
     fn manifest(&self, set: &Set) -> Manifest {
         Manifest {
             cut: set.cut.number,
+            form: set.form,
             span_secs: set.span_secs,
             images: set.images.iter().map(|made| made.image).collect(),
             id_keys: self.id_keys.all(),
@@ -180,6 +192,11 @@ impl Now {
     /// Whether a proxy that has the images of `cut` should fetch these.
     fn is_worth(&self, cut: u64, set: &Set) -> bool {
         let records = || self.tail.records_between(cut, set.cut.number);
-        cut < set.cut.number && (cut < set.last_cut || records() >= WORTH_RECORDS)
+        let has_none = cut == 0;
+        cut < set.cut.number && (has_none || cut < set.last_cut || records() >= WORTH_RECORDS)
     }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }

@@ -4,12 +4,15 @@
 
 mod leases;
 mod redis;
+mod revocations;
 
 use super::Site;
 use super::door::Use;
 use super::outcome::Outcome;
+use super::revoking::Kept;
 use super::routes::Reply;
 use super::store::Store;
+use crate::revocations_api::Counts;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -40,6 +43,7 @@ pub(super) struct Metrics {
     store_errors: Family<KindLabel, Counter>,
     charged_back: Counter,
     leases: leases::Leases,
+    pub(super) revocations_api: Counts,
     connections: Family<DoorLabel, Gauge>,
     in_flight: Gauge,
     store_up: Family<StoreLabel, Gauge>,
@@ -78,7 +82,7 @@ struct StoreLabel {
 pub(super) struct Counted(Gauge);
 
 impl Metrics {
-    pub(super) fn new(store: &Arc<Store>) -> Self {
+    pub(super) fn new(store: &Arc<Store>, kept: &Kept) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let metrics = Self {
             asks: Family::default(),
@@ -87,6 +91,7 @@ impl Metrics {
             store_errors: Family::default(),
             charged_back: Counter::default(),
             leases: leases::Leases::default(),
+            revocations_api: Counts::default(),
             connections: Family::default(),
             in_flight: Gauge::default(),
             store_up: Family::default(),
@@ -111,9 +116,14 @@ impl Metrics {
             metrics.charged_back.clone(),
         );
         metrics.leases.register(&mut registry, store);
+        metrics.revocations_api.register(&mut registry);
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
+        if let Some(revocations) = kept.open() {
+            revocations.register(&mut registry);
+            registry.register_collector(Box::new(revocations::Collected(revocations.clone())));
+        }
         if store.redis_stats().is_some() {
             metrics.fleet.register(&mut registry);
             registry.register_collector(Box::new(redis::Collected(store.clone())));
@@ -136,7 +146,10 @@ impl Metrics {
     /// Counts an ask that has ended.
     pub(super) fn ask(&self, outcome: &Outcome, took: Duration) {
         self.asks.get_or_create(&OutcomeLabel { outcome: outcome.name() }).inc();
-        self.seconds.observe(took.as_secs_f64());
+        if !matches!(outcome, Outcome::News(_) | Outcome::Unready) {
+            // Those wait, and how long says nothing.
+            self.seconds.observe(took.as_secs_f64());
+        }
         if let Outcome::Answered(reply) = outcome {
             for answer in &reply.answers {
                 let outcome = if answer.outcome.is_ok() { "admitted" } else { "refused" };
