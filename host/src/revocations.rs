@@ -3,34 +3,59 @@
 //! - [`record`](tidegate_core::revoke::record) says what a revocation is, and how any two go
 //!   together; [`log`](tidegate_core::revoke::log) in which order all of them stand
 //! - [`ledger`]: all live records and the newest entries of the log, in a file that survives
-//!   whatever happens to this process
-//! - [`scribe`]: the one thread that writes it; whoever waits for it shares one sync of the disk
+//!   whatever happens to this process; [`fault`]: what can go wrong with it, and what to do then
+//! - [`scribe`]: the one thread that writes it, and whoever waits for it shares one sync of the
+//!   disk; [`draft`]: what will be known then; [`hands`]: the way to it
 //! - [`tail`]: what came last, in memory, as proxies are told of it
-//! - [`fault`]: what can go wrong with the file, and what to do then
+//! - [`cuts`]: where in the log images are made; [`images`]: of what; [`maker`]: by whom;
+//!   [`shelf`]: where they are fetched
+//! - [`news`]: what proxies are told
+//! - [`id_keys`]: by which secrets become ids; [`wall`]: the time of day; [`meters`]: what is
+//!   counted
 //!
 //! Whose the log is: without Redis this host's own, and whatever is accepted is an entry of it
 //! at once. With Redis all hosts share one, and this host follows it: see [`Follow`] and
 //! [`Revocations::apply`].
 
+mod cuts;
+mod draft;
 mod fault;
+mod hands;
+mod id_keys;
+mod images;
 mod ledger;
+mod maker;
+mod meters;
+mod news;
 mod scribe;
+mod shelf;
 mod tail;
+mod wall;
 
 pub use fault::{Fault, Problem};
+pub use news::Unready;
+pub use wall::Wall;
 
+use draft::Step;
+use hands::Hands;
+use id_keys::IdKeys;
 use ledger::{Ledger, Standing};
-use scribe::{Job, Scribe, Task};
+use meters::Meters;
+use prometheus_client::registry::Registry;
+use scribe::Task;
+use shelf::Shelf;
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tail::Tail;
+use tail::{Line, Tail};
 use tidegate_core::revoke::id::IdKey;
-use tidegate_core::revoke::message::Checked;
+use tidegate_core::revoke::message::{Checked, Form};
 use tidegate_core::revoke::{Id, Kind, Position, Record};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// The most records of one entry of the log, and of one call of [`Revocations::accept`]: 34 KiB.
 pub const ENTRY_RECORDS_MAX: usize = 1_024;
@@ -52,12 +77,9 @@ const PAGE_LOOKS_MAX: usize = 65_536;
 /// microseconds): only [`Self::page`] and those that say so read more. Nothing here panics
 /// because a disk fails.
 pub struct Revocations {
-    /// Before `shared`: when this is dropped the scribe ends first, and then the file is closed.
-    hands: scribe::Hands,
     shared: Arc<Shared>,
-    is_shared: bool,
+    hands: Hands,
     follow: OnceLock<Arc<dyn Follow>>,
-    id_keys: Vec<IdKey>,
 }
 
 /// Where and how revocations are kept.
@@ -67,8 +89,29 @@ pub struct Settings {
     pub home: Home,
     /// Whether hosts share the log: then nothing is accepted before [`Revocations::follow`].
     pub is_shared: bool,
-    /// The keys of ids whose parts are secret; the one in use first.
-    pub id_keys: Vec<IdKey>,
+    /// How long a generation of tokens is, in seconds, 1 or more: those that end within it have
+    /// an image together.
+    pub span_secs: u32,
+    /// How long after its end a token may still be taken for alive, in seconds.
+    pub leeway_secs: u64,
+    /// Where the keys are of ids whose parts are secret: at most two files, the one in use first.
+    pub id_key_files: Vec<PathBuf>,
+    /// By which records end.
+    pub wall: Wall,
+}
+
+impl Settings {
+    /// As long as this process lives, and for nobody else.
+    pub(crate) const fn in_memory(wall: Wall) -> Self {
+        Self {
+            home: Home::Memory,
+            is_shared: false,
+            span_secs: 7_200,
+            leeway_secs: 60,
+            id_key_files: Vec::new(),
+            wall,
+        }
+    }
 }
 
 /// Where the ledger is.
@@ -146,13 +189,14 @@ pub struct Entry {
     pub records: Vec<Record>,
 }
 
-/// Why entries were not applied. None of those that were given was.
+/// Why entries were not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotApplied {
     /// The first one does not follow on [`Revocations::position`], or a later one not on that
-    /// before it.
+    /// before it, or one has too many records or none. None was applied.
     Gap,
-    /// The file cannot be written.
+    /// The file cannot be written. Some may have been applied: up to
+    /// [`Revocations::position`].
     Fault(Fault),
     /// The process is ending.
     Ending,
@@ -195,25 +239,74 @@ pub struct Stats {
     pub age: Option<Duration>,
     /// The file's size, with whatever is free in it; 0 in memory.
     pub file_bytes: u64,
+    /// Why it cannot be written, since the last try.
+    pub fault: Option<Fault>,
+    /// What proxies fetch; `None` while the first is being made.
+    pub images: Option<Images>,
 }
 
-/// What the methods, the scribe and answers to proxies share.
-pub(crate) struct Shared {
+/// Images that proxies fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The entry of the log up to which they hold all.
+    pub cut: u64,
+    /// How long ago they were made.
+    pub age: Duration,
+    /// How long a generation is, in seconds.
+    pub span_secs: u32,
+    /// One for each that has any id.
+    pub generations: Vec<Generation>,
+}
+
+/// The image of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Which: tokens with an `exp` of this number less 1, times the span, and later; 0 is what is
+    /// looked at for all.
+    pub number: u32,
+    /// How many ids are in it.
+    pub ids: u64,
+    /// Its size.
+    pub bytes: u32,
+}
+
+/// What the methods, the threads and answers to proxies share.
+struct Shared {
     ledger: Ledger,
     now: Mutex<Now>,
     /// Told whenever there is something that a proxy might want to know.
     changed: watch::Sender<()>,
+    is_shared: bool,
+    span_secs: u32,
+    leeway_secs: u64,
+    id_keys: IdKeys,
+    wall: Wall,
+    meters: Meters,
+    /// What takes long may stop.
+    is_ending: AtomicBool,
 }
 
-/// What is known now. What stands here is durable.
+/// What is known now. Of the log, and of what is held, what stands here is durable.
 struct Now {
     standing: Standing,
-    held: Vec<Record>,
+    /// What waits for the shared log, in the order of ids.
+    held: Vec<Held>,
+    /// How often that changed.
+    holds: u64,
     tail: Tail,
+    shelf: Shelf,
     /// When this host last knew that it knew all of the shared log.
     fresh: Option<Instant>,
     /// Why nothing can be written, since the last try.
     fault: Option<Fault>,
+}
+
+/// A record that waits for the shared log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Held {
+    record: Record,
+    /// What its id is revoked with, or 0.
+    before_secs: u64,
 }
 
 impl Revocations {
@@ -225,31 +318,25 @@ impl Revocations {
     /// [`Problem`] if the folder or the file cannot be used, or if the file is not as it was
     /// written: as a message to print, with what to do.
     pub fn open(settings: &Settings) -> Result<Arc<Self>, Problem> {
+        let id_keys = IdKeys::read(&settings.id_key_files).map_err(Problem::id_key)?;
         let opened = Ledger::open(&settings.home)?;
-        let now = Now {
-            tail: Tail::new(opened.standing.position),
-            standing: opened.standing,
-            held: opened.held,
-            fresh: None,
-            fault: None,
-        };
         let shared = Arc::new(Shared {
+            now: Mutex::new(Now::of(opened.standing, opened.held, opened.recent)),
             ledger: opened.ledger,
-            now: Mutex::new(now),
             changed: watch::Sender::new(()),
-        });
-        let scribe = Scribe::new(shared.clone());
-        let hands = match settings.home {
-            Home::Folder(_) => scribe.on_a_thread()?,
-            Home::Memory => scribe.right_here(),
-        };
-        Ok(Arc::new(Self {
-            shared,
-            hands,
             is_shared: settings.is_shared,
-            follow: OnceLock::new(),
-            id_keys: settings.id_keys.clone(),
-        }))
+            span_secs: settings.span_secs.max(1),
+            leeway_secs: settings.leeway_secs,
+            id_keys,
+            wall: settings.wall.clone(),
+            meters: Meters::new(),
+            is_ending: AtomicBool::new(false),
+        });
+        let hands = match settings.home {
+            Home::Folder(_) => Hands::threads(shared.clone())?,
+            Home::Memory => Hands::here(shared.clone()),
+        };
+        Ok(Arc::new(Self { shared, hands, follow: OnceLock::new() }))
     }
 
     /// Revokes, or lifts: 1 to [`ENTRY_RECORDS_MAX`] records, all or none of them. Returns when
@@ -266,17 +353,28 @@ impl Revocations {
         records: Vec<Record>,
         wanted: Durability,
     ) -> Result<Accepted, NotAccepted> {
+        let began = Instant::now();
+        let end = self.take(records, wanted).await;
+        self.shared.meters.accepted(&end, began.elapsed());
+        end
+    }
+
+    async fn take(
+        &self,
+        records: Vec<Record>,
+        wanted: Durability,
+    ) -> Result<Accepted, NotAccepted> {
         if records.is_empty() || records.len() > ENTRY_RECORDS_MAX {
             return Err(NotAccepted::Count(records.len()));
         }
-        if self.is_shared {
+        if self.shared.is_shared {
             let not_yet = || NotAccepted::Away("this host is only just starting".to_owned());
             return self.follow.get().ok_or_else(not_yet)?.accept(records, wanted).await;
         }
         if matches!(wanted, Durability::Replicas(_)) {
             return Err(NotAccepted::NoReplicas);
         }
-        let position = self.write::<NotAccepted>(Task::Append(records)).await?;
+        let position = self.hands.write(Task::One(Step::Append(records))).await?;
         Ok(Accepted { position, reach: Reach::ThisHost })
     }
 
@@ -298,13 +396,10 @@ impl Revocations {
         // The position first: what is read may be newer than it says, and never older.
         let (position, age_ms) = {
             let now = self.shared.now();
-            (now.standing.position, self.age_ms(&now))
+            (now.standing.position, now.age_ms(self.shared.is_shared))
         };
-        let before = |id: &Id| {
-            let record = self.shared.ledger.get(*id)?;
-            Ok(record.filter(|record| !record.lifts).map_or(0, |record| record.before_secs))
-        };
-        let before_secs = ids.iter().map(before).collect::<Result<_, Fault>>()?;
+        let before_secs = ids.iter().map(|id| self.shared.ledger.before(*id));
+        let before_secs = before_secs.collect::<Result<_, Fault>>()?;
         Ok(Checked { position, age_ms, before_secs })
     }
 
@@ -319,18 +414,7 @@ impl Revocations {
     /// [`Fault`] if the file cannot be read.
     pub fn page(&self, kind: Option<Kind>, after: Option<Id>, limit: usize) -> Result<Page, Fault> {
         let limit = limit.clamp(1, PAGE_RECORDS_MAX);
-        let mut page = Page::default();
-        let mut looks = 0;
-        self.shared.ledger.scan(after, |record| {
-            if kind.is_none_or(|kind| kind == record.kind) {
-                page.records.push(*record);
-            }
-            looks += 1;
-            let is_full = page.records.len() == limit || looks == PAGE_LOOKS_MAX;
-            page.next = is_full.then_some(record.id);
-            !is_full
-        })?;
-        Ok(page)
+        self.shared.page(after, limit, |record| kind.is_none_or(|kind| kind == record.kind))
     }
 
     /// All records, page by page, in bounded memory. Each step blocks for some milliseconds.
@@ -346,6 +430,11 @@ impl Revocations {
         })
     }
 
+    /// Puts what is counted here on a page of metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.shared.meters.register(registry);
+    }
+
     /// How it is.
     pub fn stats(&self) -> Stats {
         let now = self.shared.now();
@@ -355,9 +444,11 @@ impl Revocations {
             lifted: counts.lifted(),
             held: now.held.len(),
             position: now.standing.position,
-            is_shared: self.is_shared,
-            age: self.age(&now),
+            is_shared: self.shared.is_shared,
+            age: now.age(self.shared.is_shared),
             file_bytes: self.shared.ledger.file_bytes(),
+            fault: now.fault.clone(),
+            images: now.shelf.set(Form::Fuse).map(|set| set.stats()),
         }
     }
 
@@ -368,7 +459,7 @@ impl Revocations {
 
     /// The keys of ids whose parts are secret, the one in use first.
     pub fn id_keys(&self) -> Vec<IdKey> {
-        self.id_keys.clone()
+        self.shared.id_keys.all()
     }
 }
 
@@ -385,18 +476,18 @@ impl Revocations {
         self.shared.now().standing.position
     }
 
-    /// Takes these in, which follow on [`Self::position`]: what they say, and that the log is
-    /// known up to there, becomes durable at once, or nothing of it. Records that were
-    /// [held](Self::hold) and stand in these are held no more.
+    /// Takes these in, which follow on [`Self::position`], and returns when they are durable.
+    /// What an entry says, and that the log is known up to there, becomes so at once. Records
+    /// that were [held](Self::hold) and stand in these are held no more.
     ///
     /// # Errors
     ///
-    /// [`NotApplied`]; then none of them is.
+    /// [`NotApplied`].
     pub async fn apply(&self, entries: Vec<Entry>) -> Result<Position, NotApplied> {
         if entries.is_empty() {
             return Ok(self.position());
         }
-        self.write(Task::Apply(entries)).await
+        Ok(self.hands.write(Task::Apply(entries)).await?)
     }
 
     /// Takes these in, durably, although the shared log does not have them yet: proxies of this
@@ -406,12 +497,12 @@ impl Revocations {
     ///
     /// [`NotAccepted::HeldMax`] and [`NotAccepted::Fault`]; then none of them is.
     pub async fn hold(&self, records: Vec<Record>) -> Result<Position, NotAccepted> {
-        self.write(Task::Hold(records)).await
+        Ok(self.hands.write(Task::One(Step::Hold(records))).await?)
     }
 
     /// What waits for the shared log, in the order of ids: at most [`HELD_MAX`].
     pub fn held(&self) -> Vec<Record> {
-        self.shared.now().held.clone()
+        self.shared.now().held.iter().map(|held| held.record).collect()
     }
 
     /// Gives up the log that was known: from now on it is known up to `position` of another,
@@ -422,7 +513,7 @@ impl Revocations {
     ///
     /// [`NotApplied::Fault`].
     pub async fn begin_anew(&self, position: Position) -> Result<Position, NotApplied> {
-        self.write(Task::BeginAnew(position)).await
+        Ok(self.hands.write(Task::One(Step::BeginAnew(position))).await?)
     }
 
     /// The newest entries of the log after this number, oldest first, as far back as they are
@@ -442,29 +533,92 @@ impl Revocations {
         let mut now = self.shared.now();
         now.fresh = now.fresh.max(Some(at));
     }
+}
 
-    fn age(&self, now: &Now) -> Option<Duration> {
-        if !self.is_shared {
-            return Some(Duration::ZERO);
-        }
-        now.fresh.map(|fresh| fresh.elapsed())
-    }
-
-    fn age_ms(&self, now: &Now) -> u32 {
-        let millis = self.age(now).map(|age| u32::try_from(age.as_millis()).unwrap_or(u32::MAX));
-        millis.unwrap_or(u32::MAX)
-    }
-
-    /// Has the scribe do this, and waits until it is durable.
-    async fn write<E: From<scribe::NotDone>>(&self, task: Task) -> Result<Position, E> {
-        let (done, answer) = oneshot::channel();
-        self.hands.take(Job { task, done }).await?;
-        Ok(answer.await.unwrap_or(Err(scribe::NotDone::Ending))?)
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations").field("position", &self.position()).finish_non_exhaustive()
     }
 }
 
 impl Shared {
     fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There may be something new for proxies.
+    fn tell(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Records that are wanted after `after`, of the next [`PAGE_LOOKS_MAX`]: at most `limit`.
+    fn page(
+        &self,
+        after: Option<Id>,
+        limit: usize,
+        mut wants: impl FnMut(&Record) -> bool,
+    ) -> Result<Page, Fault> {
+        let mut page = Page::default();
+        let mut looks = 0;
+        self.ledger.scan(after, |record| {
+            if wants(record) {
+                page.records.push(*record);
+            }
+            looks += 1;
+            let is_full = page.records.len() == limit || looks == PAGE_LOOKS_MAX;
+            page.next = is_full.then_some(record.id);
+            !is_full
+        })?;
+        Ok(page)
+    }
+}
+
+impl Now {
+    /// As it stands in a file that was opened.
+    fn of(standing: Standing, held: Vec<Held>, recent: Vec<(Entry, Vec<(Id, u64)>)>) -> Self {
+        // Of the first one that is kept only the position is known, unless it began the log.
+        let (start, first) = match recent.first() {
+            Some((entry, _)) if entry.position.number == 1 => {
+                (Position::start(entry.position.log), 0)
+            }
+            Some((entry, _)) => (entry.position, 1),
+            None => (standing.position, 0),
+        };
+        let mut tail = Tail::new(start);
+        for (entry, told) in recent.into_iter().skip(first) {
+            let accepted_ms = entry.records.iter().map(|record| record.at_ms).max();
+            let accepted_ms = accepted_ms.unwrap_or_default();
+            tail.push(Line { position: entry.position, told, accepted_ms });
+        }
+        let shelf = Shelf::default();
+        Self { standing, held, holds: 0, tail, shelf, fresh: None, fault: None }
+    }
+
+    /// How long ago this host last knew that it knew everything; `None` if it never did.
+    fn age(&self, is_shared: bool) -> Option<Duration> {
+        match is_shared {
+            false => Some(Duration::ZERO),
+            true => self.fresh.map(|fresh| fresh.elapsed()),
+        }
+    }
+
+    fn age_ms(&self, is_shared: bool) -> u32 {
+        let millis = |age: Duration| u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+        self.age(is_shared).map_or(u32::MAX, millis)
+    }
+}
+
+impl NotAccepted {
+    /// Its name in metrics: one of a fixed few.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Count(_) => "count",
+            Self::Fault(fault) => fault.kind(),
+            Self::Away(_) => "away",
+            Self::Unknown(_) => "unknown",
+            Self::HeldMax => "held_max",
+            Self::NoReplicas => "no_replicas",
+            Self::Ending => "ending",
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! - [`door`]: listeners and connections, and the bounds on both
 //! - [`together`]: a connection and the asks on it, as one task
 //! - [`routes`]: which request is for whom
-//! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases
+//! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases; [`revokes`]: one about
+//!   revocations
 //! - [`outcome`]: how it ended; [`turns`]: how many one proxy may have in flight
 //! - [`revoking`]: what is revoked, and where that is said
 //! - [`store`]: who keeps the truth
@@ -26,6 +27,7 @@ mod health;
 mod leases;
 mod metrics;
 mod outcome;
+mod revokes;
 mod revoking;
 mod routes;
 mod shares;
@@ -37,15 +39,15 @@ use crate::config::{Config, Http, Provider};
 use clock::Clock;
 use door::{Door, Use};
 use metrics::Metrics;
+use revoking::Kept;
 use shares::Shares;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{Predecessor, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use turns::Turns;
 
 /// Why the service could not start.
@@ -67,7 +69,11 @@ struct Site {
     in_flight: Semaphore,
     /// Of those, asks for leases by proxy.
     turns: Turns,
-    stopping: AtomicBool,
+    /// Polls that wait for news.
+    polls: Semaphore,
+    revocations: Kept,
+    /// Whether it was told to stop.
+    stopping: watch::Sender<bool>,
 }
 
 /// Serves until told to stop.
@@ -98,7 +104,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let admin = Door::tcp(config.admin, Use::Admin)?;
     let revocations = revoking::ledger(&config)?;
     let clock = Clock::of_this_machine();
-    let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps);
+    let kept = Kept::Open(revocations.clone());
+    let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
     let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
         Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
@@ -116,7 +123,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
 
     stop.told().await;
-    site.stopping.store(true, Ordering::Relaxed);
+    site.stopping.send_replace(true);
     tracing::info!(asks_in_flight = site.in_flight(), "draining");
     let drained = async {
         tokio::join!(asks.drain(), async {
@@ -143,10 +150,16 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_DRAIN_MAX: Duration = Duration::from_millis(200);
 
 impl Site {
-    fn new(provider: &Provider, bounds: &Http, clock: Clock, predecessor: Predecessor) -> Self {
+    fn new(
+        provider: &Provider,
+        bounds: &Http,
+        clock: Clock,
+        predecessor: Predecessor,
+        revocations: Kept,
+    ) -> Self {
         let store = Arc::new(Store::new(provider, predecessor));
         Self {
-            metrics: Metrics::new(&store),
+            metrics: Metrics::new(&store, &revocations),
             store,
             clock,
             shares: Mutex::new(Shares::new()),
@@ -154,8 +167,16 @@ impl Site {
             turns: Turns::default(),
             bounds: bounds.clone(),
             fail_open: false,
-            stopping: AtomicBool::new(false),
+            polls: Semaphore::new(bounds.connections_max),
+            revocations,
+            stopping: watch::Sender::new(false),
         }
+    }
+
+    /// Returns when this process has been told to stop.
+    async fn is_told_to_stop(&self) {
+        // It lives as long as the site does.
+        let _ = self.stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
     }
 
     fn in_flight(&self) -> usize {

@@ -4,8 +4,8 @@ use crate::{policy, policy_with};
 use harness::client::get;
 use harness::envoy::{Envoy, Policy, envoy};
 use harness::origin::Origin;
-use harness::{Result, stage};
-use serde_json::{Value, json};
+use harness::{Result, stage, tokens};
+use serde_json::json;
 
 async fn start(policy: Policy, trusted_hops: u32) -> Result<(Envoy, Origin)> {
     let origin = Origin::start().await?;
@@ -107,43 +107,6 @@ fn a_client_on_ipv6_itself_is_known_by_it() -> Result<()> {
     })
 }
 
-/// Tokens of two people, signed with [`JWK_SECRET`] (HS256). Alice's has claims that no key
-/// can be made of, too.
-const ALICE: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6InRlc3RzIn0\
-     .eyJpc3MiOiJ0ZXN0cyIsInN1YiI6ImFsaWNlIiwibm90aGluZyI6bnVsbCwicmVhbG0iOnsidGVuYW50IjoiYWNtZSIsImRlZXAiOnsibGlzdCI6WzEseyJhIjpudWxsfV19fSwiZ3JvdXBzIjpbImEiLHsiYiI6WzJdfV19\
-     .VfXw21r4CtrdRDL7pUkKN9i35jehb0jZW9jVT8uTUDI";
-const BOB: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6InRlc3RzIn0\
-     .eyJpc3MiOiJ0ZXN0cyIsInN1YiI6ImJvYiJ9\
-     .r5uDlNBL0CcKZhkxUJpoarWR0pepaQne8-RIRpcFtnE";
-const JWK_SECRET: &str = "YS1rZXktb2YtdGhlLXRlc3RzLWFuZC1vZi1ub3RoaW5nLWVsc2UtaW4tdGhlLXdvcmxk";
-
-/// Puts Envoy's JWT filter before ours. A request without a token passes it.
-fn verify_tokens(http: &mut Value) {
-    let jwks =
-        json!({ "keys": [{ "kty": "oct", "kid": "tests", "alg": "HS256", "k": JWK_SECRET }] });
-    let tokens = json!({
-        "name": "envoy.filters.http.jwt_authn",
-        "typed_config": {
-            "@type":
-                "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-            "providers": { "tests": {
-                "issuer": "tests",
-                "local_jwks": { "inline_string": jwks.to_string() },
-                "payload_in_metadata": "payload",
-            } },
-            "rules": [{
-                "match": { "prefix": "/" },
-                "requires": { "requires_any": { "requirements": [
-                    { "provider_name": "tests" }, { "allow_missing": {} },
-                ] } },
-            }],
-        },
-    });
-    if let Some(filters) = http["http_filters"].as_array_mut() {
-        filters.insert(0, tokens);
-    }
-}
-
 #[test]
 fn claims_are_keys_once_they_are_verified() -> Result<()> {
     stage(async {
@@ -156,8 +119,15 @@ fn claims_are_keys_once_they_are_verified() -> Result<()> {
             { "name": "null", "key": [{ "jwt": "nothing" }, { "jwt": "realm" }, { "jwt": "groups" }],
               "rate": "1000/1h" },
         ]);
-        let plan = envoy(policy(limits)).origin(origin.address()).http(verify_tokens);
+        let plan = envoy(policy(limits)).origin(origin.address());
+        let plan = plan.http(|http| tokens::verify(http, false));
         let envoy = plan.start().await?;
+        // Alice's has claims that no key can be made of, too.
+        let alice = tokens::sign(&json!({
+            "iss": tokens::ISSUER, "sub": "alice", "nothing": null, "groups": ["a", { "b": [2] }],
+            "realm": { "tenant": "acme", "deep": { "list": [1, { "a": null }] } },
+        }));
+        let bob = tokens::sign(&json!({ "iss": tokens::ISSUER, "sub": "bob" }));
         let by =
             |path: &str, token: &str| get(path).header("authorization", format!("Bearer {token}"));
         let ask = async |calls: Vec<harness::client::Call>| -> Result<Vec<u16>> {
@@ -167,13 +137,12 @@ fn claims_are_keys_once_they_are_verified() -> Result<()> {
             }
             Ok(statuses)
         };
-        let alice =
-            vec![by("/nested", ALICE), by("/nested", ALICE), by("/", ALICE), by("/", ALICE)];
+        let alice = ["/nested", "/nested", "/", "/"].map(|path| by(path, &alice)).into();
         assert_eq!(ask(alice).await?, [200, 429, 200, 429]);
-        assert_eq!(ask(vec![by("/", BOB); 3]).await?, [200, 200, 429]);
+        assert_eq!(ask(vec![by("/", &bob); 3]).await?, [200, 200, 429]);
         // Without a token the rule is skipped; a forged one never comes this far.
         assert_eq!(ask(vec![get("/"); 4]).await?, [200; 4]);
-        let forged = format!("{}x", &BOB[..BOB.len() - 1]);
+        let forged = format!("{}.bad", &bob[..bob.len() - 4]);
         assert_eq!(ask(vec![by("/", &forged)]).await?, [401]);
         Ok(())
     })

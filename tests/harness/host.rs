@@ -40,9 +40,7 @@ impl Host {
     ///
     /// If it does not build or come up.
     pub async fn on_redis(redis: &Redis) -> Result<Self> {
-        let patience = ["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];
-        let patience = patience.map(|name| (name, "30s".to_owned()));
-        Self::with([of(redis), patience.to_vec()].concat()).await
+        Self::with(patient(redis)).await
     }
 
     /// As [`Self::on_redis`], with the default timeouts: for tests about them.
@@ -153,6 +151,13 @@ impl Host {
         });
         state.await
     }
+}
+
+/// What a host is told of a Redis with which it is patient.
+pub(crate) fn patient(redis: &Redis) -> Environment {
+    let patience = ["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];
+    let patience = patience.map(|name| (name, "30s".to_owned()));
+    [of(redis), patience.to_vec()].concat()
 }
 
 /// What a host is told of a Redis.

@@ -19,7 +19,9 @@ pub mod parts;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod revoker;
 mod stage;
+pub mod tokens;
 pub mod wait;
 pub mod yaml;
 

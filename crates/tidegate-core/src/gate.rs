@@ -30,8 +30,10 @@ mod debts;
 mod held;
 mod leases;
 mod local;
+mod pulls;
 mod question;
 mod refusals;
+mod revocations;
 mod share;
 mod stock;
 mod wait;
@@ -43,7 +45,8 @@ use crate::limit::{Refused, Standing};
 use crate::numbered::Numbered;
 use crate::plan::{Applied, Planner};
 use crate::policy::{Limit, Policy, Scope};
-use crate::table::{Slots, Table};
+use crate::revoke::Position;
+use crate::table::{Conflict, Slots, Table};
 use crate::time::{Instant, Span};
 use crate::token::{Reading, WithClaims};
 use crate::verdict::{LimitIndex, LimitStanding, Verdict};
@@ -55,9 +58,13 @@ use debts::Debts;
 use held::Held;
 use leases::{Leased, LeasedState, Leases};
 use local::{Local, Taken};
+pub use pulls::Place as SharedPlace;
+use pulls::{Place, Pulls};
 pub use question::{Answered, Asked, Question, QuestionId};
 use question::{OnItsWay, Purpose};
 use refusals::{Refusals, told};
+pub use revocations::{CHECKS_MAX, RevocationState, RevocationTally};
+use revocations::{Checking, Looked, Resumed, Revocations};
 
 /// The most requests and questions of one worker that may wait for the store at once. Each
 /// waits at most the deadline (20 ms), so this is 400,000 requests a second that ask one by one;
@@ -67,7 +74,8 @@ pub const WAITING_MAX: usize = 16_384;
 /// How often a gate wants [`Gate::on_tick`].
 const TICK: Span = Span::from_millis(100);
 
-/// The same, if it holds leases: what is not needed goes back, and what runs out is asked for.
+/// The same, if it holds leases: what is not needed goes back, and what runs out is asked for. And
+/// if it looks at revocations: it hears at ticks what other workers were told.
 const LEASES_TICK: Span = Span::from_millis(25);
 
 /// What a gate stands on: the shared state of its process, and a clock that it reads
@@ -75,6 +83,23 @@ const LEASES_TICK: Span = Span::from_millis(25);
 pub trait Ground: Slots {
     /// The time on a clock that never goes back and is the same for all workers.
     fn now(&mut self) -> Instant;
+
+    /// Reads a value that all workers of the process share; returns its version, 0 if there is
+    /// none. A worker that is alone need not keep any.
+    fn shared(&mut self, place: Place, read: &mut dyn FnMut(&[u8])) -> u32 {
+        let _ = (place, read);
+        0
+    }
+
+    /// Shares a value; if a version is given, only in place of the one that has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`] if another was there, or it cannot be kept; nothing is written.
+    fn share(&mut self, place: Place, bytes: &[u8], version: Option<u32>) -> Result<(), Conflict> {
+        let _ = (place, bytes, version);
+        Ok(())
+    }
 }
 
 /// What to do next with a request.
@@ -116,6 +141,10 @@ pub struct Gate {
     plan: Vec<Applied>,
     local: Local,
     leases: Leases,
+    /// If the policy looks at any.
+    revocations: Option<Revocations>,
+    /// The request that goes on after it has waited, while it does.
+    resumed: Option<Resumed>,
     breaker: Breaker,
     /// By ticket or by question: one row of numbers counts both.
     waiting: Numbered<Waiting>,
@@ -135,6 +164,7 @@ pub struct Gate {
 enum Waiting {
     Request(Box<Held>),
     Question(Box<OnItsWay>),
+    Checking(Box<Checking>),
 }
 
 impl Gate {
@@ -148,6 +178,8 @@ impl Gate {
             plan: Vec::new(),
             local: Local::new(Table::new(policy.table_keys_max)),
             leases: Leases::new(&policy, me),
+            revocations: policy.revocation.as_ref().map(|_| Revocations::new(Pulls::new(me), seed)),
+            resumed: None,
             breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
             waiting: Numbered::default(),
             last_number: 0,
@@ -172,15 +204,25 @@ impl Gate {
     /// until this is called.
     pub const fn set_workers(&mut self, workers: u32) {
         self.leases.till.set_workers(workers);
+        if let Some(revocations) = &mut self.revocations {
+            revocations.known.set_workers(workers);
+        }
     }
 
     /// Decides a request, or says that it must wait.
     pub fn on_request<F: Facts, G: Ground>(&mut self, ground: &mut G, facts: &mut F) -> Step {
-        let mut plan = core::mem::take(&mut self.plan);
         self.reading.begin();
+        let looked = self.look(ground, facts);
+        if let Looked::Rejected(rejection) = looked {
+            return Step::Answer(self.reject(rejection));
+        }
+        let mut plan = core::mem::take(&mut self.plan);
         let mut facts = WithClaims::new(facts, &mut self.reading, &self.policy);
         self.planner.plan(&self.policy, &mut facts, &mut plan);
-        let step = self.decide(ground, &plan);
+        let step = match looked {
+            Looked::Unsure => self.check(ground, &plan),
+            Looked::Clear | Looked::Rejected(_) => self.decide(ground, &plan),
+        };
         self.plan = plan;
         if !self.due.is_empty() {
             self.ask_for_due(ground);
@@ -198,7 +240,9 @@ impl Gate {
         is_there: &mut dyn FnMut(Ticket) -> bool,
     ) {
         let Some(Waiting::Question(sent)) = self.waiting.remove(question.0) else { return };
-        self.hear(ground, &reply, &sent);
+        if !sent.purpose.is_pull() {
+            self.hear(ground, &reply, &sent);
+        }
         self.follow(ground, sent.purpose, reply, is_there);
         if !self.due.is_empty() {
             self.ask_for_due(ground);
@@ -219,6 +263,9 @@ impl Gate {
         self.ticks = self.ticks.wrapping_add(1);
         if self.leases.are_any() {
             self.tend_leases(ground);
+        }
+        if self.ticks_fast() {
+            self.tend_revocations(ground);
             if u64::from(self.ticks) % (TICK.0 / LEASES_TICK.0) != 0 {
                 return false;
             }
@@ -232,7 +279,7 @@ impl Gate {
 
     /// How often [`Gate::on_tick`] is to be called.
     pub fn tick(&self) -> Span {
-        if self.leases.are_any() { LEASES_TICK } else { TICK }
+        if self.ticks_fast() { LEASES_TICK } else { TICK }
     }
 
     /// Learns whether the store is back.
@@ -251,6 +298,12 @@ impl Gate {
     /// of limits that this policy does not have are told all the same.
     pub fn take_over(&mut self, other: &mut Self) {
         self.debts.absorb(&mut other.debts);
+        if let (Some(ours), Some(theirs)) = (&mut self.revocations, &mut other.revocations)
+            && ours.known.position() == Position::default()
+        {
+            ours.known = core::mem::take(&mut theirs.known);
+            ours.is_fresh = theirs.is_fresh;
+        }
     }
 
     /// Gives back all that this worker holds ahead, because its policy is replaced. Questions
@@ -294,6 +347,10 @@ impl Gate {
     /// Whether requests or questions wait for the store.
     pub fn is_asking(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    fn ticks_fast(&self) -> bool {
+        self.leases.are_any() || self.revocations.is_some()
     }
 
     fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {

@@ -3,7 +3,7 @@
 //! `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-11
 //! (RFC 9651 lists; `q` quota, `w` window, `r` available, `t` effective window, whole
 //! seconds); refusals are problem details (RFC 9457) of that draft's types; `Retry-After` is
-//! RFC 9110 §10.2.3. `X-RateLimit-*` have no standard: here they speak of the limit that
+//! RFC 9110 §10.2.3, `WWW-Authenticate` of a token that is not accepted RFC 6750 §3. `X-RateLimit-*` have no standard: here they speak of the limit that
 //! has least left, and `-Reset` counts seconds from now.
 //!
 //! No value holds a byte that a client sent: names of limits are `[a-z0-9_-]`, the rest is
@@ -11,7 +11,7 @@
 
 use crate::policy::Policy;
 use crate::time::Span;
-use crate::verdict::{Denial, LimitIndex, LimitStanding, Reason};
+use crate::verdict::{Denial, LimitIndex, LimitStanding, Reason, Rejection};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,16 +23,16 @@ pub type Field = (&'static str, String);
 /// A refusal, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// 429 or 503.
+    /// 401, 429 or 503.
     pub status: u16,
-    /// What gRPC clients get: 8 `RESOURCE_EXHAUSTED`, which they do not retry at once, or 14
-    /// `UNAVAILABLE`.
+    /// What gRPC clients get: 8 `RESOURCE_EXHAUSTED`, which they do not retry at once, 14
+    /// `UNAVAILABLE`, or 16 `UNAUTHENTICATED`.
     pub grpc_status: u32,
     /// Its fields.
     pub fields: Vec<Field>,
     /// Its body, JSON.
     pub body: String,
-    /// Why, for access logs: `tidegate{limit=NAME}`; no spaces.
+    /// Why, for access logs: `tidegate{limit=NAME}`, `tidegate{revoked}`; no spaces.
     pub details: String,
 }
 
@@ -69,6 +69,35 @@ pub fn refusal(policy: &Policy, denial: &Denial) -> Response {
     body.push('}');
     let details = format!("tidegate{{limit={name}{why}}}");
     Response { status, grpc_status, fields, body, details }
+}
+
+/// The response for a request that is rejected for what it shows, or does not show.
+pub fn rejection(policy: &Policy, rejection: Rejection) -> Response {
+    let (status, grpc_status, title, details) = match rejection {
+        Rejection::Revoked => (401, 16, "The token was revoked", "tidegate{revoked}"),
+        Rejection::Unfit => (401, 16, "The token cannot be accepted", "tidegate{token}"),
+        Rejection::NoToken => (401, 16, "A token is needed", "tidegate{no_token}"),
+        Rejection::Unknown => {
+            (503, 14, "The token cannot be checked now", "tidegate{revocation,store}")
+        }
+    };
+    let mut fields = Vec::with_capacity(3);
+    fields.push(("content-type", String::from("application/problem+json")));
+    fields.push(("cache-control", String::from("no-store")));
+    match rejection {
+        // RFC 6750 section 3: who shows no token is told no more than that one is needed.
+        Rejection::NoToken => fields.push(("www-authenticate", String::from("Bearer"))),
+        Rejection::Revoked | Rejection::Unfit => {
+            let why = format!("Bearer error=\"invalid_token\", error_description=\"{title}\"");
+            fields.push(("www-authenticate", why));
+        }
+        Rejection::Unknown => {
+            let wait = policy.host.as_ref().map_or(Span::ZERO, |host| host.breaker);
+            fields.push(("retry-after", format!("{}", whole_seconds(wait))));
+        }
+    }
+    let body = format!("{{\"title\":\"{title}\",\"status\":{status}}}");
+    Response { status, grpc_status, fields, body, details: String::from(details) }
 }
 
 /// The fields that tell a client where it stands, as the policy wants them.

@@ -100,15 +100,25 @@ impl Planner {
         }
     }
 
-    fn is_exempt<F: Facts>(&self, policy: &Policy, facts: &mut F) -> bool {
-        let is_preflight = match policy.preflight {
+    /// Whether what a rule's `when` says is true of this request.
+    pub fn applies<F: Facts>(&mut self, when: &Matcher, policy: &Policy, facts: &mut F) -> bool {
+        matches(when, policy, facts, &mut self.decoded)
+    }
+
+    /// Whether this is a preflight that the policy lets pass: it carries no credentials.
+    pub fn is_preflight<F: Facts>(policy: &Policy, facts: &mut F) -> bool {
+        match policy.preflight {
             Preflight::Count => false,
             Preflight::Bypass { method, origin, requested } => {
                 read(policy, facts, method) == Some(b"OPTIONS")
                     && read(policy, facts, origin).is_some()
                     && read(policy, facts, requested).is_some()
             }
-        };
+        }
+    }
+
+    fn is_exempt<F: Facts>(&self, policy: &Policy, facts: &mut F) -> bool {
+        let is_preflight = Self::is_preflight(policy, facts);
         let mut is_allowed = || {
             let ip = read(policy, facts, self.allow_address?).and_then(client::address)?;
             Some(policy.allow.iter().any(|network| network.contains(ip)))

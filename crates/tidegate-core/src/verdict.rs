@@ -10,8 +10,23 @@ pub enum Verdict {
     /// It goes on. Standings are collected only if the policy shows them on responses
     /// that were let through.
     Allow(Vec<LimitStanding>),
-    /// It ends here.
+    /// It ends here: a limit refuses it.
     Deny(Denial),
+    /// It ends here for what it shows, or does not show.
+    Reject(Rejection),
+}
+
+/// Why what a request shows is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It was revoked: 401.
+    Revoked,
+    /// It cannot be read, or lacks what is to be looked at: 401.
+    Unfit,
+    /// There is no token, and the policy wants one: 401.
+    NoToken,
+    /// Nobody could tell whether it was revoked, and the policy says `closed`: 503.
+    Unknown,
 }
 
 /// Why a request ends here.

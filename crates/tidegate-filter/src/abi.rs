@@ -84,6 +84,12 @@ pub(crate) fn set_shared(key: &[u8], value: &[u8], version: Option<u32>) -> Resu
     })
 }
 
+/// Stores a shared value, whatever is there.
+pub(crate) fn put_shared(key: &[u8], value: &[u8]) -> Result<(), Failure> {
+    let (key_len, value_len) = (key.len(), value.len());
+    check(unsafe { proxy_set_shared_data(key.as_ptr(), key_len, value.as_ptr(), value_len, 0) })
+}
+
 /// Ends the current request with a response of ours. HTTP clients see `status`, gRPC
 /// clients `grpc_status`. Never continue the stream afterwards: that would let it through.
 pub(crate) fn reply(

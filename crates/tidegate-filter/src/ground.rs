@@ -1,7 +1,7 @@
 //! What the gate stands on in a proxy: shared data of the process, and its monotone clock.
 
 use crate::abi::{self, Failure};
-use tidegate_core::gate::Ground;
+use tidegate_core::gate::{Ground, SharedPlace};
 use tidegate_core::lease::HolderId;
 use tidegate_core::table::{Conflict, SET_BYTES, Slots};
 use tidegate_core::time::{Instant, Span};
@@ -54,6 +54,39 @@ impl Ground for SharedGround {
     fn now(&mut self) -> Instant {
         Instant(abi::monotonic_nanos())
     }
+
+    fn shared(&mut self, place: SharedPlace, read: &mut dyn FnMut(&[u8])) -> u32 {
+        let Ok((value, version)) = abi::shared(&name_of(place)) else { return 0 };
+        read(&value);
+        version
+    }
+
+    fn share(
+        &mut self,
+        place: SharedPlace,
+        bytes: &[u8],
+        version: Option<u32>,
+    ) -> Result<(), Conflict> {
+        let name = name_of(place);
+        match version {
+            Some(_) => abi::set_shared(&name, bytes, version),
+            None => abi::put_shared(&name, bytes),
+        }
+        .map_err(|_| Conflict)
+    }
+}
+
+/// What a place is called, in this layout.
+const fn name_of(place: SharedPlace) -> [u8; 9] {
+    let (kind, number, page) = match place {
+        SharedPlace::Turn => (b't', 0, 0),
+        SharedPlace::News(number) => (b'n', number, 0),
+        SharedPlace::Chunk(number) => (b'c', number, 0),
+        SharedPlace::Sheet => (b's', 0, 0),
+        SharedPlace::Page(page) => (b'p', page.slot, page.page),
+    };
+    let [a, b, c, d] = page.to_le_bytes();
+    [b't', b'r', LAYOUT, kind, number, a, b, c, d]
 }
 
 impl SharedGround {

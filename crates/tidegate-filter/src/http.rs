@@ -16,7 +16,7 @@ use tidegate_core::headers;
 use tidegate_core::policy::OnError;
 use tidegate_core::time::Span;
 use tidegate_core::verdict::{Denial, Verdict};
-use tidegate_core::wire;
+use tidegate_core::wire::{self, Kind, revoke};
 
 /// The request's own names for itself, forwarded so that its callout can be found.
 const FORWARDED: [&str; 2] = ["x-request-id", "traceparent"];
@@ -180,21 +180,36 @@ fn answer(vm: &mut Vm, serial: Serial, stream: u32, verdict: Verdict) -> u32 {
             }
             PAUSE
         }
+        Verdict::Reject(rejection) => {
+            if let Some(plugin) = vm.plugin(serial) {
+                send_local(&headers::rejection(plugin.gate.policy(), rejection));
+            }
+            PAUSE
+        }
     }
 }
 
 fn refuse(plugin: &Plugin, denial: &Denial) {
-    let response = headers::refusal(plugin.gate.policy(), denial);
+    send_local(&headers::refusal(plugin.gate.policy(), denial));
+}
+
+fn send_local(response: &headers::Response) {
     let fields: Vec<_> =
         response.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let headers::Response { status, grpc_status, body, details, .. } = &response;
+    let headers::Response { status, grpc_status, body, details, .. } = response;
     let _ = abi::reply(*status, details, body, &fields, *grpc_status);
 }
 
 /// Sends a question; one that cannot be sent stays without an answer.
 fn put(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) {
-    let is_lease = matches!(question.ask, Asked::Leases(_));
-    let sent = Sent { id: question.id, is_lease };
+    let answer = match question.ask {
+        Asked::Exact(_) => Kind::Reply,
+        Asked::Leases(_) => Kind::LeaseReply,
+        Asked::Check(_) => Kind::Checked,
+        Asked::News(_) => Kind::News,
+        Asked::Chunk(_) => Kind::Chunk,
+    };
+    let sent = Sent { id: question.id, answer };
     if let Some(token) = send(vm, serial, question, is_of_request) {
         vm.calls.insert(token, Call { plugin: serial, question: Some(sent) });
     } else if let Some(Plugin { gate, ground, .. }) = vm.plugin(serial) {
@@ -231,6 +246,9 @@ fn send(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) -
     let body = match &question.ask {
         Asked::Exact(ask) => wire::encode_ask(ask),
         Asked::Leases(ask) => wire::encode_lease_ask(ask),
+        Asked::Check(check) => revoke::encode_check(check),
+        Asked::News(ask) => revoke::encode_news_ask(ask),
+        Asked::Chunk(ask) => revoke::encode_chunk_ask(ask),
     };
     abi::call(&host.cluster, &headers, &body, waits_ms).ok()
 }
@@ -240,16 +258,25 @@ fn reply(sent: Sent, body_size: usize) -> Result<Answered, NoAnswer> {
     if !is_ready() {
         return Err(away().map_or(NoAnswer::Unreachable, NoAnswer::StoreAway));
     }
-    let most = if sent.is_lease { wire::LEASE_REPLY_BYTES_MAX } else { wire::REPLY_BYTES_MAX };
+    let most = match sent.answer {
+        Kind::LeaseReply => wire::LEASE_REPLY_BYTES_MAX,
+        Kind::Checked => revoke::CHECKED_BYTES_MAX,
+        Kind::News => revoke::NEWS_BYTES_MAX,
+        Kind::Chunk => revoke::CHUNK_MESSAGE_BYTES_MAX,
+        _ => wire::REPLY_BYTES_MAX,
+    };
     if body_size > most {
         return Err(NoAnswer::Unreachable);
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
     let body = body.ok().flatten().unwrap_or_default();
-    let answered = if sent.is_lease {
-        wire::decode_lease_reply(&body).map(Answered::Leases)
-    } else {
-        wire::decode_reply(&body).map(Answered::Exact)
+    let answered = match sent.answer {
+        Kind::LeaseReply => wire::decode_lease_reply(&body).map(Answered::Leases),
+        Kind::Checked => revoke::decode_checked(&body).map(Answered::Checked),
+        // All workers read the same bytes, as they came.
+        Kind::News => Ok(Answered::News(body)),
+        Kind::Chunk => Ok(Answered::Chunk(body)),
+        _ => wire::decode_reply(&body).map(Answered::Exact),
     };
     answered.map_err(|_| NoAnswer::Unreachable)
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tidegate_core::gate::{Gate, Ground, QuestionId};
 use tidegate_core::numbered::Numbered;
 use tidegate_core::table::Table;
+use tidegate_core::wire::Kind;
 
 /// A policy in force, and all that goes with it.
 pub(crate) struct Plugin {
@@ -49,8 +50,8 @@ pub(crate) struct Call {
 #[derive(Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) id: QuestionId,
-    /// Whether it is for leases.
-    pub(crate) is_lease: bool,
+    /// Of which kind its answer is.
+    pub(crate) answer: Kind,
 }
 
 #[derive(Default)]

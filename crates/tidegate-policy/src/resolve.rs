@@ -32,7 +32,7 @@ use alloc::vec::Vec;
 use tidegate_core::facts::{Want, WantId};
 use tidegate_core::policy::{
     APPLIED_MAX, Cidr, HeaderFields, Host, LIMITS_MAX, Limit, Matcher, PATTERNS_MAX, Policy,
-    Preflight, Scope, TokenFrom, WANTS_MAX,
+    Preflight, Scope, WANTS_MAX,
 };
 use tidegate_core::time::Span;
 
@@ -84,27 +84,27 @@ pub struct Resolved {
 
 /// Makes of a document what its author meant.
 pub fn resolve(document: &Document) -> Resolved {
-    let mut resolver = Resolver::default();
-    let policy = resolver.policy(&Spot::root(document));
-    let refused = reading::told(&resolver.diagnostics, Severity::Error) > 0;
-    Resolved { policy: policy.filter(|_| !refused), diagnostics: resolver.diagnostics }
+    let mut resolver = Resolver::new();
+    let read = resolver.policy(&Spot::root(document));
+    let refused = read.is_none() || resolver.errors() > 0;
+    let Resolver { policy, diagnostics, .. } = resolver;
+    Resolved { policy: (!refused).then_some(policy), diagnostics }
 }
 
 /// What has been gathered so far.
-#[derive(Default)]
+///
+/// The policy is filled in place: what cannot be read keeps its default, and no policy comes out
+/// once an error was told. It takes a third less of a filter than values handed up and put
+/// together would, each of which has to be dropped wherever something after it may fail.
 struct Resolver {
     diagnostics: Vec<Diagnostic>,
-    wants: Vec<Want>,
+    policy: Policy,
     /// Under which key the proxy's JWT filter keeps verified claims.
     jwt_payload_key: Box<str>,
-    /// Where tokens are found, and which of their claims were referred to so far.
-    token: Option<TokenFrom>,
-    /// Whether the document says where, readably or not.
+    /// Whether the document says where tokens are, readably or not.
     has_token: bool,
     /// Whether there is something to do but for limits.
     revokes: bool,
-    /// Of how many proxies the fleet is at most.
-    proxies_max: u32,
 }
 
 impl Reader for Resolver {
@@ -113,69 +113,100 @@ impl Reader for Resolver {
     }
 }
 
+/// Reads a value to where it belongs.
+type Read = fn(&mut Resolver, &Spot<'_>) -> Option<()>;
+
 impl Resolver {
-    fn policy(&mut self, spot: &Spot<'_>) -> Option<Policy> {
+    fn new() -> Self {
+        let policy = Policy {
+            domain: Box::default(),
+            wants: Vec::new(),
+            limits: Vec::new(),
+            allow: Vec::new(),
+            preflight: Preflight::Count,
+            headers: HeaderFields { ratelimit: true, x_ratelimit: false, on_allow: false },
+            token: None,
+            revocation: None,
+            host: None,
+            proxies_max: 1,
+            table_keys_max: TABLE_KEYS_DEFAULT,
+        };
+        let (diagnostics, jwt_payload_key) = (Vec::new(), "payload".into());
+        Self { diagnostics, policy, jwt_payload_key, has_token: false, revokes: false }
+    }
+
+    /// Reads a field if it is there.
+    fn read(&mut self, spot: &Spot<'_>, name: &str, read: Read) {
+        if let Some(at) = spot.field(name) {
+            read(self, &at);
+        }
+    }
+
+    /// How many errors were told.
+    fn errors(&self) -> usize {
+        reading::told(&self.diagnostics, Severity::Error)
+    }
+
+    /// Reads a field that may not be left out.
+    fn read_required(&mut self, spot: &Spot<'_>, name: &str, wanted: &str, read: Read) {
+        self.required(spot, name, wanted, read);
+    }
+
+    fn policy(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, POLICY_FIELDS)?;
-        let version = self.required(spot, "tidegate", "1, this shape's version", Self::version);
-        let domain = self.required(spot, "domain", "a name for the policy's budgets", Self::name);
+        self.read_required(spot, "tidegate", "1, this shape's version", Self::version);
+        self.read_required(spot, "domain", "a name for the policy's budgets", |this, at| {
+            this.policy.domain = this.name(at)?;
+            Some(())
+        });
         // Before the limits, whose claims are found by it.
-        let payload_key = self.optional(spot, "jwt_payload_key", "payload".into(), Self::element);
-        self.jwt_payload_key = payload_key.unwrap_or_default();
+        self.read(spot, "jwt_payload_key", |this, at| {
+            this.jwt_payload_key = this.element(at)?;
+            Some(())
+        });
         // And these.
         self.has_token = spot.field("token").is_some();
-        let token = self.optional(spot, "token", None, |this, at| Some(Some(this.token(at)?)));
-        self.token = token.flatten();
+        self.read(spot, "token", Self::token);
         // And whose escrow is for so many.
-        let proxies_max =
-            self.optional(spot, "proxies_max", 1, |this, at| this.whole(at, (1, PROXIES_MAX)));
-        self.proxies_max = proxies_max.unwrap_or(1);
+        self.read(spot, "proxies_max", |this, at| {
+            this.policy.proxies_max = this.whole(at, (1, PROXIES_MAX))?;
+            Some(())
+        });
         self.revokes = spot.field("revocation").is_some();
-        let limits = match spot.field("limits") {
-            None if self.revokes => Some(Vec::new()),
-            _ => self.required(spot, "limits", "a list of limits", Self::limits),
-        };
-        let allow = self.optional(spot, "allow", Vec::new(), Self::allow);
-        let preflight = self.optional(spot, "cors_preflight", Preflight::Count, Self::preflight);
-        let headers = self.optional(spot, "headers", HEADERS_DEFAULT, Self::headers);
-        let revocation =
-            self.optional(spot, "revocation", None, |this, at| Some(Some(this.revocation(at)?)));
-        let is_found = self.has_token
-            || spot.field("revocation").is_none_or(|at| at.field("session_cookie").is_some());
-        if !is_found {
+        if !self.revokes || spot.field("limits").is_some() {
+            self.read_required(spot, "limits", "a list of limits", Self::limits);
+        }
+        self.read(spot, "allow", Self::allow);
+        self.read(spot, "cors_preflight", Self::preflight);
+        self.read(spot, "headers", Self::headers);
+        self.read(spot, "revocation", Self::revocation);
+        self.read(spot, "host", Self::host);
+        self.read(spot, "table_keys_max", |this, at| {
+            this.policy.table_keys_max = this.whole(at, TABLE_KEYS)?;
+            Some(())
+        });
+        self.needs(spot);
+        Some(())
+    }
+
+    /// Checks that what is there has what it needs.
+    fn needs(&mut self, spot: &Spot<'_>) {
+        let sessions = |at: Spot<'_>| at.field("session_cookie").is_some();
+        if !self.has_token && !spot.field("revocation").is_none_or(sessions) {
             let wanted = format_args!("where tokens are found, or revocation.session_cookie");
             self.missing(spot, "token", wanted, Some(token::EXAMPLE.into()));
         }
-        let host = self.optional(spot, "host", None, |this, at| Some(Some(this.host(at)?)));
-        let table_keys_max =
-            self.optional(spot, "table_keys_max", TABLE_KEYS_DEFAULT, |this, at| {
-                this.whole(at, TABLE_KEYS)
-            });
-        version?;
-        let (limits, mut host) = (limits?, host?);
-        let global = limits.iter().find(|limit| limit.scope != Scope::Local);
-        let needs_it = match global {
-            Some(limit) => format!("limit {} is global", limit.name),
-            None => "what is revoked is known there".into(),
-        };
+        let global = self.policy.limits.iter().find(|limit| limit.scope != Scope::Local);
         if global.is_none() && !self.revokes {
-            host = None;
-        } else if host.is_none() {
-            let wanted = format_args!("the host's cluster: {needs_it}");
-            self.missing(spot, "host", wanted, Some("host: { cluster: tidegate }".into()));
+            self.policy.host = None;
+        } else if spot.field("host").is_none() {
+            let wanted = match global {
+                Some(limit) => format!("the host's cluster: limit {} is global", limit.name),
+                None => "the host's cluster: what is revoked is known there".into(),
+            };
+            let hint = Some("host: { cluster: tidegate }".into());
+            self.missing(spot, "host", format_args!("{wanted}"), hint);
         }
-        Some(Policy {
-            domain: domain?,
-            wants: core::mem::take(&mut self.wants),
-            limits,
-            allow: allow?,
-            preflight: preflight?,
-            headers: headers?,
-            token: self.token.take(),
-            revocation: revocation?,
-            host,
-            proxies_max: proxies_max?,
-            table_keys_max: table_keys_max?,
-        })
     }
 
     fn version(&mut self, spot: &Spot<'_>) -> Option<()> {
@@ -186,12 +217,11 @@ impl Resolver {
         None
     }
 
-    fn limits(&mut self, spot: &Spot<'_>) -> Option<Vec<Limit>> {
+    fn limits(&mut self, spot: &Spot<'_>) -> Option<()> {
         let items = self.items(spot, LIMITS_MAX, "limits")?;
         if items.is_empty() && !self.revokes {
             self.doubt(spot, "an empty list", format_args!("at least one limit"), None);
         }
-        let mut limits = Vec::new();
         let mut named: Vec<(&str, usize)> = Vec::new();
         for (index, item) in items.iter().enumerate() {
             if let Some(name) = item.field("name")
@@ -205,24 +235,24 @@ impl Resolver {
                     ),
                 }
             }
-            limits.extend(self.limit(item));
+            self.limit(item);
         }
         let everywhere = |limit: &&Limit| limit.when == Matcher::All(Vec::new());
-        let applied = limits.iter().filter(everywhere).count();
+        let applied = self.policy.limits.iter().filter(everywhere).count();
         if applied > APPLIED_MAX {
             let found = format!("{applied} limits without `when`");
             let wanted = format_args!("at most {APPLIED_MAX} that apply to one request");
             self.wrong_found(spot, &found, wanted, None);
         }
-        Some(limits)
+        Some(())
     }
 
-    fn allow(&mut self, spot: &Spot<'_>) -> Option<Vec<Cidr>> {
-        let networks = self.networks(spot)?;
-        if !networks.is_empty() {
+    fn allow(&mut self, spot: &Spot<'_>) -> Option<()> {
+        self.policy.allow = self.networks(spot)?;
+        if !self.policy.allow.is_empty() {
             self.want(spot, Want::ClientAddress)?;
         }
-        Some(networks)
+        Some(())
     }
 
     /// Networks, or one of them.
@@ -231,41 +261,56 @@ impl Resolver {
         self.every(&items, Self::network)
     }
 
-    fn preflight(&mut self, spot: &Spot<'_>) -> Option<Preflight> {
-        if !self.choice(spot, &[("count", false), ("bypass", true)])? {
-            return Some(Preflight::Count);
+    fn preflight(&mut self, spot: &Spot<'_>) -> Option<()> {
+        if self.choice(spot, &[("count", false), ("bypass", true)])? {
+            let mut header = |name: &str| self.want(spot, Want::Header(name.into()));
+            self.policy.preflight = Preflight::Bypass {
+                method: header(":method")?,
+                origin: header("origin")?,
+                requested: header("access-control-request-method")?,
+            };
         }
-        let mut header = |name: &str| self.want(spot, Want::Header(name.into()));
-        Some(Preflight::Bypass {
-            method: header(":method")?,
-            origin: header("origin")?,
-            requested: header("access-control-request-method")?,
-        })
+        Some(())
     }
 
-    fn headers(&mut self, spot: &Spot<'_>) -> Option<HeaderFields> {
-        const SEND: &[(&str, bool)] = &[("denied", false), ("always", true)];
-        let HeaderFields { ratelimit, x_ratelimit, on_allow } = HEADERS_DEFAULT;
+    fn headers(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, &["ratelimit", "x_ratelimit", "send"])?;
-        let ratelimit = self.optional(spot, "ratelimit", ratelimit, Self::flag);
-        let x_ratelimit = self.optional(spot, "x_ratelimit", x_ratelimit, Self::flag);
-        let on_allow = self.optional(spot, "send", on_allow, |this, at| this.choice(at, SEND));
-        Some(HeaderFields { ratelimit: ratelimit?, x_ratelimit: x_ratelimit?, on_allow: on_allow? })
+        self.read(spot, "ratelimit", |this, at| {
+            this.policy.headers.ratelimit = this.flag(at)?;
+            Some(())
+        });
+        self.read(spot, "x_ratelimit", |this, at| {
+            this.policy.headers.x_ratelimit = this.flag(at)?;
+            Some(())
+        });
+        self.read(spot, "send", |this, at| {
+            const SEND: &[(&str, bool)] = &[("denied", false), ("always", true)];
+            this.policy.headers.on_allow = this.choice(at, SEND)?;
+            Some(())
+        });
+        Some(())
     }
 
-    fn host(&mut self, spot: &Spot<'_>) -> Option<Host> {
+    fn host(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, &["cluster", "authority", "deadline", "breaker"])?;
         let cluster =
             self.required(spot, "cluster", "the proxy's name of the host's cluster", Self::element);
-        let authority =
-            self.optional(spot, "authority", None, |this, at| this.authority(at).map(Some));
-        let deadline = self
-            .optional(spot, "deadline", DEADLINE_DEFAULT, |this, at| this.duration(at, DEADLINE));
-        let breaker =
-            self.optional(spot, "breaker", BREAKER_DEFAULT, |this, at| this.duration(at, BREAKER));
-        let cluster = cluster?;
-        let authority = authority?.unwrap_or_else(|| cluster.clone());
-        Some(Host { cluster, authority, deadline: deadline?, breaker: breaker? })
+        let cluster = cluster.unwrap_or_default();
+        let (deadline, breaker) = (DEADLINE_DEFAULT, BREAKER_DEFAULT);
+        self.policy.host = Some(Host { authority: cluster.clone(), cluster, deadline, breaker });
+        self.read(spot, "authority", |this, at| {
+            this.policy.host.as_mut()?.authority = this.authority(at)?;
+            Some(())
+        });
+        self.read(spot, "deadline", |this, at| {
+            this.policy.host.as_mut()?.deadline = this.duration(at, DEADLINE)?;
+            Some(())
+        });
+        self.read(spot, "breaker", |this, at| {
+            this.policy.host.as_mut()?.breaker = this.duration(at, BREAKER)?;
+            Some(())
+        });
+        Some(())
     }
 
     fn authority(&mut self, spot: &Spot<'_>) -> Option<Box<str>> {
@@ -280,22 +325,19 @@ impl Resolver {
 
     /// The place of a want in the policy's list; the same want has one place.
     fn want(&mut self, spot: &Spot<'_>, want: Want) -> Option<WantId> {
-        let index = self.wants.iter().position(|known| *known == want);
-        let index = index.unwrap_or(self.wants.len());
-        if index == self.wants.len() {
+        let index = self.policy.wants.iter().position(|known| *known == want);
+        let index = index.unwrap_or(self.policy.wants.len());
+        if index == self.policy.wants.len() {
             if index >= WANTS_MAX {
                 let wanted = format_args!("at most {WANTS_MAX} in one policy");
                 self.wrong_found(spot, "one more header or property", wanted, None);
                 return None;
             }
-            self.wants.push(want);
+            self.policy.wants.push(want);
         }
         u16::try_from(index).ok().map(WantId)
     }
 }
-
-const HEADERS_DEFAULT: HeaderFields =
-    HeaderFields { ratelimit: true, x_ratelimit: false, on_allow: false };
 
 #[cfg(test)]
 #[path = "resolve_tests.rs"]

@@ -126,6 +126,10 @@ impl Problem {
         Self { what, hint: Some(RESTORE) }
     }
 
+    pub(super) fn id_key(what: String) -> Self {
+        Self { what: format!("revocations.id_key_files: {what}"), hint: None }
+    }
+
     pub(super) fn thread(error: &io::Error) -> Self {
         Self { what: format!("revocations: cannot start a thread: {error}"), hint: None }
     }

@@ -18,14 +18,15 @@ mod standing;
 pub(super) use change::Change;
 pub(super) use standing::Standing;
 
-use super::{Entry, Fault, Home, Problem};
+use super::{Entry, Fault, Held, Home, Problem};
 use redb::backends::InMemoryBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, TableDefinition};
 use standing::STANDING_BYTES;
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -38,6 +39,12 @@ const FILE: &str = "revocations.redb";
 /// What of the file is kept in memory: the branches of ten million records, and the leaves that
 /// are looked at most. The rest is in the system's cache.
 const CACHE_BYTES: usize = 64 << 20;
+
+/// What must be free on the disk to write at all …
+const ROOM_BYTES: u64 = 16 << 20;
+
+/// … and for each record: at worst a page of its own, and its part of those above.
+const RECORD_ROOM_BYTES: u64 = 4_608;
 
 /// How many records [`Ledger::entries_after`] tells at once.
 const ENTRY_RECORDS_TOLD: usize = 65_536;
@@ -64,9 +71,16 @@ pub(super) struct Ledger {
 pub(super) struct Opened {
     pub(super) ledger: Ledger,
     pub(super) standing: Standing,
-    pub(super) held: Vec<Record>,
-    /// The newest entries, oldest first.
-    pub(super) recent: Vec<Entry>,
+    pub(super) held: Vec<Held>,
+    /// The newest entries, oldest first, and what each of their ids is revoked with, or 0.
+    pub(super) recent: Vec<(Entry, Vec<(Id, u64)>)>,
+}
+
+/// The records as they were at one moment, whatever is written meanwhile.
+pub(super) struct Snapshot {
+    read: ReadTransaction,
+    standing: Standing,
+    pub(super) position: Position,
 }
 
 impl Ledger {
@@ -90,6 +104,16 @@ impl Ledger {
         let opened = opened.unwrap_or_else(|_| Err(Problem::damaged(&path, "it cannot be read")));
         let (database, (standing, held, recent)) = opened?;
         let ledger = Self { database: RwLock::new(Some(database)), file };
+        let told = |entry: Entry| {
+            let before = |record: &Record| Ok((record.id, ledger.before(record.id)?));
+            let told = entry.records.iter().map(before).collect::<Result<_, Fault>>()?;
+            Ok((entry, told))
+        };
+        let recent = recent.into_iter().map(told).collect::<Result<_, Fault>>();
+        let hold = |record: Record| Ok(Held { record, before_secs: ledger.before(record.id)? });
+        let held = held.into_iter().map(hold).collect::<Result<_, Fault>>();
+        let damaged = |fault: Fault| Problem::damaged(&path, &fault.to_string());
+        let (held, recent) = (held.map_err(damaged)?, recent.map_err(damaged)?);
         Ok(Opened { ledger, standing, held, recent })
     }
 
@@ -98,12 +122,14 @@ impl Ledger {
     pub(super) fn change<T>(
         &self,
         standing: &mut Standing,
+        records: usize,
         work: impl FnOnce(&mut Change<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let mut then = standing.clone();
         let done = {
             let database = self.database();
             let database = database.as_ref().ok_or_else(not_open)?;
+            self.has_room(&then, records)?;
             change::commit(database, &mut then, work)?
         };
         *standing = then;
@@ -116,6 +142,12 @@ impl Ledger {
         let records = read.open_table(RECORDS)?;
         let value = records.get(&id.0)?;
         value.map(|value| record(&id.0, value.value())).transpose()
+    }
+
+    /// What an id is revoked with, or 0.
+    pub(super) fn before(&self, id: Id) -> Result<u64, Fault> {
+        let record = self.get(id)?.filter(|record| !record.lifts);
+        Ok(record.map_or(0, |record| record.before_secs))
     }
 
     /// Looks at records in the order of their ids, from behind `after`, until `look` has enough.
@@ -135,6 +167,13 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// The records as they are now. While it is kept no page of it is used anew.
+    pub(super) fn snapshot(&self, standing: &Standing) -> Result<Snapshot, Fault> {
+        let database = self.database();
+        let read = database.as_ref().ok_or_else(not_open)?.begin_read()?;
+        Ok(Snapshot { read, standing: standing.clone(), position: standing.position })
     }
 
     /// Entries of the log after this number, oldest first, as far back as they are kept.
@@ -175,8 +214,43 @@ impl Ledger {
         Ok(())
     }
 
+    /// A disk that fills up while the file is written makes it useless until it is opened again:
+    /// so it is not written before there is room, on the disk or within the file, for `records`
+    /// and what they make necessary.
+    fn has_room(&self, standing: &Standing, records: usize) -> Result<(), Fault> {
+        let Some(file) = self.file.as_ref().filter(|_| records > 0) else { return Ok(()) };
+        let wanted = ROOM_BYTES + records as u64 * RECORD_ROOM_BYTES;
+        // What cannot be asked is tried.
+        let Ok(disk) = rustix::fs::statvfs(file) else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= wanted {
+            return Ok(());
+        }
+        let taken = fs::metadata(file).map_or(0, |file| file.blocks() * 512);
+        let inside = taken.saturating_sub(standing.bytes());
+        if free + inside >= wanted { Ok(()) } else { Err(Fault::Full) }
+    }
+
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    /// Looks at all records in the order of their ids, and whether they are those that were
+    /// written.
+    pub(super) fn each(&self, mut look: impl FnMut(&Record)) -> Result<(), Fault> {
+        let mut found = Standing::at(self.position);
+        for row in self.read.open_table(RECORDS)?.range::<&[u8; 16]>(..)? {
+            let (id, value) = row?;
+            let record = record(id.value(), value.value())?;
+            found.comes(&record);
+            look(&record);
+        }
+        match found.has_records_of(&self.standing) {
+            true => Ok(()),
+            false => Err(Fault::Damaged("its records are not those that it counted".to_owned())),
+        }
     }
 }
 

@@ -1,23 +1,23 @@
 //! The one thread that writes the file.
 //!
 //! Whatever was asked for while the disk was busy is written together and is durable with one
-//! sync: a thousand callers at once wait hardly longer than one.
+//! sync: a thousand callers at once wait hardly longer than one. Between two entries it may
+//! stop to have images made of what is known right there.
 
-use super::ledger::Change;
-use super::tail::{Line, Tail};
-use super::{ENTRY_RECORDS_MAX, Entry, Fault, HELD_MAX, NotAccepted, NotApplied, Problem, Shared};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
-use tidegate_core::revoke::record::RECORD_BYTES;
-use tidegate_core::revoke::{Id, Position, Record};
+use super::cuts::Cuts;
+use super::draft::{Draft, Step};
+use super::ledger::Standing;
+use super::maker::Maker;
+use super::tail::Tail;
+use super::{ENTRY_RECORDS_MAX, Entry, Fault, NotAccepted, NotApplied, Shared};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use tidegate_core::revoke::Position;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many calls may wait for the scribe; more wait to be let wait.
-const JOBS_MAX: usize = 256;
-
 /// How many records are written at once. More would only make those wait that came first.
-const TOGETHER_MAX: usize = 65_536;
+const TOGETHER_MAX: usize = 16_384;
 
 /// Something to write, and whom to tell.
 pub(super) struct Job {
@@ -27,16 +27,13 @@ pub(super) struct Job {
 
 /// Something to write.
 pub(super) enum Task {
-    /// One more entry of this host's own log.
-    Append(Vec<Record>),
-    /// Entries of the shared log.
+    /// One thing.
+    One(Step),
+    /// Entries of the shared log, each of which follows on the one before.
     Apply(Vec<Entry>),
-    /// Records that wait for the shared log.
-    Hold(Vec<Record>),
-    /// Another log.
-    BeginAnew(Position),
-    /// Records that nothing can be alive of any more.
-    Forget(Vec<Record>),
+    /// Nothing, but it is time to look whether images are to be made, and whether a disk that
+    /// failed works again.
+    Look,
 }
 
 /// Why it was not written.
@@ -48,68 +45,28 @@ pub(super) enum NotDone {
     Ending,
 }
 
-/// How whoever wants something written reaches who writes.
-pub(super) enum Hands {
-    /// On a thread of its own, for the disk is slow.
-    Thread(Thread),
-    /// Memory is not: right here.
-    Here(Mutex<Scribe>),
-}
-
-/// The thread, which ends with this.
-pub(super) struct Thread {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
 /// Who writes.
 pub(super) struct Scribe {
     shared: Arc<Shared>,
+    cuts: Cuts,
+    maker: Maker,
 }
 
-impl Hands {
-    pub(super) async fn take(&self, job: Job) -> Result<(), NotDone> {
-        match self {
-            Self::Thread(thread) => {
-                let jobs = thread.jobs.as_ref().ok_or(NotDone::Ending)?;
-                jobs.send(job).await.map_err(|_| NotDone::Ending)
-            }
-            Self::Here(scribe) => {
-                scribe.lock().unwrap_or_else(PoisonError::into_inner).write(vec![job]);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Drop for Thread {
-    /// Returns when all is written that was asked for, and the file is closed.
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Steps of one job, and how it ends.
+struct Open {
+    steps: usize,
+    end: Result<Position, NotDone>,
+    done: oneshot::Sender<Result<Position, NotDone>>,
 }
 
 impl Scribe {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
-    pub(super) fn right_here(self) -> Hands {
-        Hands::Here(Mutex::new(self))
+    pub(super) fn new(shared: Arc<Shared>, maker: Maker) -> Self {
+        Self { shared, cuts: Cuts::default(), maker }
     }
 
     /// Writes until nobody can ask for it any more.
-    pub(super) fn on_a_thread(self) -> Result<Hands, Problem> {
-        let (jobs, waiting) = mpsc::channel(JOBS_MAX);
-        let thread = thread::Builder::new().name("tidegate-ledger".to_owned());
-        let thread = thread.spawn(move || self.run(waiting)).map_err(|e| Problem::thread(&e))?;
-        Ok(Hands::Thread(Thread { jobs: Some(jobs), thread: Some(thread) }))
-    }
-
-    fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        self.look();
         while let Some(first) = waiting.blocking_recv() {
             let mut together = first.task.len();
             let mut jobs = vec![first];
@@ -123,156 +80,181 @@ impl Scribe {
         }
     }
 
-    /// Does all of these, and then tells whoever waits for them.
-    fn write(&mut self, jobs: Vec<Job>) {
-        let (standing, held) = {
-            let now = self.shared.now();
-            (now.standing.clone(), now.held.clone())
-        };
-        let mut standing = standing;
-        let mut draft = Draft { position: standing.position, held, lines: Vec::new(), anew: None };
-        let mut ends = Vec::with_capacity(jobs.len());
-        let written = self.shared.ledger.change(&mut standing, |change| {
-            for Job { task, .. } in &jobs {
-                ends.push(draft.add(change, task)?);
-            }
-            Ok(())
-        });
-        match written {
-            Ok(()) => {
-                let mut now = self.shared.now();
-                now.standing = standing;
-                now.held = draft.held;
-                now.fault = None;
-                if let Some(position) = draft.anew {
-                    now.tail = Tail::new(position);
+    /// Does all of these, and tells whoever waits for them.
+    pub(super) fn write(&mut self, jobs: Vec<Job>) {
+        let (mut steps, mut open) = (VecDeque::new(), VecDeque::new());
+        for Job { task, done } in jobs {
+            let before = steps.len();
+            let end = match task {
+                Task::One(step) => {
+                    steps.push_back(step);
+                    Ok(())
                 }
-                draft.lines.into_iter().for_each(|line| now.tail.push(line));
-                drop(now);
-                let _ = self.shared.changed.send(());
-                for (job, end) in jobs.into_iter().zip(ends) {
-                    let _ = job.done.send(end);
+                Task::Apply(entries) if !follow_each_other(&entries) => Err(NotDone::Gap),
+                Task::Apply(entries) => {
+                    steps.extend(entries.into_iter().map(Step::Apply));
+                    Ok(())
                 }
-            }
-            Err(fault) => self.failed(jobs, fault),
+                Task::Look => {
+                    self.look();
+                    Ok(())
+                }
+            };
+            let end = end.map(|()| self.shared.now().standing.position);
+            open.push_back(Open { steps: steps.len() - before, end, done });
         }
+        while !steps.is_empty() {
+            if let Err(fault) = self.write_some(&mut steps, &mut open) {
+                return self.failed(open, &fault);
+            }
+        }
+        open.into_iter().for_each(Open::tell);
     }
 
-    fn failed(&mut self, jobs: Vec<Job>, fault: Fault) {
-        tracing::error!(%fault, "revocations cannot be written: none is accepted");
-        let standing = {
-            let mut now = self.shared.now();
-            now.fault = Some(fault.clone());
-            now.standing.clone()
-        };
-        for job in jobs {
-            let _ = job.done.send(Err(NotDone::Fault(fault.clone())));
+    /// Writes steps up to where images are to be made, or all.
+    fn write_some(
+        &mut self,
+        steps: &mut VecDeque<Step>,
+        open: &mut VecDeque<Open>,
+    ) -> Result<(), Fault> {
+        let now_ms = self.shared.wall.now_ms();
+        if steps.front().is_some_and(|step| self.cuts_before(step, now_ms)) {
+            self.cut();
         }
-        if let Err(fault) = self.shared.ledger.reopen(&standing) {
+        let (mut standing, mut draft) = {
+            let now = self.shared.now();
+            (now.standing.clone(), Draft::of(&now, now_ms))
+        };
+        let records = steps.iter().map(Step::adds).sum();
+        let (mut ends, mut is_cut) = (Vec::new(), false);
+        let shared = self.shared.clone();
+        shared.ledger.change(&mut standing, records, |change| {
+            while let Some(step) = steps.get(ends.len()) {
+                if !ends.is_empty() && self.cuts_before(step, now_ms) {
+                    is_cut = true;
+                    break;
+                }
+                ends.push(draft.add(change, step)?);
+                if self.cuts_behind(step, now_ms) {
+                    is_cut = true;
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        steps.drain(..ends.len());
+        self.publish(standing, draft);
+        if is_cut {
+            self.cut();
+        }
+        for end in ends {
+            while open.front().is_some_and(|first| first.steps == 0) {
+                open.pop_front().into_iter().for_each(Open::tell);
+            }
+            if let Some(first) = open.front_mut() {
+                first.steps -= 1;
+                first.end = first.end.clone().and(end);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, standing: Standing, draft: Draft) {
+        let mut now = self.shared.now();
+        if let Some(start) = draft.anew {
+            now.tail = Tail::new(start);
+            now.shelf.clear();
+        }
+        now.standing = standing;
+        if now.held != draft.held {
+            now.held = draft.held;
+            now.holds += 1;
+        }
+        now.fault = None;
+        draft.lines.into_iter().for_each(|line| now.tail.push(line));
+        drop(now);
+        self.shared.tell();
+    }
+
+    /// Nothing of what is still open was done.
+    fn failed(&mut self, open: VecDeque<Open>, fault: &Fault) {
+        let (standing, is_new) = {
+            let mut now = self.shared.now();
+            let is_new = now.fault.as_ref() != Some(fault);
+            now.fault = Some(fault.clone());
+            (now.standing.clone(), is_new)
+        };
+        if is_new {
+            tracing::error!(%fault, "revocations cannot be written: none is accepted");
+        }
+        for job in open {
+            let _ = job.done.send(match job.steps {
+                0 => job.end,
+                _ => Err(NotDone::Fault(fault.clone())),
+            });
+        }
+        if let Err(fault) = self.shared.ledger.reopen(&standing)
+            && is_new
+        {
             tracing::error!(%fault, "revocations cannot be read either");
         }
     }
+
+    /// Looks whether images are to be made, and whether a disk that failed works again.
+    pub(super) fn look(&mut self) {
+        let now_ms = self.shared.wall.now_ms();
+        let (is_broken, lacks, mut standing) = {
+            let now = self.shared.now();
+            (now.fault.is_some(), now.shelf.lacks(Instant::now()), now.standing.clone())
+        };
+        if is_broken {
+            match self.shared.ledger.change(&mut standing, 0, |_| Ok(())) {
+                Ok(()) => {
+                    tracing::info!("revocations can be written again");
+                    self.shared.now().fault = None;
+                }
+                Err(fault) => return self.failed(VecDeque::new(), &fault),
+            }
+        }
+        let ids = standing.counts.revoking();
+        if lacks || self.cuts.meanwhile(now_ms, ids) {
+            self.cut();
+        }
+    }
+
+    fn cuts_before(&mut self, step: &Step, now_ms: u64) -> bool {
+        let ids = self.shared.now().standing.counts.revoking();
+        let entry = step.entry(now_ms);
+        entry.is_some_and(|(made_ms, _)| self.cuts.before(made_ms, now_ms, ids))
+            && self.maker.is_free()
+    }
+
+    fn cuts_behind(&mut self, step: &Step, now_ms: u64) -> bool {
+        let ids = self.shared.now().standing.counts.revoking();
+        let entry = step.entry(now_ms);
+        entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.is_free()
+    }
+
+    /// Has images made of what is known now, unless some are being made.
+    fn cut(&mut self) {
+        if !self.maker.is_free() {
+            return;
+        }
+        let standing = self.shared.now().standing.clone();
+        match self.shared.ledger.snapshot(&standing) {
+            Ok(snapshot) => {
+                self.cuts.cut();
+                self.maker.make(snapshot);
+            }
+            Err(fault) => tracing::warn!(%fault, "no images of revocations can be made"),
+        }
+    }
 }
 
-/// What will be known when the change is durable.
-struct Draft {
-    position: Position,
-    held: Vec<Record>,
-    lines: Vec<Line>,
-    anew: Option<Position>,
-}
-
-impl Draft {
-    /// Adds a task to the change. What is wrong with one task alone is its own end.
-    fn add(
-        &mut self,
-        change: &mut Change<'_>,
-        task: &Task,
-    ) -> Result<Result<Position, NotDone>, Fault> {
-        match task {
-            Task::Append(records) => {
-                let position = self.position.then(&bytes(records));
-                self.entry(change, position, records)?;
-            }
-            Task::Apply(entries) if !self.goes_on(entries) => return Ok(Err(NotDone::Gap)),
-            Task::Apply(entries) => {
-                for Entry { position, records } in entries {
-                    self.entry(change, *position, records)?;
-                    self.release(change, records)?;
-                }
-            }
-            Task::Hold(records) => {
-                if self.held.len() + records.len() > HELD_MAX {
-                    return Ok(Err(NotDone::HeldMax));
-                }
-                change.take(records)?;
-                self.hold(change, records)?;
-            }
-            Task::BeginAnew(position) => {
-                change.begin_anew(*position)?;
-                self.position = *position;
-                self.lines.clear();
-                self.anew = Some(*position);
-            }
-            Task::Forget(records) => {
-                for record in records {
-                    change.forget(record)?;
-                }
-            }
-        }
-        Ok(Ok(self.position))
-    }
-
-    fn goes_on(&self, entries: &[Entry]) -> bool {
-        let mut last = self.position;
-        entries.iter().all(|Entry { position, records }| {
-            let follows = (position.log, position.number) == (last.log, last.number + 1);
-            last = *position;
-            follows && (1..=ENTRY_RECORDS_MAX).contains(&records.len())
-        })
-    }
-
-    fn entry(
-        &mut self,
-        change: &mut Change<'_>,
-        position: Position,
-        records: &[Record],
-    ) -> Result<(), Fault> {
-        let told = change.take(records)?;
-        change.log(position, records)?;
-        self.lines.push(Line { position, told, known: Instant::now(), age_ms: age_ms(records) });
-        self.position = position;
-        Ok(())
-    }
-
-    fn hold(&mut self, change: &mut Change<'_>, records: &[Record]) -> Result<(), Fault> {
-        for record in records {
-            let held = match self.held.binary_search_by_key(&record.id, |held| held.id) {
-                Ok(at) => {
-                    self.held[at] = self.held[at].and(record);
-                    self.held[at]
-                }
-                Err(at) => {
-                    self.held.insert(at, *record);
-                    *record
-                }
-            };
-            change.hold(&held)?;
-        }
-        Ok(())
-    }
-
-    /// What is held and adds nothing to these is held no more.
-    fn release(&mut self, change: &mut Change<'_>, records: &[Record]) -> Result<(), Fault> {
-        for record in records {
-            if let Ok(at) = self.held.binary_search_by_key(&record.id, |held| held.id)
-                && record.and(&self.held[at]) == *record
-            {
-                let gone: Id = self.held.remove(at).id;
-                change.release(gone)?;
-            }
-        }
-        Ok(())
+impl Open {
+    fn tell(self) {
+        // Whoever asked may be gone.
+        let _ = self.done.send(self.end);
     }
 }
 
@@ -280,11 +262,20 @@ impl Task {
     /// How many records it has.
     fn len(&self) -> usize {
         match self {
-            Self::Append(records) | Self::Hold(records) | Self::Forget(records) => records.len(),
+            Self::One(step) => step.len(),
             Self::Apply(entries) => entries.iter().map(|entry| entry.records.len()).sum(),
-            Self::BeginAnew(_) => 1,
+            Self::Look => 0,
         }
     }
+}
+
+fn follow_each_other(entries: &[Entry]) -> bool {
+    let follows = |two: &[Entry]| {
+        let (last, next) = (&two[0].position, &two[1].position);
+        (next.log, next.number) == (last.log, last.number + 1)
+    };
+    let fits = |entry: &Entry| (1..=ENTRY_RECORDS_MAX).contains(&entry.records.len());
+    entries.windows(2).all(follows) && entries.iter().all(fits)
 }
 
 impl From<NotDone> for NotAccepted {
@@ -307,18 +298,4 @@ impl From<NotDone> for NotApplied {
             NotDone::HeldMax | NotDone::Ending => Self::Ending,
         }
     }
-}
-
-/// An entry of this host's own log, as it is chained.
-fn bytes(records: &[Record]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(records.len() * RECORD_BYTES);
-    records.iter().for_each(|record| bytes.extend(record.to_bytes()));
-    bytes
-}
-
-/// How long ago the newest of these was made, by this machine's clock.
-fn age_ms(records: &[Record]) -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let newest = records.iter().map(|record| record.at_ms).max().unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(newest)
 }

@@ -2,7 +2,7 @@
 
 use super::outcome::Outcome;
 use super::routes::{Reply, id_text};
-use super::{Site, leases};
+use super::{Site, leases, revokes};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
@@ -64,14 +64,17 @@ async fn outcome<B: Asked>(
     proxy: &[u8],
     patience: Option<Duration>,
 ) -> Outcome {
-    let Ok(_in_flight) = site.in_flight.try_acquire() else { return Outcome::Busy };
+    let Ok(place) = site.in_flight.try_acquire() else { return Outcome::Busy };
     let body = match read(site, body).await {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
     match wire::kind(&body) {
         Some(Kind::LeaseAsk) => leases::outcome(site, &body, proxy, patience).await,
-        // What is neither is told what is wrong with it as an exact ask.
+        Some(kind @ (Kind::NewsAsk | Kind::ChunkAsk | Kind::Check)) => {
+            revokes::outcome(site, kind, &body, place, patience).await
+        }
+        // What is none of these is told what is wrong with it as an exact ask.
         _ => exact(site, &body, proxy, patience).await,
     }
 }

@@ -21,6 +21,11 @@ impl Clock {
         Self { start: Instant::now(), given_ns: Some(nanos) }
     }
 
+    /// Whether time passes without anybody's doing.
+    pub(super) const fn goes_by_itself(&self) -> bool {
+        self.given_ns.is_none()
+    }
+
     /// For core, whose clocks begin at zero.
     pub(super) fn elapsed(&self) -> tidegate_core::time::Instant {
         let nanos = match &self.given_ns {

@@ -6,14 +6,16 @@
 use super::Site;
 use super::clock::Clock;
 use super::door::Use;
+use super::revoking::Kept;
 use super::routes::{self, Reply};
 use super::store::Predecessor;
 use crate::config::{Http, Provider};
+use crate::revocations::{Revocations, Wall};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// One store for all threads of a process. Cheap to clone.
@@ -22,7 +24,8 @@ pub(crate) struct Embedded(Arc<Site>);
 
 /// Nothing here waits for a network: more asks at once than this are a runaway.
 const BOUNDS: Http = Http {
-    connections_max: 0,
+    // There are no connections, but as many polls of workers may wait.
+    connections_max: 1_024,
     in_flight_max: 100_000,
     streams_max: 0,
     request_timeout: Duration::from_secs(1),
@@ -31,18 +34,26 @@ const BOUNDS: Http = Http {
 impl Embedded {
     /// A store in memory, of at most `keys_max` keys.
     pub(crate) fn in_memory(keys_max: u32) -> Self {
-        Self::by(Clock::of_this_machine(), keys_max)
+        Self::by(Clock::of_this_machine(), Wall::of_this_machine(), keys_max)
     }
 
-    /// The same, on a clock that counts nanoseconds as `nanos` says.
-    pub(crate) fn on_clock(nanos: Arc<AtomicU64>, keys_max: u32) -> Self {
-        Self::by(Clock::given(nanos), keys_max)
+    /// The same, on a clock that counts nanoseconds as `nanos` says, from `start_ms` of Unix
+    /// time on.
+    pub(crate) fn on_clock(nanos: Arc<AtomicU64>, start_ms: u64, keys_max: u32) -> Self {
+        Self::by(Clock::given(nanos.clone()), Wall::given(start_ms, nanos), keys_max)
     }
 
-    fn by(clock: Clock, keys_max: u32) -> Self {
+    fn by(clock: Clock, wall: Wall, keys_max: u32) -> Self {
         let memory = Provider::Memory { keys_max };
+        let kept = Kept::in_memory(wall);
         // Whoever holds leases of it is in this process too.
-        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None)))
+        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, kept)))
+    }
+
+    /// What is revoked, for those who revoke in this process.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody does yet"))]
+    pub(crate) fn revocations(&self) -> Option<&Arc<Revocations>> {
+        self.0.revocations.get()
     }
 
     /// Answers a request as the door for asks does.
@@ -52,7 +63,7 @@ impl Embedded {
 
     /// From now on `/readyz` says that this process is about to end.
     pub(crate) fn stop(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.stopping.send_replace(true);
     }
 
     /// Its counters, as OpenMetrics text with an end mark.

@@ -6,7 +6,6 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use std::sync::atomic::Ordering;
 
 #[derive(Serialize)]
 struct Ready {
@@ -44,7 +43,7 @@ struct Outage {
 /// Of a cluster one shard that answers is enough: sending requests elsewhere would not bring
 /// the others back.
 pub(super) fn ready(site: &Site) -> Reply {
-    let is_stopping = site.stopping.load(Ordering::Relaxed);
+    let is_stopping = *site.stopping.borrow();
     let health = site.store.health();
     let answers = health.as_ref().is_none_or(|health| health.answers);
     let trouble = health.as_ref().and_then(|health| health.trouble.clone());

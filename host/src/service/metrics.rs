@@ -4,10 +4,12 @@
 
 mod leases;
 mod redis;
+mod revocations;
 
 use super::Site;
 use super::door::Use;
 use super::outcome::Outcome;
+use super::revoking::Kept;
 use super::routes::Reply;
 use super::store::Store;
 use crate::revocations_api::Counts;
@@ -80,7 +82,7 @@ struct StoreLabel {
 pub(super) struct Counted(Gauge);
 
 impl Metrics {
-    pub(super) fn new(store: &Arc<Store>) -> Self {
+    pub(super) fn new(store: &Arc<Store>, kept: &Kept) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let metrics = Self {
             asks: Family::default(),
@@ -118,6 +120,10 @@ impl Metrics {
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
+        if let Some(revocations) = kept.open() {
+            revocations.register(&mut registry);
+            registry.register_collector(Box::new(revocations::Collected(revocations.clone())));
+        }
         if store.redis_stats().is_some() {
             metrics.fleet.register(&mut registry);
             registry.register_collector(Box::new(redis::Collected(store.clone())));
@@ -140,7 +146,10 @@ impl Metrics {
     /// Counts an ask that has ended.
     pub(super) fn ask(&self, outcome: &Outcome, took: Duration) {
         self.asks.get_or_create(&OutcomeLabel { outcome: outcome.name() }).inc();
-        self.seconds.observe(took.as_secs_f64());
+        if !matches!(outcome, Outcome::News(_) | Outcome::Unready) {
+            // Those wait, and how long says nothing.
+            self.seconds.observe(took.as_secs_f64());
+        }
         if let Outcome::Answered(reply) = outcome {
             for answer in &reply.answers {
                 let outcome = if answer.outcome.is_ok() { "admitted" } else { "refused" };

@@ -2,11 +2,13 @@
 
 use super::asks::BODY_BYTES_MAX;
 use super::routes::{Reply, text};
+use crate::revocations::Fault;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use std::time::Duration;
-use tidegate_core::wire::{self, ASK_TYPE, Malformed};
+use tidegate_core::revoke::message::{Checked, Chunk, News};
+use tidegate_core::wire::{self, ASK_TYPE, Malformed, revoke};
 use tidegate_core::{ask, lease};
 use tidegate_redis::Error;
 
@@ -34,6 +36,20 @@ pub(super) enum Outcome {
     Incomplete,
     /// The store gave no answer; for how long by now, if it is away.
     NoStore(Error, Option<Duration>),
+    /// Of revocations: what is new.
+    News(Box<News>),
+    /// A piece of an image.
+    Piece(Chunk),
+    /// Whether some ids are revoked.
+    Checked(Checked),
+    /// The image is not here, or has no such piece.
+    NoPiece,
+    /// There are no images yet.
+    Unready,
+    /// Revocations cannot be read.
+    NoLedger(Fault),
+    /// Revocations are not kept here.
+    NoRevocations,
 }
 
 impl Outcome {
@@ -53,6 +69,13 @@ impl Outcome {
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
             Self::NoStore(..) => "no_store",
+            Self::News(_) => "news",
+            Self::Piece(_) => "piece",
+            Self::Checked(_) => "checked",
+            Self::NoPiece => "no_piece",
+            Self::Unready => "unready",
+            Self::NoLedger(_) => "no_ledger",
+            Self::NoRevocations => "no_revocations",
         }
     }
 
@@ -96,6 +119,20 @@ impl Outcome {
                 }
                 response
             }
+            Self::News(news) => whole(revoke::encode_news(news)),
+            Self::Piece(piece) => {
+                whole(revoke::encode_chunk(piece.image, piece.offset, &piece.bytes))
+            }
+            Self::Checked(checked) => whole(revoke::encode_checked(checked)),
+            Self::NoPiece => text(StatusCode::NOT_FOUND, "this image is not here, any more or yet"),
+            Self::Unready => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "images of revocations are being made")
+            }
+            Self::NoLedger(fault) => text(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
+            Self::NoRevocations => text(
+                StatusCode::NOT_IMPLEMENTED,
+                "this host keeps no revocations: set revocations.enabled",
+            ),
         }
     }
 }

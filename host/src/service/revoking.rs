@@ -4,12 +4,49 @@
 use super::Failure;
 use super::metrics::Metrics;
 use crate::config::{self, Config, Provider};
-use crate::revocations::{Home, Revocations, Settings};
+use crate::revocations::{Home, Revocations, Settings, Wall};
 use crate::revocations_api::{Api, Door, Lives};
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
-use tidegate_core::revoke::id::IdKey;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// How many generations of tokens there are in the longest life of one. Each is an image, and a
+/// proxy fetches only those that changed.
+const GENERATIONS: u64 = 12;
+
+/// What is revoked, if that is kept here.
+pub(super) enum Kept {
+    /// From the beginning, or not at all.
+    Open(Option<Arc<Revocations>>),
+    /// From when it is first looked at, in this process's memory.
+    InMemory(
+        LazyLock<Option<Arc<Revocations>>, Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>>,
+    ),
+}
+
+impl Kept {
+    /// In this process's memory. Most processes have nothing to do with revocations.
+    pub(super) fn in_memory(wall: Wall) -> Self {
+        let open = move || Revocations::open(&Settings::in_memory(wall)).ok();
+        Self::InMemory(LazyLock::new(Box::new(open)))
+    }
+
+    pub(super) fn get(&self) -> Option<&Arc<Revocations>> {
+        match self {
+            Self::Open(revocations) => revocations.as_ref(),
+            Self::InMemory(revocations) => revocations.as_ref(),
+        }
+    }
+
+    /// If it is there, without looking.
+    pub(super) const fn open(&self) -> Option<&Arc<Revocations>> {
+        match self {
+            Self::Open(revocations) => revocations.as_ref(),
+            Self::InMemory(_) => None,
+        }
+    }
+}
 
 /// Opens the ledger, if revocations are kept here. Blocks for about a second for each million.
 ///
@@ -18,17 +55,13 @@ use tidegate_core::revoke::id::IdKey;
 /// [`Failure`] if it cannot be used, or a key cannot.
 pub(super) fn ledger(config: &Config) -> Result<Option<Arc<Revocations>>, Failure> {
     let Some(settings) = &config.revocations else { return Ok(None) };
-    let keys = settings.id_key_files.iter().map(|path| {
-        let read = || id_key(&std::fs::read(path)?).ok_or_else(|| io::Error::other(WANTED));
-        read().map_err(|source| Failure {
-            what: format!("revocations.id_key_files: {}", path.display()),
-            source,
-        })
-    });
     let settings = Settings {
         home: Home::Folder(settings.data_dir.clone()),
         is_shared: matches!(config.provider, Provider::Redis(_)),
-        id_keys: keys.collect::<Result<_, _>>()?,
+        span_secs: span_secs(settings.token_ttl_max),
+        leeway_secs: settings.leeway.as_secs(),
+        id_key_files: settings.id_key_files.clone(),
+        wall: Wall::of_this_machine(),
     };
     Revocations::open(&settings).map(Some).map_err(|problem| failure("revocations", problem))
 }
@@ -62,49 +95,7 @@ fn failure(what: &str, problem: impl Into<Box<dyn Error + Send + Sync>>) -> Fail
     Failure { what: what.to_owned(), source: io::Error::other(problem) }
 }
 
-const WANTED: &str = "wanted 32 random bytes, as 64 hex digits or 44 of base64; make them: openssl \
-                      rand -hex 32";
-
-/// A key as a file holds it.
-fn id_key(text: &[u8]) -> Option<IdKey> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let mut key = IdKey::default();
-    match text.len() {
-        64 => {
-            for (byte, at) in key.iter_mut().zip((0..).step_by(2)) {
-                *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-            }
-            Some(key)
-        }
-        _ => {
-            use base64ct::{Base64, Base64Unpadded, Encoding};
-            let read = match text.ends_with('=') {
-                true => Base64::decode(text, &mut key),
-                false => Base64Unpadded::decode(text, &mut key),
-            };
-            (read.ok()?.len() == 32).then_some(key)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_hex_or_base64() {
-        let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-        let key: IdKey = std::array::from_fn(|at| at as u8);
-        for text in [
-            format!("{hex}\n"),
-            hex.to_uppercase(),
-            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
-            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned(),
-        ] {
-            assert_eq!(id_key(text.as_bytes()), Some(key), "{text}");
-        }
-        for text in ["", "hunter2", &hex[1..], &format!("{hex}0"), "AAEC", &"é".repeat(32)] {
-            assert_eq!(id_key(text.as_bytes()), None, "{text}");
-        }
-    }
+/// How long a generation is: some of them make up the longest life of a token.
+fn span_secs(token_ttl_max: Duration) -> u32 {
+    u32::try_from(token_ttl_max.as_secs() / GENERATIONS).unwrap_or(u32::MAX).max(1)
 }

@@ -39,8 +39,8 @@ const LOCAL_RESTS: Span = Span::from_millis(400);
 /// A lease's life, and some ticks.
 const LEASES_REST: Span = Span(LAPSE.0 + LOCAL_RESTS.0);
 
-/// The zero of virtual time on the calendar: 2026-01-01T00:00:00Z, in nanoseconds.
-const WALL_START_NS: u64 = 1_767_225_600_000_000_000;
+/// The zero of virtual time on the calendar: 2026-01-01T00:00:00Z, in milliseconds.
+pub(super) const WALL_START_MS: u64 = 1_767_225_600_000;
 
 /// The time of a case, in nanoseconds since its start. All who hold it see it pass.
 ///
@@ -55,7 +55,7 @@ impl Clock {
     }
 
     pub(super) fn wall_ns(&self) -> u64 {
-        WALL_START_NS.saturating_add(self.now_ns())
+        (WALL_START_MS * 1_000_000).saturating_add(self.now_ns())
     }
 
     /// Lets time pass until then; never back.

@@ -2,7 +2,7 @@
 //! away and come back.
 
 use super::case::StoreChange;
-use super::clock::Clock;
+use super::clock::{Clock, WALL_START_MS};
 use crate::proxy::ask_here;
 use crate::service::embedded::Embedded;
 use proxy_wasm_host::outside::{HttpCall, HttpResponse};
@@ -37,7 +37,8 @@ impl<'a> Store<'a> {
             return HttpResponse::unreachable("the store is away");
         }
         let nanos = self.clock.nanos();
-        let memory = self.memory.get_or_insert_with(|| Embedded::on_clock(nanos, KEYS_MAX));
+        let memory =
+            self.memory.get_or_insert_with(|| Embedded::on_clock(nanos, WALL_START_MS, KEYS_MAX));
         self.runtime.block_on(ask_here(memory, call)).unwrap_or_else(|failed| failed)
     }
 }

@@ -1,38 +1,11 @@
 //! What was acknowledged is there when the file is opened again, and nothing else is.
 
 use crate::made_up::{lifted, token};
-use std::path::Path;
-use std::sync::Arc;
+use crate::opened::{accept, entries, open, open_shared};
 use tidegate::revocations::{
-    Accepted, Durability, Entry, HELD_MAX, Home, NotAccepted, NotApplied, PAGE_RECORDS_MAX, Reach,
-    Revocations, Settings,
+    Durability, HELD_MAX, NotAccepted, NotApplied, PAGE_RECORDS_MAX, Reach,
 };
 use tidegate_core::revoke::{Id, Kind, Position, Record};
-
-fn settings(folder: &Path, is_shared: bool) -> Settings {
-    Settings { home: Home::Folder(folder.to_owned()), is_shared, id_keys: Vec::new() }
-}
-
-fn open(folder: &Path) -> Arc<Revocations> {
-    Revocations::open(&settings(folder, false)).unwrap()
-}
-
-fn open_shared(folder: &Path) -> Arc<Revocations> {
-    Revocations::open(&settings(folder, true)).unwrap()
-}
-
-async fn accept(revocations: &Revocations, records: Vec<Record>) -> Accepted {
-    revocations.accept(records, Durability::Shared).await.unwrap()
-}
-
-fn entries(after: Position, batches: &[Vec<Record>]) -> Vec<Entry> {
-    let mut position = after;
-    let entry = |records: &Vec<Record>| {
-        position = position.then(&records[0].to_bytes());
-        Entry { position, records: records.clone() }
-    };
-    batches.iter().map(entry).collect()
-}
 
 #[tokio::test]
 async fn what_is_accepted_is_known_and_still_known_after_a_restart() {

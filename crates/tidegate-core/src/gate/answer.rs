@@ -49,6 +49,9 @@ impl Gate {
         match purpose {
             Purpose::Leases(sent) => self.land(ground, sent, reply, is_there),
             Purpose::Told => {}
+            Purpose::Check(ticket) => self.conclude_check(ground, ticket, reply, is_there),
+            Purpose::News(from, asked) => self.hear_news(ground, &from, asked, reply),
+            Purpose::Chunk(ask) => self.hear_chunk(ground, &ask, reply),
             Purpose::Shadow(applied) => {
                 if let Ok(reply) = exact(reply) {
                     self.note_shadow(&applied, &reply);
@@ -103,7 +106,7 @@ impl Gate {
                 }
                 NoAnswer::Unreachable
             }
-            Ok(Answered::Exact(_)) => {
+            Ok(_) => {
                 self.leases.till.on_lost(ground, sent);
                 NoAnswer::Unreachable
             }
@@ -344,6 +347,6 @@ impl Gate {
 fn exact(reply: Result<Answered, NoAnswer>) -> Result<Reply, NoAnswer> {
     match reply? {
         Answered::Exact(reply) => Ok(reply),
-        Answered::Leases(_) => Err(NoAnswer::Unreachable),
+        _ => Err(NoAnswer::Unreachable),
     }
 }

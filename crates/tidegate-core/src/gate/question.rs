@@ -5,7 +5,10 @@ use super::debts::Carried;
 use crate::ask;
 use crate::lease::{self, Sent};
 use crate::plan::Applied;
-use crate::time::Span;
+use crate::revoke::Position;
+use crate::revoke::message::{Check, Checked, ChunkAsk, NewsAsk};
+use crate::time::{Instant, Span};
+use alloc::vec::Vec;
 
 /// A question to send, and to bring back what came of it with [`Gate::on_reply`](super::Gate).
 #[derive(Debug, PartialEq)]
@@ -29,6 +32,13 @@ pub enum Asked {
     Exact(ask::Ask),
     /// For units ahead.
     Leases(lease::Ask),
+    /// Whether these are revoked.
+    Check(Check),
+    /// What is newly revoked: the host answers when there is something, or shortly before the
+    /// question's time is over.
+    News(NewsAsk),
+    /// A piece of an image.
+    Chunk(ChunkAsk),
 }
 
 /// What a store answers, each to its kind of question.
@@ -38,6 +48,12 @@ pub enum Answered {
     Exact(ask::Reply),
     /// To [`Asked::Leases`].
     Leases(lease::Reply),
+    /// To [`Asked::Check`].
+    Checked(Checked),
+    /// To [`Asked::News`], as it came: other workers read the same bytes.
+    News(Vec<u8>),
+    /// To [`Asked::Chunk`], as it came.
+    Chunk(Vec<u8>),
 }
 
 /// A question on its way.
@@ -56,6 +72,18 @@ pub(super) enum Purpose {
     Shadow(Applied),
     Debts(Carried),
     Leases(Sent),
+    /// Whether what a request shows is revoked.
+    Check(Ticket),
+    /// What came after this position; and when it was asked.
+    News(Position, Instant),
+    Chunk(ChunkAsk),
     /// Only to tell: nothing is done with the answer.
     Told,
+}
+
+impl Purpose {
+    /// Whether no request waits for it, and its failing says nothing of how requests would fare.
+    pub(super) const fn is_pull(&self) -> bool {
+        matches!(self, Self::News(..) | Self::Chunk(_))
+    }
 }

@@ -22,18 +22,25 @@ impl Gate {
             let verdict = self.conclude_alone(ground, held, NoAnswer::Unreachable);
             return Step::Answer(verdict);
         }
-        held.until = ground.now().after(self.deadline());
+        let now = ground.now();
+        let resumed = self.resumed;
+        held.until = resumed.map_or_else(|| now.after(self.deadline()), |it| it.until);
+        if !self.is_worth_asking(held.until.since(now)) {
+            let verdict = self.conclude_alone(ground, held, NoAnswer::Unreachable);
+            return Step::Answer(verdict);
+        }
+        let waits = resumed.map(|it| it.until.since(now));
         for applied in held.leased.iter().filter(|it| it.state == LeasedState::Waits) {
             self.count(applied.applied.limit, |tally| tally.waited += 1);
         }
         for applied in &held.exact {
             self.count(applied.limit, |tally| tally.waited += 1);
         }
-        let ticket = Ticket(self.number());
+        let ticket = resumed.map_or_else(|| Ticket(self.number()), |it| it.ticket);
         if held.waits_for_units() {
             self.stand_in_line(ground, ticket, &held);
         } else {
-            self.ask_exact(ground, ticket, &held.exact, None);
+            self.ask_exact(ground, ticket, &held.exact, waits);
         }
         self.waiting.insert(ticket.0, Waiting::Request(Box::new(held)));
         Step::Hold(ticket)
@@ -117,7 +124,7 @@ impl Gate {
     }
 
     /// Whether more may wait for the store.
-    fn may_wait(&self) -> bool {
+    pub(super) fn may_wait(&self) -> bool {
         !self.breaker.is_open() && self.waiting.len() < WAITING_MAX
     }
 
@@ -202,14 +209,18 @@ impl Gate {
     pub(super) fn time_left<G: Ground>(&self, ground: &mut G, ticket: Ticket) -> Option<Span> {
         let Some(Waiting::Request(held)) = self.waiting.get(ticket.0) else { return None };
         let left = held.until.since(ground.now());
-        (left.0 > self.deadline().0 / PART_LEFT).then_some(left)
+        self.is_worth_asking(left).then_some(left)
     }
 
-    fn deadline(&self) -> Span {
+    fn is_worth_asking(&self, left: Span) -> bool {
+        left.0 > self.deadline().0 / PART_LEFT
+    }
+
+    pub(super) fn deadline(&self) -> Span {
         self.policy.host.as_ref().map_or(Span::from_millis(1), |host| host.deadline)
     }
 
-    fn number(&mut self) -> u32 {
+    pub(super) fn number(&mut self) -> u32 {
         // Numbers come round again after 4 billion; nothing waits that long.
         self.last_number = self.last_number.wrapping_add(1);
         self.last_number

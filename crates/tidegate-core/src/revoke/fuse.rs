@@ -49,7 +49,7 @@ impl Head {
 }
 
 /// MurmurHash3's finalizer over id and seed.
-const fn mix(short: u64, seed: u64) -> u64 {
+pub(super) const fn mix(short: u64, seed: u64) -> u64 {
     let mut hash = short.wrapping_add(seed);
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);

@@ -28,9 +28,10 @@ pub const CHECKED_MAX: usize = 16;
 pub const ID_KEYS_MAX: usize = 2;
 
 /// How an image holds ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// A [`fuse`](super::fuse) filter: 9 bits for each id. Each worker has a copy.
+    #[default]
     Fuse,
     /// Bloom filters of 4 KiB each, of which a look-up reads one: 12 bits for each id. All workers
     /// of a process share one copy.
@@ -89,6 +90,8 @@ pub struct Delta {
 pub struct Manifest {
     /// They hold what is in entries up to this one.
     pub cut: u64,
+    /// In which form: the one that was asked for.
+    pub form: Form,
     /// How long a generation is: a token's is its `exp` divided by this, plus 1.
     pub span_secs: u32,
     /// One for each generation that has any id; in the order of their numbers.

@@ -188,43 +188,36 @@ impl Text<'_> {
         let mut decimal = Decimal { is_whole: true, ..Decimal::default() };
         let is_negative = first == b'-';
         let first = if is_negative { self.next()? } else { first };
-        match first {
-            b'0' => {}
-            b'1'..=b'9' => {
-                decimal.push(first, 0);
-                self.digits(|digit| decimal.push(digit, 0));
-            }
-            _ => return Err(Malformed),
-        }
-        if self.take_if(|byte| byte == b'.').is_some()
-            && self.digits(|digit| decimal.push(digit, 1)) == 0
-        {
+        if !first.is_ascii_digit() {
             return Err(Malformed);
         }
-        if self.take_if(|byte| matches!(byte, b'e' | b'E')).is_some() {
+        if first != b'0' {
+            decimal.push(first, 0);
+            self.digits(&mut decimal, 0);
+        }
+        if self.take_if(|byte| byte == b'.').is_some() && !self.digits(&mut decimal, 1) {
+            return Err(Malformed);
+        }
+        if self.take_if(|byte| byte | 0x20 == b'e').is_some() {
             let sign = self.take_if(|byte| matches!(byte, b'+' | b'-'));
-            let mut exponent = 0_i32;
-            let more = |digit: u8| {
-                exponent = exponent.saturating_mul(10).saturating_add(i32::from(digit - b'0'));
-            };
-            if self.digits(more) == 0 {
+            let mut power = Decimal::default();
+            if !self.digits(&mut power, 0) {
                 return Err(Malformed);
             }
-            let exponent = if sign == Some(b'-') { -exponent } else { exponent };
-            decimal.exponent = decimal.exponent.saturating_add(exponent);
+            let power = power.digits.min(1 << 20) as i32;
+            decimal.exponent += if sign == Some(b'-') { -power } else { power };
         }
         let (whole, is_whole) = decimal.split();
         Ok(Number { is_negative, whole, is_whole })
     }
 
-    /// Takes digits; how many there were.
-    fn digits(&mut self, mut each: impl FnMut(u8)) -> usize {
-        let mut count = 0;
+    /// Takes digits, of a fraction if `places` is 1; whether there were any.
+    fn digits(&mut self, decimal: &mut Decimal, places: i32) -> bool {
+        let before = self.0.len();
         while let Some(digit) = self.take_if(|byte| byte.is_ascii_digit()) {
-            each(digit);
-            count += 1;
+            decimal.push(digit, places);
         }
-        count
+        self.0.len() < before
     }
 }
 
@@ -263,7 +256,7 @@ impl Decimal {
         for _ in 0..exponent.clamp(0, 20) {
             whole = whole.saturating_mul(10);
         }
-        for _ in 0..exponent.saturating_neg().clamp(0, 20) {
+        for _ in 0..(-exponent).clamp(0, 20) {
             is_whole &= whole % 10 == 0;
             whole /= 10;
         }

@@ -14,7 +14,6 @@ use super::claims::Claims;
 use super::{Malformed, json};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use base64ct::{Base64UrlUnpadded, Encoding as _};
 
 /// The longest token that is read.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -29,20 +28,38 @@ pub(super) fn header_claims() -> Claims {
     Claims::new(["kid", "alg", "crit"].map(Box::from).into())
 }
 
-/// Takes the scheme and quotes off a credential: the token of `Bearer TOKEN` and `DPoP TOKEN`,
-/// and a value without any scheme as a whole. `None` if it is empty, or of another scheme.
-pub fn bare(credential: &[u8]) -> Option<&[u8]> {
-    let is_scheme =
-        |word: &[u8]| word.eq_ignore_ascii_case(b"bearer") || word.eq_ignore_ascii_case(b"dpop");
+/// Takes the scheme and quotes off what a header has: the token of `Bearer TOKEN` and
+/// `DPoP TOKEN`, and a value without any scheme as a whole. `None` if it is empty, or of another
+/// scheme.
+pub fn bare(header: &[u8]) -> Option<&[u8]> {
+    match schemed(header) {
+        (Some(false), _) => None,
+        (_, token) => unquoted(token),
+    }
+}
+
+/// The same of a cookie, which knows no other schemes: whatever it is, it is the token.
+pub fn bare_of_cookie(cookie: &[u8]) -> Option<&[u8]> {
+    match schemed(cookie) {
+        (Some(false), _) => unquoted(cookie.trim_ascii()),
+        (_, token) => unquoted(token),
+    }
+}
+
+/// Whether a credential has a scheme of tokens, if it has any; and what comes after it.
+fn schemed(credential: &[u8]) -> (Option<bool>, &[u8]) {
     let credential = credential.trim_ascii();
-    let token = match credential.iter().position(u8::is_ascii_whitespace) {
-        Some(end) => {
-            let (scheme, token) = credential.split_at_checked(end)?;
-            is_scheme(scheme).then_some(token.trim_ascii_start())?
-        }
-        None if is_scheme(credential) => return None,
-        None => credential,
-    };
+    let mut words = credential.splitn(2, |byte| matches!(byte, b' ' | b'\t'));
+    let first = words.next().unwrap_or_default();
+    let is_ours = [&b"bearer"[..], b"dpop"].iter().any(|it| it.eq_ignore_ascii_case(first));
+    match words.next() {
+        Some(rest) => (Some(is_ours), rest.trim_ascii_start()),
+        None if is_ours => (Some(true), &[]),
+        None => (None, credential),
+    }
+}
+
+fn unquoted(token: &[u8]) -> Option<&[u8]> {
     let inner = token.strip_prefix(b"\"").and_then(|token| token.strip_suffix(b"\""));
     Some(inner.unwrap_or(token)).filter(|token| !token.is_empty())
 }
@@ -107,7 +124,27 @@ pub fn read_payload(
     json::read(decode(bare, decoded)?, payload)
 }
 
+/// Base64url without padding, and only as RFC 4648 has it: bits that no octet has are zeros.
 fn decode<'a>(text: &[u8], decoded: &'a mut Vec<u8>) -> Result<&'a [u8], Malformed> {
-    decoded.resize(text.len(), 0);
-    Base64UrlUnpadded::decode(text, decoded).map_err(|_| Malformed)
+    decoded.clear();
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in text {
+        let six = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return Err(Malformed),
+        };
+        bits = bits << 6 | u32::from(six);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            decoded.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    // Six bits left are a digit too many.
+    if bits == 0 && count < 6 { Ok(decoded) } else { Err(Malformed) }
 }

@@ -4,7 +4,7 @@
 //! news ask   1 version   1 'N'   24 known   8 cut   1 form (0 fuse, 1 pages)
 //! news       1 version   1 'M'   24 position   4 held (ms)   4 age (ms)
 //!            1 flags (1 more, 2 manifest, 4 anew)
-//!            manifest: 8 cut   4 span (s)   1 keys (0..=2)   1 images (0..=128)
+//!            manifest: 8 cut   1 form   4 span (s)   1 keys (0..=2)   1 images (0..=128)
 //!                      per key 32;   per image 4 generation   8 checksum   4 bytes
 //!            2 deltas (0..=2048)   per delta 4 how many entries before the position its own is
 //!                      16 id   5 before (s)   4 age (ms)
@@ -31,7 +31,7 @@ use xxhash_rust::xxh64::xxh64;
 pub const NEWS_BYTES_MAX: usize = 2
     + POSITION_BYTES
     + 9
-    + (14 + ID_KEYS_MAX * 32 + IMAGES_MAX * IMAGE_BYTES)
+    + (15 + ID_KEYS_MAX * 32 + IMAGES_MAX * IMAGE_BYTES)
     + 2
     + DELTAS_MAX * DELTA_BYTES;
 
@@ -78,11 +78,7 @@ pub fn decode_news_ask(bytes: &[u8]) -> Result<NewsAsk, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     reader.kind(NEWS_ASK)?;
     let (known, cut) = (reader.position()?, reader.u64()?);
-    let form = match reader.take()? {
-        [0] => Form::Fuse,
-        [1] => Form::Pages,
-        _ => return Err(reader.wrong::<1>("no such form")),
-    };
+    let form = reader.form()?;
     reader.end()?;
     Ok(NewsAsk { known, cut, form })
 }
@@ -248,6 +244,7 @@ fn put_position(bytes: &mut Vec<u8>, position: &Position) {
 
 fn put_manifest(bytes: &mut Vec<u8>, manifest: &Manifest) {
     bytes.extend(manifest.cut.to_le_bytes());
+    bytes.push(u8::from(manifest.form == Form::Pages));
     bytes.extend(manifest.span_secs.to_le_bytes());
     bytes.extend([short_len(manifest.id_keys.len()), short_len(manifest.images.len())]);
     manifest.id_keys.iter().for_each(|key| bytes.extend(key));
@@ -275,7 +272,7 @@ impl Reader<'_> {
     }
 
     fn manifest(&mut self) -> Result<Manifest, Malformed> {
-        let (cut, span_secs) = (self.u64()?, self.u32()?);
+        let (cut, form, span_secs) = (self.u64()?, self.form()?, self.u32()?);
         let [keys, images] = self.take()?;
         if usize::from(keys) > ID_KEYS_MAX || usize::from(images) > IMAGES_MAX {
             return Err(self.wrong::<2>("more than 2 keys or 128 images"));
@@ -290,7 +287,15 @@ impl Reader<'_> {
             Ok(image)
         };
         let images = (0..images).map(|_| image()).collect::<Result<_, _>>()?;
-        Ok(Manifest { cut, span_secs, images, id_keys })
+        Ok(Manifest { cut, form, span_secs, images, id_keys })
+    }
+
+    fn form(&mut self) -> Result<Form, Malformed> {
+        match self.take()? {
+            [0] => Ok(Form::Fuse),
+            [1] => Ok(Form::Pages),
+            _ => Err(self.wrong::<1>("no such form")),
+        }
     }
 
     fn image(&mut self) -> Result<Image, Malformed> {

@@ -3,9 +3,13 @@
 
 mod debts;
 mod global;
+#[path = "../revoke/host.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod host;
 mod keys;
 mod leased;
 mod local;
 mod proxy;
 mod response;
+mod revoked;
 mod rules;

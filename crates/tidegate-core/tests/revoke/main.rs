@@ -1,7 +1,11 @@
 //! Revocations: records and how they go together, filters that miss nothing, messages.
 
+mod deltas;
 mod fuse;
+mod host;
+mod known;
 mod made_up;
 mod names;
+mod pages;
 mod record;
 mod wire;

@@ -18,10 +18,19 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     let image = (any::<u64>(), 1..=IMAGE_BYTES_MAX);
     let images = prop::collection::btree_map(any::<u32>(), image, 0..=128);
     let keys = prop::collection::vec(any::<[u8; 32]>(), 0..=2);
-    (any::<u64>(), any::<u32>(), images, keys).prop_map(|(cut, span_secs, images, id_keys)| {
-        let image = |(generation, (checksum, bytes))| Image { generation, checksum, bytes };
-        Manifest { cut, span_secs, images: images.into_iter().map(image).collect(), id_keys }
-    })
+    let form = prop::sample::select(vec![Form::Fuse, Form::Pages]);
+    (any::<u64>(), form, any::<u32>(), images, keys).prop_map(
+        |(cut, form, span_secs, images, id_keys)| {
+            let image = |(generation, (checksum, bytes))| Image { generation, checksum, bytes };
+            Manifest {
+                cut,
+                form,
+                span_secs,
+                images: images.into_iter().map(image).collect(),
+                id_keys,
+            }
+        },
+    )
 }
 
 fn news() -> impl Strategy<Value = News> {

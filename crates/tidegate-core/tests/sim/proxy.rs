@@ -88,7 +88,7 @@ impl Proxy {
         let mut deeds = Deeds::default();
         match gate.on_request(&mut self.memory, &mut request.facts()) {
             Step::Answer(Verdict::Allow(_)) => deeds.admitted.push(request),
-            Step::Answer(Verdict::Deny(_)) => {}
+            Step::Answer(Verdict::Deny(_) | Verdict::Reject(_)) => {}
             Step::Hold(ticket) => {
                 self.waited += 1;
                 held.insert(ticket, request);

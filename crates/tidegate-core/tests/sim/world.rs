@@ -427,6 +427,9 @@ impl<D: Demand> World<D> {
                 Asked::Exact(_) => {
                     self.send(|_| Event::Exact { asker, is_back: false }, Vec::new());
                 }
+                Asked::Check(_) | Asked::News(_) | Asked::Chunk(_) => {
+                    return Err("asked about revocations".to_owned());
+                }
             }
         }
         Ok(())

@@ -166,13 +166,10 @@ impl Resolver {
         Some(KeyPart::Property(self.want(spot, Want::Property(path))?))
     }
 
-    /// The key values of an override: one for each part of the key.
-    pub(super) fn values(
-        &mut self,
-        spot: &Spot<'_>,
-        key: &[KeyPart],
-    ) -> Option<Vec<Option<KeyValue>>> {
+    /// The key values of an override of the last limit: one for each part of its key.
+    pub(super) fn values(&mut self, spot: &Spot<'_>) -> Option<Vec<Option<KeyValue>>> {
         let items = self.one_or_more(spot, KEY_PARTS_MAX, "key values")?;
+        let key = &self.policy.limits.last()?.key;
         if items.len() != key.len() {
             let found = plural(items.len(), "value");
             let parts = plural(key.len(), "part");
@@ -180,27 +177,32 @@ impl Resolver {
             self.wrong_found(spot, &found, wanted, Some("* stands for any value".into()));
             return None;
         }
-        let mut parts = key.iter();
+        let mut parts = 0..;
         self.every(&items, |this, item| this.key_value(item, parts.next()?))
     }
 
-    fn key_value(&mut self, spot: &Spot<'_>, part: &KeyPart) -> Option<Option<KeyValue>> {
+    fn key_value(&mut self, spot: &Spot<'_>, part: usize) -> Option<Option<KeyValue>> {
         if spot.text() == Some("*") {
             return Some(None);
         }
+        let part = self.policy.limits.last()?.key.get(part)?;
         if let KeyPart::ClientIp { v4_bits, v6_bits, .. } = *part {
             return Some(Some(KeyValue::In(self.key_network(spot, v4_bits, v6_bits)?)));
         }
         let is_text = matches!(part, KeyPart::Property(fact) if !self.has_digits(*fact));
+        let (is_host, is_method) =
+            (matches!(part, KeyPart::Host(_)), matches!(part, KeyPart::Method(_)));
         let text = self.value(spot, !is_text)?;
         if text.contains('*') {
             self.wrong(spot, format_args!("a whole value, or * alone for any"));
             return None;
         }
-        Some(Some(KeyValue::Is(match part {
-            KeyPart::Host(_) => text.to_ascii_lowercase().into(),
-            KeyPart::Method(_) => text.to_ascii_uppercase().into(),
-            _ => text.into(),
+        Some(Some(KeyValue::Is(if is_host {
+            text.to_ascii_lowercase().into()
+        } else if is_method {
+            text.to_ascii_uppercase().into()
+        } else {
+            text.into()
         })))
     }
 

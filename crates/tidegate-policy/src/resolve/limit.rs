@@ -21,6 +21,7 @@ use crate::diagnostic::found;
 use crate::reading::{Reader, Spot};
 use crate::spelling;
 use crate::text::Value;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,7 +29,7 @@ use tidegate_core::facts::Want;
 use tidegate_core::lease::Terms;
 use tidegate_core::limit::{Algorithm, Impossible, PERIOD_MAX, PERIOD_MIN, Quota};
 use tidegate_core::policy::{
-    Cost, KeyPart, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope,
+    Cost, Limit, Matcher, Missing, OVERRIDES_MAX, OnError, Override, Scope,
 };
 use tidegate_core::time::Span;
 
@@ -64,47 +65,68 @@ const ON_ERROR: &[(&str, OnError)] =
     &[("local_share", OnError::LocalShare), ("open", OnError::Open), ("closed", OnError::Closed)];
 
 impl Resolver {
-    pub(super) fn limit(&mut self, spot: &Spot<'_>) -> Option<Limit> {
+    /// Adds a limit to the policy.
+    pub(super) fn limit(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, LIMIT_FIELDS)?;
-        let name = self.required(spot, "name", "a name, to tell limits apart", Self::name);
-        let when = self.optional(spot, "when", Matcher::All(Vec::new()), Self::matcher);
-        let key = self.optional(spot, "key", Vec::new(), Self::key);
-        let missing =
-            self.optional(spot, "missing", Missing::Shared, |this, at| this.choice(at, MISSING));
+        self.policy.limits.push(Limit {
+            name: Box::default(),
+            when: Matcher::All(Vec::new()),
+            key: Vec::new(),
+            missing: Missing::Shared,
+            quota: None,
+            overrides: Vec::new(),
+            scope: Scope::Local,
+            on_error: OnError::LocalShare,
+            cost: Cost::Const(1),
+            shadow: false,
+        });
+        self.read_required(spot, "name", "a name, to tell limits apart", |this, at| {
+            this.last()?.name = this.name(at)?;
+            Some(())
+        });
+        self.read(spot, "when", |this, at| {
+            // One that cannot be read shall not count as one that applies to all.
+            this.last()?.when = this.matcher(at).unwrap_or(Matcher::Any(Vec::new()));
+            Some(())
+        });
+        let told = self.errors();
+        self.read(spot, "key", |this, at| {
+            this.last()?.key = this.key(at)?;
+            Some(())
+        });
+        let has_key = self.errors() == told;
+        self.read(spot, "missing", |this, at| {
+            this.last()?.missing = this.choice(at, MISSING)?;
+            Some(())
+        });
         let algorithm = self.optional(spot, "algorithm", Algorithm::TokenBucket, |this, at| {
             this.choice(at, ALGORITHMS)
         });
         // An algorithm that cannot be read is told once; the rest is judged by the default.
         let counted_by = algorithm.unwrap_or(Algorithm::TokenBucket);
         let quota = self.quota(spot, counted_by);
-        let overrides = self.optional(spot, "overrides", Vec::new(), |this, at| {
-            this.overrides(at, key.as_deref(), counted_by)
+        self.last()?.quota = quota.flatten();
+        if let Some(at) = spot.field("overrides") {
+            self.overrides(&at, has_key, counted_by);
+        }
+        self.scope(spot);
+        self.cost(spot);
+        self.read(spot, "shadow", |this, at| {
+            this.last()?.shadow = this.flag(at)?;
+            Some(())
         });
-        let scope = self.scope(spot, quota.flatten());
-        let on_error = self.on_error(spot, scope);
-        let cost = self.cost(spot, quota.flatten(), overrides.as_deref());
-        let shadow = self.optional(spot, "shadow", false, Self::flag);
-        algorithm?;
-        let (quota, overrides) = (quota?, overrides?);
-        if quota.is_none()
-            && overrides.iter().all(|other| other.quota.is_none())
-            && let Some(rate) = spot.field("rate")
+        if let (Some(None), Some(rate)) = (quota, spot.field("rate"))
+            && self.last()?.overrides.iter().all(|other| other.quota.is_none())
         {
             let wanted = format_args!("a rate here or in an override: this limits nothing");
             self.doubt(&rate, "unlimited", wanted, None);
         }
-        Some(Limit {
-            name: name?,
-            when: when?,
-            key: key?,
-            missing: missing?,
-            quota,
-            overrides,
-            scope: scope?,
-            on_error: on_error?,
-            cost: cost?,
-            shadow: shadow?,
-        })
+        Some(())
+    }
+
+    /// The limit that is being read.
+    fn last(&mut self) -> Option<&mut Limit> {
+        self.policy.limits.last_mut()
     }
 
     /// `rate` and `burst` of a limit or an override; `Some(None)` is unlimited.
@@ -185,110 +207,94 @@ impl Resolver {
         }
     }
 
-    /// Quotas for particular keys. `key` is `None` if the limit's own could not be read.
-    fn overrides(
-        &mut self,
-        spot: &Spot<'_>,
-        key: Option<&[KeyPart]>,
-        algorithm: Algorithm,
-    ) -> Option<Vec<Override>> {
+    /// Quotas for particular keys, if the limit's own could be read.
+    fn overrides(&mut self, spot: &Spot<'_>, has_key: bool, algorithm: Algorithm) -> Option<()> {
         let items = self.items(spot, OVERRIDES_MAX, "overrides")?;
-        if key.is_some_and(<[KeyPart]>::is_empty) {
+        if has_key && self.last()?.key.is_empty() {
             let wanted = format_args!("a key, whose values they are for");
             self.wrong_found(spot, "overrides without a key", wanted, None);
             return None;
         }
-        let overrides = self.every(&items, |this, item| this.overridden(item, key, algorithm))?;
-        for (index, (item, later)) in items.iter().zip(&overrides).enumerate() {
-            let mut earlier = overrides.iter().take(index);
-            if let Some(first) = earlier.position(|other| covers(&other.values, &later.values)) {
+        for (index, item) in items.iter().enumerate() {
+            if self.overridden(item, has_key, algorithm).is_none() {
+                continue;
+            }
+            let [earlier @ .., later] = self.last()?.overrides.as_slice() else { continue };
+            let mut earlier = earlier.iter();
+            let first = earlier.position(|other| covers(&other.values, &later.values));
+            if let Some(first) = first.filter(|first| *first < index) {
                 let wanted = format_args!("a key that overrides[{first}] does not cover already");
                 self.doubt(item, "an override that never applies", wanted, None);
             }
         }
-        Some(overrides)
+        Some(())
     }
 
-    fn overridden(
-        &mut self,
-        spot: &Spot<'_>,
-        key: Option<&[KeyPart]>,
-        algorithm: Algorithm,
-    ) -> Option<Override> {
+    fn overridden(&mut self, spot: &Spot<'_>, has_key: bool, algorithm: Algorithm) -> Option<()> {
         self.fields(spot, &["key", "rate", "burst"])?;
-        let values =
-            self.required(spot, "key", "the values it is for", |this, at| this.values(at, key?));
-        let quota = self.quota(spot, algorithm);
-        Some(Override { values: values?, quota: quota? })
+        let values = self.required(spot, "key", "the values it is for", |this, at| {
+            if has_key { this.values(at) } else { None }
+        });
+        let quota = self.quota(spot, algorithm)?;
+        self.last()?.overrides.push(Override { values: values?, quota });
+        Some(())
     }
 
-    fn scope(&mut self, spot: &Spot<'_>, quota: Option<Quota>) -> Option<Scope> {
+    /// `scope`, and what depends on it.
+    fn scope(&mut self, spot: &Spot<'_>) -> Option<()> {
         let scope =
             self.optional(spot, "scope", Scope::Local, |this, at| this.choice(at, SCOPES))?;
-        let exact = self.optional(spot, "exact", false, Self::flag)?;
-        let escrow = self.escrow(spot, scope, exact, quota)?;
-        match (scope, spot.field("exact")) {
-            (Scope::Local, Some(at)) if exact => {
-                let hint = Some("scope: global".into());
-                let wanted = format_args!("exact only with scope: global; local is always exact");
-                self.wrong_found(&at, "true", wanted, hint);
-                None
-            }
-            (Scope::Global { .. }, _) => Some(Scope::Global { exact, escrow }),
-            _ => Some(scope),
+        self.last()?.scope = scope;
+        let is_local = scope == Scope::Local;
+        let is_exact = self.optional(spot, "exact", false, Self::flag)?;
+        if let Some(at) = spot.field("exact").filter(|_| is_local && is_exact) {
+            let hint = Some("scope: global".into());
+            let wanted = format_args!("exact only with scope: global; local is always exact");
+            self.wrong_found(&at, "true", wanted, hint);
         }
+        let has_escrow = self.optional(spot, "escrow", false, Self::flag)?;
+        if let Some(at) = spot.field("escrow").filter(|_| has_escrow) {
+            self.escrow(&at, is_local || is_exact);
+        }
+        if !is_local {
+            self.last()?.scope = Scope::Global { exact: is_exact, escrow: has_escrow };
+        }
+        if let Some(at) = spot.field("on_error") {
+            self.last()?.on_error = self.choice(&at, ON_ERROR)?;
+            if is_local {
+                let wanted = format_args!("on_error only with scope: global");
+                let hint = "a local limit asks nobody, so nothing can fail".into();
+                self.wrong_found(&at, &found(at.node), wanted, Some(hint));
+            }
+        }
+        Some(())
     }
 
-    fn escrow(
-        &mut self,
-        spot: &Spot<'_>,
-        scope: Scope,
-        exact: bool,
-        quota: Option<Quota>,
-    ) -> Option<bool> {
-        let escrow = self.optional(spot, "escrow", false, Self::flag)?;
-        let Some(at) = spot.field("escrow").filter(|_| escrow) else { return Some(false) };
-        if scope == Scope::Local || exact {
+    fn escrow(&mut self, spot: &Spot<'_>, cannot_be: bool) -> Option<()> {
+        if cannot_be {
             let wanted = format_args!("escrow only with scope: global that is not exact");
             let hint = "only a limit that is leased can let a key's first request through at once";
-            self.wrong_found(&at, "true", wanted, Some(hint.into()));
+            self.wrong_found(spot, "true", wanted, Some(hint.into()));
             return None;
         }
-        let proxies = self.proxies_max;
-        let reserve = |quota| Terms::new(quota, Span::ZERO, proxies).map_or(0, |it| it.reserve());
-        if quota.is_some_and(|quota| reserve(quota) != proxies) {
+        let (quota, proxies) = (self.last()?.quota?, self.policy.proxies_max);
+        let reserve = Terms::new(quota, Span::ZERO, proxies).map_or(0, |it| it.reserve());
+        if reserve != proxies {
             let most = u64::from(proxies) * 8;
             let wanted = format_args!(
                 "a token bucket with a burst of at least {most}, 8 x proxies_max: nothing is kept \
                  back here"
             );
-            self.doubt(&at, "true", wanted, None);
+            self.doubt(spot, "true", wanted, None);
         }
-        Some(true)
-    }
-
-    fn on_error(&mut self, spot: &Spot<'_>, scope: Option<Scope>) -> Option<OnError> {
-        let Some(at) = spot.field("on_error") else { return Some(OnError::LocalShare) };
-        let on_error = self.choice(&at, ON_ERROR)?;
-        if scope == Some(Scope::Local) {
-            let wanted = format_args!("on_error only with scope: global");
-            let hint = "a local limit asks nobody, so nothing can fail".into();
-            self.wrong_found(&at, &found(at.node), wanted, Some(hint));
-            return None;
-        }
-        Some(on_error)
+        Some(())
     }
 
     /// A constant, or `{ header, default, max }`.
-    fn cost(
-        &mut self,
-        limit: &Spot<'_>,
-        quota: Option<Quota>,
-        overrides: Option<&[Override]>,
-    ) -> Option<Cost> {
-        let Some(at) = limit.field("cost") else { return Some(Cost::Const(1)) };
+    fn cost(&mut self, limit: &Spot<'_>) -> Option<()> {
+        let at = limit.field("cost")?;
         let cost = if let Value::Map(_) = at.node.value {
-            self.header_cost(&at, quota)?
+            self.header_cost(&at)?
         } else if let Value::Whole(_) = at.node.value {
             Cost::Const(self.whole(&at, (1, u32::MAX))?)
         } else {
@@ -297,27 +303,28 @@ impl Resolver {
             self.wrong(&at, wanted);
             return None;
         };
+        let limit = self.last()?;
+        limit.cost = cost;
         let usual = match cost {
             Cost::Const(units) => units,
             Cost::Header { default, .. } => default,
         };
-        let quotas = overrides.unwrap_or_default().iter().filter_map(|other| other.quota);
-        let smallest = quotas.chain(quota).map(|quota| quota.burst()).min();
+        let quotas = limit.overrides.iter().filter_map(|other| other.quota);
+        let smallest = quotas.chain(limit.quota).map(|quota| quota.burst()).min();
         if let Some(burst) = smallest.filter(|burst| usual > *burst) {
             let found = format!("a cost of {usual}");
             let wanted = format_args!("at most the burst of {burst}: no request could ever pass");
             self.wrong_found(&at, &found, wanted, None);
-            return None;
         }
-        Some(cost)
+        Some(())
     }
 
-    fn header_cost(&mut self, spot: &Spot<'_>, quota: Option<Quota>) -> Option<Cost> {
+    fn header_cost(&mut self, spot: &Spot<'_>) -> Option<Cost> {
         self.fields(spot, &["header", "default", "max"])?;
         let name = self.required(spot, "header", "a header's name", Self::header_name);
         let default = self.optional(spot, "default", 1, |this, at| this.whole(at, (0, u32::MAX)));
         // A request of more than the burst could never pass.
-        let most = quota.map_or(u32::MAX, |quota| quota.burst());
+        let most = self.last()?.quota.map_or(u32::MAX, |quota| quota.burst());
         let max = self.optional(spot, "max", most, |this, at| this.whole(at, (1, u32::MAX)));
         let (default, max) = (default?, max?);
         if default > max {

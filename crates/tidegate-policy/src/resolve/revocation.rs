@@ -16,7 +16,7 @@ use super::Resolver;
 use crate::diagnostic::found;
 use crate::reading::{Reader, Spot};
 use alloc::vec::Vec;
-use tidegate_core::policy::{ByClaim, ClaimId, Matcher, Revocation, Source};
+use tidegate_core::policy::{ByClaim, Matcher, Revocation, Source};
 use tidegate_core::revoke::Kind;
 use tidegate_core::time::Span;
 
@@ -42,110 +42,159 @@ const CHECKS: &[(&str, Kind)] = &[
     ("issuer", Kind::Issuer),
 ];
 
-/// Claims that ids are made of, and by which names they are known unless said otherwise.
-const NAMED: &[(&str, Kind, &[&str])] = &[
-    ("subject", Kind::Subject, &["sub"]),
-    ("client", Kind::Client, &["client_id", "azp"]),
-    ("tenant", Kind::Tenant, &[]),
-    ("session", Kind::Session, &["sid"]),
+/// Of those that go by a claim, which it is unless said otherwise.
+const CLAIMS: &[(Kind, &[&str])] = &[
+    (Kind::Subject, &["sub"]),
+    (Kind::Client, &["client_id", "azp"]),
+    (Kind::Tenant, &[]),
+    (Kind::Session, &["sid"]),
 ];
+
+const REFUSE: &[(&str, bool)] = &[("allow", false), ("refuse", true)];
+
+const OPEN: &[(&str, bool)] = &[("closed", false), ("open", true)];
 
 /// Less than a few polls of the host would be stale by chance; more than an hour is no bound.
 const STALE_AFTER: (Span, Span) = (Span::from_millis(500), Span::from_secs(3_600));
 const STALE_AFTER_DEFAULT: Span = Span::from_secs(5);
 
 impl Resolver {
-    pub(super) fn revocation(&mut self, spot: &Spot<'_>) -> Option<Revocation> {
-        const ALLOW: &[(&str, bool)] = &[("allow", false), ("refuse", true)];
-        const OPEN: &[(&str, bool)] = &[("closed", false), ("open", true)];
+    pub(super) fn revocation(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, FIELDS)?;
-        let when = self.optional(spot, "when", Matcher::All(Vec::new()), Self::matcher);
-        let session_cookie = self
-            .optional(spot, "session_cookie", None, |this, at| Some(Some(this.cookie_place(at)?)));
-        let mut choice =
-            |name, default, of| self.optional(spot, name, default, |this, at| this.choice(at, of));
-        let needs_token = choice("no_token", false, ALLOW);
-        let needs_claims = choice("missing", true, ALLOW);
-        let is_open = choice("on_error", false, OPEN);
-        let stale_after = self.optional(spot, "stale_after", STALE_AFTER_DEFAULT, |this, at| {
-            this.duration(at, STALE_AFTER)
+        self.policy.revocation = Some(Revocation {
+            when: Matcher::All(Vec::new()),
+            token: false,
+            key: false,
+            issuer: false,
+            by_claims: Vec::new(),
+            session_cookie: None,
+            needs_token: false,
+            needs_claims: true,
+            is_open: false,
+            stale_after: STALE_AFTER_DEFAULT,
         });
-        let by_claims = self.by_claims(spot);
-        let checks = self.checks(spot, by_claims.as_deref());
-        let (checks, mut by_claims) = (checks?, by_claims?);
-        by_claims.retain(|by| checks.contains(&by.kind));
-        Some(Revocation {
-            when: when?,
-            token: checks.contains(&Kind::Token),
-            key: checks.contains(&Kind::Key),
-            issuer: checks.contains(&Kind::Issuer),
-            by_claims,
-            session_cookie: session_cookie?,
-            needs_token: needs_token?,
-            needs_claims: needs_claims?,
-            is_open: is_open?,
-            stale_after: stale_after?,
-        })
+        self.read(spot, "when", |this, at| {
+            this.policy.revocation.as_mut()?.when = this.matcher(at)?;
+            Some(())
+        });
+        self.read(spot, "session_cookie", |this, at| {
+            this.policy.revocation.as_mut()?.session_cookie = Some(this.cookie_place(at)?);
+            Some(())
+        });
+        self.read(spot, "no_token", |this, at| {
+            this.policy.revocation.as_mut()?.needs_token = this.choice(at, REFUSE)?;
+            Some(())
+        });
+        self.read(spot, "missing", |this, at| {
+            this.policy.revocation.as_mut()?.needs_claims = this.choice(at, REFUSE)?;
+            Some(())
+        });
+        self.read(spot, "on_error", |this, at| {
+            this.policy.revocation.as_mut()?.is_open = this.choice(at, OPEN)?;
+            Some(())
+        });
+        self.read(spot, "stale_after", |this, at| {
+            this.policy.revocation.as_mut()?.stale_after = this.duration(at, STALE_AFTER)?;
+            Some(())
+        });
+        self.by_claims(spot)?;
+        self.checks(spot)
     }
 
     /// Which claims stand for what.
-    fn by_claims(&mut self, spot: &Spot<'_>) -> Option<Vec<ByClaim>> {
+    fn by_claims(&mut self, spot: &Spot<'_>) -> Option<()> {
         let claims = spot.field("claims");
         if let Some(at) = &claims {
             self.fields(at, &["client", "tenant", "session"])?;
         }
-        if !self.any_source(|source| !matches!(source, Source::Opaque(_))) {
-            return Some(Vec::new());
+        if !self.any_source(has_claims) {
+            return Some(());
         }
-        let (mut by, mut complete) = (Vec::new(), true);
-        for (name, kind, default) in NAMED {
-            let claims: Option<Vec<ClaimId>> = match claims.as_ref().and_then(|at| at.field(name)) {
-                Some(at) => self.claim_names(&at),
-                None => default.iter().map(|name| self.claim_named(name, spot)).collect(),
-            };
-            complete &= claims.is_some();
-            let claims = claims.filter(|claims| !claims.is_empty());
-            by.extend(claims.map(|claims| ByClaim { kind: *kind, claims }));
+        for (kind, default) in CLAIMS {
+            let mut names = Vec::new();
+            match claims.as_ref().and_then(|at| at.field(kind.name())) {
+                Some(at) => {
+                    for item in &self.one_or_more(&at, CLAIMS.len(), "claims' names")? {
+                        let Some(name) = self.text(item, "a claim's name") else { continue };
+                        names.extend(self.claim_named(name, item));
+                    }
+                }
+                None => {
+                    for name in *default {
+                        names.extend(self.claim_named(name, spot));
+                    }
+                }
+            }
+            if !names.is_empty() {
+                let by = &mut self.policy.revocation.as_mut()?.by_claims;
+                by.push(ByClaim { kind: *kind, claims: names });
+            }
         }
-        complete.then_some(by)
+        Some(())
     }
 
     /// What is checked: all that the sources can tell, unless said otherwise.
-    fn checks(&mut self, spot: &Spot<'_>, by: Option<&[ByClaim]>) -> Option<Vec<Kind>> {
-        let has_header = self.any_source(|source| {
-            matches!(source, Source::Bearer(_) | Source::JwtAuthn { header: Some(_), .. })
-        });
-        let has_claims = self.any_source(|source| !matches!(source, Source::Opaque(_)));
-        let told = |kind: Kind| match kind {
-            Kind::Token => self.token.is_some(),
-            Kind::Key => has_header,
-            Kind::Issuer => has_claims,
-            _ => by.is_none_or(|by| by.iter().any(|by| by.kind == kind)),
-        };
-        let told: Vec<Kind> =
-            CHECKS.iter().map(|(_, kind)| *kind).filter(|kind| told(*kind)).collect();
-        let Some(at) = spot.field("check") else { return Some(told) };
-        let items = self.one_or_more(&at, CHECKS.len(), "kinds")?;
-        if items.is_empty() {
-            self.doubt(&at, "an empty list", format_args!("at least one: tokens pass"), None);
-        }
-        let is_known = self.has_token == self.token.is_some();
-        self.every(&items, |this, item| {
-            let kind = this.choice(item, CHECKS)?;
-            if is_known && !told.contains(&kind) {
-                let (wanted, hint) = match kind {
-                    Kind::Key => ("a token's header", "jwt_authn: { header: KEY }"),
-                    Kind::Tenant => ("its claim's name", "claims: { tenant: CLAIM }"),
-                    _ => ("claims", "jwt_authn: {}"),
-                };
-                let wanted = format_args!("one that token.from can tell: this needs {wanted}");
-                this.wrong_found(item, &found(item.node), wanted, Some(hint.into()));
+    fn checks(&mut self, spot: &Spot<'_>) -> Option<()> {
+        let told = self.told();
+        let mut checked = told;
+        if let Some(at) = spot.field("check") {
+            checked = 0;
+            let items = self.one_or_more(&at, CHECKS.len(), "kinds")?;
+            if items.is_empty() {
+                self.doubt(&at, "an empty list", format_args!("at least one: tokens pass"), None);
             }
-            Some(kind)
-        })
+            for item in &items {
+                let Some(kind) = self.choice(item, CHECKS) else { continue };
+                if told & bit(kind) == 0 && self.has_token == self.policy.token.is_some() {
+                    let (wanted, hint) = match kind {
+                        Kind::Key => ("a token's header", "jwt_authn: { header: KEY }"),
+                        Kind::Tenant => ("its claim's name", "claims: { tenant: CLAIM }"),
+                        _ => ("claims", "jwt_authn: {}"),
+                    };
+                    let wanted = format_args!("one that token.from can tell: this needs {wanted}");
+                    self.wrong_found(item, &found(item.node), wanted, Some(hint.into()));
+                }
+                checked |= bit(kind);
+            }
+        }
+        let is_checked = |kind: Kind| checked & bit(kind) != 0;
+        let revocation = self.policy.revocation.as_mut()?;
+        revocation.token = is_checked(Kind::Token);
+        revocation.key = is_checked(Kind::Key);
+        revocation.issuer = is_checked(Kind::Issuer);
+        revocation.by_claims.retain(|by| is_checked(by.kind));
+        Some(())
     }
 
-    fn any_source(&self, is_one: impl FnMut(&Source) -> bool) -> bool {
-        self.token.as_ref().is_some_and(|token| token.from.iter().any(is_one))
+    /// What the sources can tell, a bit for each kind.
+    fn told(&self) -> u16 {
+        let mut told = 0;
+        if self.policy.token.is_some() {
+            told |= bit(Kind::Token);
+        }
+        if self.any_source(has_header) {
+            told |= bit(Kind::Key);
+        }
+        if self.any_source(has_claims) {
+            told |= bit(Kind::Issuer);
+        }
+        let by_claims = self.policy.revocation.iter().flat_map(|it| &it.by_claims);
+        by_claims.fold(told, |told, by| told | bit(by.kind))
     }
+
+    fn any_source(&self, is_one: fn(&Source) -> bool) -> bool {
+        self.policy.token.as_ref().is_some_and(|token| token.from.iter().any(is_one))
+    }
+}
+
+const fn has_claims(source: &Source) -> bool {
+    !matches!(source, Source::Opaque(_))
+}
+
+const fn has_header(source: &Source) -> bool {
+    matches!(source, Source::Bearer(_) | Source::JwtAuthn { header: Some(_), .. })
+}
+
+const fn bit(kind: Kind) -> u16 {
+    1 << kind as u16
 }

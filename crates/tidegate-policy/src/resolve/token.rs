@@ -12,7 +12,6 @@
 use super::Resolver;
 use super::matcher::metadata_path;
 use crate::reading::{Reader, Spot};
-use crate::text::Value;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use tidegate_core::facts::{Want, WantId};
@@ -26,55 +25,46 @@ const SOURCES: &[&str] = &["jwt_authn", "payload_header", "bearer", "opaque"];
 pub(super) const EXAMPLE: &str = "token: { from: [{ jwt_authn: { payload: payload } }] }";
 
 impl Resolver {
-    pub(super) fn token(&mut self, spot: &Spot<'_>) -> Option<TokenFrom> {
+    pub(super) fn token(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, &["from"])?;
-        let from = self.required(spot, "from", "a list of sources", |this, at| {
+        self.policy.token =
+            Some(TokenFrom { from: Vec::new(), claims: ClaimId::KNOWN.map(Box::from).into() });
+        self.read_required(spot, "from", "a list of sources", |this, at| {
             let items = this.one_or_more(at, SOURCES_MAX, "sources")?;
             if items.is_empty() {
-                this.wrong(at, format_args!("at least one of {}", SOURCES.join(", ")));
-                return None;
+                this.wrong(at, format_args!("at least one source"));
             }
-            let sources = this.every(&items, Self::source)?;
-            for (index, (source, item)) in sources.iter().zip(&items).enumerate() {
-                if sources.iter().take(index).any(|earlier| earlier == source) {
-                    let wanted = format_args!("it once: the first that is there counts");
-                    this.doubt(item, "the same source again", wanted, None);
-                }
+            for item in &items {
+                let source = this.source(item);
+                this.policy.token.as_mut()?.from.extend(source);
             }
-            Some(sources)
-        })?;
-        Some(TokenFrom { from, claims: ClaimId::KNOWN.map(Box::from).into() })
+            Some(())
+        });
+        Some(())
     }
 
     fn source(&mut self, spot: &Spot<'_>) -> Option<Source> {
         self.fields(spot, SOURCES)?;
         let mut kinds = SOURCES.iter().filter_map(|name| Some((*name, spot.field(name)?)));
-        let (first, second) = (kinds.next(), kinds.next());
-        if second.is_some() || spot.node.value == Value::Map(Vec::new()) {
-            self.wrong(spot, format_args!("a map of one field: {}", SOURCES.join(", or ")));
+        let (Some((kind, at)), None) = (kinds.next(), kinds.next()) else {
+            self.wrong(spot, format_args!("a map of one field, the kind of source"));
             return None;
-        }
-        let (kind, inner) = first?;
+        };
         match kind {
-            "jwt_authn" => self.jwt_authn(&inner),
-            "payload_header" => Some(Source::PayloadHeader(self.sole_header(&inner)?)),
+            "jwt_authn" => self.jwt_authn(&at),
+            "payload_header" => self.sole_header(&at).map(Source::PayloadHeader),
             "bearer" => {
-                self.fields(&inner, &["header", "cookie", "unverified"])?;
-                let place = self.place(&inner);
-                let unverified = self.optional(&inner, "unverified", false, Self::flag)?;
-                if !unverified {
+                self.fields(&at, &["header", "cookie", "unverified"])?;
+                if !self.optional(&at, "unverified", false, Self::flag)? {
                     let wanted = format_args!("true: nothing verifies a token before it is read");
                     let hint = "what Envoy's JWT filter has verified is there as jwt_authn: {}";
-                    match inner.field("unverified") {
-                        Some(at) => self.wrong_found(&at, "false", wanted, Some(hint.into())),
-                        None => self.missing(&inner, "unverified", wanted, Some(hint.into())),
-                    }
+                    self.missing(&at, "unverified", wanted, Some(hint.into()));
                 }
-                Some(Source::Bearer(place?))
+                self.place(&at).map(Source::Bearer)
             }
             _ => {
-                self.fields(&inner, &["header", "cookie"])?;
-                Some(Source::Opaque(self.place(&inner)?))
+                self.fields(&at, &["header", "cookie"])?;
+                self.place(&at).map(Source::Opaque)
             }
         }
     }
@@ -125,7 +115,8 @@ impl Resolver {
     pub(super) fn claim_fact(&mut self, kind: &str, name: &str, spot: &Spot<'_>) -> Option<WantId> {
         let unverified = kind == "unverified_claim";
         let claim = self.claim_named(name, spot)?;
-        let from = self.token.as_ref().map(|token| token.from.as_slice()).unwrap_or_default();
+        let from =
+            self.policy.token.as_ref().map(|token| token.from.as_slice()).unwrap_or_default();
         let gives = |source: &Source| match source {
             Source::Opaque(_) => false,
             source => unverified || source.is_verified(),
@@ -146,7 +137,7 @@ impl Resolver {
             self.wrong(spot, format_args!("a claim's name of 1 to {TEXT_BYTES_MAX} bytes"));
             return None;
         }
-        let Some(token) = &mut self.token else {
+        let Some(token) = &mut self.policy.token else {
             // One that cannot be read was told already.
             if !self.has_token {
                 let wanted = format_args!("a `token` in the policy, to take it from");
@@ -167,21 +158,8 @@ impl Resolver {
         u8::try_from(place).ok().map(ClaimId)
     }
 
-    /// One claim's name or several.
-    pub(super) fn claim_names(&mut self, spot: &Spot<'_>) -> Option<Vec<ClaimId>> {
-        let items = self.one_or_more(spot, 4, "claims' names")?;
-        if items.is_empty() {
-            self.wrong(spot, format_args!("a claim's name"));
-            return None;
-        }
-        self.every(&items, |this, item| {
-            let name = this.text(item, "a claim's name")?;
-            this.claim_named(name, item)
-        })
-    }
-
     /// Whether values of this fact are compared with digits too.
     pub(super) fn has_digits(&self, fact: WantId) -> bool {
-        matches!(self.wants.get(usize::from(fact.0)), Some(Want::Claim { .. }))
+        matches!(self.policy.wants.get(usize::from(fact.0)), Some(Want::Claim { .. }))
     }
 }

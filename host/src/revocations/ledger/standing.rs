@@ -31,6 +31,17 @@ impl Standing {
         Self { position, counts: Counts::default(), sum: 0, logged: 0 }
     }
 
+    /// About how many bytes of the file are in use, pages that are not full among them.
+    pub(super) fn bytes(&self) -> u64 {
+        let records: u64 = self.counts.0.iter().sum();
+        records * 64 + self.logged * 48 + (1 << 20)
+    }
+
+    /// Whether both have the same records.
+    pub(super) fn has_records_of(&self, other: &Self) -> bool {
+        (&self.counts, self.sum) == (&other.counts, other.sum)
+    }
+
     pub(super) fn comes(&mut self, record: &Record) {
         *self.counts.at(record) += 1;
         self.sum = self.sum.wrapping_add(checksum(&record.to_bytes()));
@@ -68,6 +79,11 @@ impl Standing {
 }
 
 impl Counts {
+    /// All of them, but for those that lift.
+    pub(in crate::revocations) fn revoking(&self) -> u64 {
+        self.0[1..].iter().sum()
+    }
+
     pub(in crate::revocations) const fn lifted(&self) -> u64 {
         self.0[0]
     }

@@ -1,5 +1,6 @@
 use super::*;
 use http_body_util::BodyExt;
+use std::sync::atomic::Ordering;
 use tidegate_core::ask::LimitTag;
 use tidegate_core::key::Key;
 use tidegate_core::lease::{Ask, Grant, HolderId, Settled, Want};
@@ -16,7 +17,7 @@ struct Store {
 impl Store {
     fn new() -> Self {
         let nanos = Arc::new(AtomicU64::new(0));
-        Self { embedded: Embedded::on_clock(nanos.clone(), 1_000), nanos }
+        Self { embedded: Embedded::on_clock(nanos.clone(), 0, 1_000), nanos }
     }
 
     fn passes(&self, ms: u64) {

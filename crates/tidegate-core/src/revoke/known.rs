@@ -1,0 +1,373 @@
+//! What one worker knows of all that is revoked, and what it must ask to know it all.
+//!
+//! Exact deltas lie over images that never miss an id. An id that neither has is not revoked, as
+//! surely as the news are fresh; one that an image seems to hold is asked about, and the answer
+//! kept. New images come piece by piece and take their places one by one, so no more than one is
+//! there twice; deltas are kept until the last of them is in place.
+
+use super::deltas::Deltas;
+use super::id::IdKey;
+use super::images::{
+    COPIES_BYTES_MAX, Images, Part, ReadPage, SHARED_PAGE_BYTES, SharedPage, Slot,
+};
+use super::message::{Checked, Chunk, ChunkAsk, Form, Image, Manifest, News, NewsAsk, generation};
+use super::pages::PAGE_BYTES;
+use super::sheet::Sheet;
+use super::{Id, Position};
+use crate::time::{Instant, Span};
+use alloc::vec::Vec;
+
+/// Exact answers that are kept: the last to come to each place.
+const ANSWERS: usize = 4_096;
+
+/// What is known of one id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is not revoked, as of the last news.
+    Clear,
+    /// Tokens issued at or before this second are revoked; 0: none is.
+    Before(u64),
+    /// It may be: ask.
+    Perhaps,
+}
+
+/// What one worker knows.
+pub struct Known {
+    position: Position,
+    /// When it knew all that there was, last.
+    fresh: Option<Instant>,
+    deltas: Deltas,
+    images: Images,
+    /// What the images hold, if they are all there.
+    cut: Option<u64>,
+    span_secs: u32,
+    id_keys: Vec<IdKey>,
+    /// In which form those are, and in which they are wanted.
+    cut_form: Form,
+    form: Form,
+    workers: u32,
+    /// Images that are not all in place yet.
+    coming: Option<Manifest>,
+    part: Option<Part>,
+    /// Those of them that lie where workers share them, and where those lie that are in use.
+    laid: Sheet,
+    in_use: Sheet,
+    /// An id and what holds of it.
+    answers: Vec<(Id, u64)>,
+}
+
+/// What came of a piece of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is not the piece that is wanted.
+    Useless,
+    /// It is kept.
+    Kept,
+    /// It goes where workers share it.
+    Shared(Slot),
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            position: Position::default(),
+            fresh: None,
+            deltas: Deltas::default(),
+            images: Images::default(),
+            cut: None,
+            span_secs: 0,
+            id_keys: Vec::new(),
+            cut_form: Form::Fuse,
+            form: Form::Fuse,
+            workers: 1,
+            coming: None,
+            part: None,
+            laid: Sheet::default(),
+            in_use: Sheet::default(),
+            answers: Vec::new(),
+        }
+    }
+}
+
+impl Known {
+    /// What is known of an id that a token with this `exp` has; of what is no token's, `None`.
+    pub fn look(&self, id: &Id, exp_secs: Option<u64>, read: &mut ReadPage<'_>) -> Found {
+        if let Some(before_secs) = self.deltas.get(id) {
+            return Found::Before(before_secs);
+        }
+        let own = exp_secs.map(|secs| generation(secs, self.span_secs));
+        let mut seem_to_hold = |generation| self.images.seem_to_hold(generation, id, read);
+        let seems_held = seem_to_hold(0) || own.is_some_and(seem_to_hold);
+        if !seems_held {
+            return Found::Clear;
+        }
+        let answer = self.answers.get(answer_place(id)).filter(|(known, _)| known == id);
+        answer.map_or(Found::Perhaps, |(_, before_secs)| Found::Before(*before_secs))
+    }
+
+    /// Whether what it does not know of was not revoked this long ago.
+    pub fn is_fresh(&self, now: Instant, at_most: Span) -> bool {
+        self.cut.is_some() && self.fresh.is_some_and(|fresh| now.since(fresh) <= at_most)
+    }
+
+    /// When it knew all that there was, last; `None` while images are missing.
+    pub fn fresh(&self) -> Option<Instant> {
+        self.cut.and(self.fresh)
+    }
+
+    /// Up to where it knows the log.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The keys of secret ids, the one in use first.
+    pub fn id_keys(&self) -> &[IdKey] {
+        &self.id_keys
+    }
+
+    /// How many workers there are in the process, on which it depends in which form they have
+    /// images.
+    pub const fn set_workers(&mut self, workers: u32) {
+        self.workers = workers;
+    }
+
+    /// Bytes of this worker's own images, those on their way as well; and ids that came since.
+    pub fn size(&self) -> (usize, usize) {
+        let part = self.part.as_ref().map_or(0, Part::bytes);
+        (self.images.own_bytes() + part, self.deltas.len())
+    }
+
+    /// What to ask for news.
+    pub fn news_ask(&self) -> NewsAsk {
+        let coming = self.coming.as_ref().map(|manifest| manifest.cut);
+        let in_place = self.cut.filter(|_| self.cut_form == self.form);
+        let cut = coming.or(in_place).unwrap_or(0);
+        NewsAsk { known: self.position, cut, form: self.form }
+    }
+
+    /// The next piece of an image to ask for, if any is wanted.
+    pub fn chunk_ask(&self) -> Option<ChunkAsk> {
+        let image = self.missing()?.checksum;
+        let part = self.part.as_ref().filter(|part| part.image.checksum == image);
+        Some(ChunkAsk { image, offset: part.map_or(0, |part| part.come) })
+    }
+
+    /// Whether images are wanted in a form that all workers share: then only one of them fetches.
+    pub fn shares_images(&self) -> bool {
+        self.form == Form::Pages
+    }
+
+    /// Learns news that were asked for at `asked`. Returns whether they go on from what is known;
+    /// news that do not change nothing.
+    pub fn hear(&mut self, news: News, from: &Position, asked: Instant) -> bool {
+        if !news.anew && *from != self.position {
+            return false;
+        }
+        if news.anew {
+            // Of another past, or too long ago: what the images hold is still worth its bytes, for
+            // the new ones may be the same, but nothing is taken for known until all are there.
+            (self.deltas, self.cut, self.fresh) = (Deltas::default(), None, None);
+            self.coming = None;
+            self.answers.clear();
+        }
+        for delta in &news.deltas {
+            if self.deltas.put(delta.id, delta.number, delta.before_secs).is_err() {
+                // What was noted is true, but the position stays: these news are asked for again.
+                return false;
+            }
+            self.correct(&delta.id, delta.before_secs);
+        }
+        self.position = news.position;
+        if !news.more {
+            let answered = asked.after(Span::from_millis(news.held_ms.into()));
+            let fresh = answered.before(Span::from_millis(news.age_ms.into()));
+            self.fresh = self.fresh.max(Some(fresh));
+        }
+        if let Some(manifest) = news.manifest {
+            self.expect(manifest);
+        }
+        true
+    }
+
+    /// Learns a piece of an image.
+    pub fn hear_chunk(&mut self, chunk: &Chunk) -> Heard {
+        let Some(image) = self.missing() else { return Heard::Useless };
+        if self.part.as_ref().is_none_or(|part| part.image != image) {
+            let slot = self.shares_images().then(|| self.in_use.free_slot(&self.laid));
+            self.part = Part::begin(image, slot);
+        }
+        let Some(part) = self.part.as_mut().filter(|part| part.image == image) else {
+            return Heard::Useless;
+        };
+        if !part.add(chunk) {
+            return Heard::Useless;
+        }
+        let slot = part.slot;
+        if part.is_whole()
+            && let Some(part) = self.part.take()
+        {
+            // One that is not sound is fetched again from its beginning; what is in place stays.
+            match part.slot {
+                None => {
+                    self.images.put_own(part);
+                }
+                Some(slot) if part.is_sound() => self.laid.rows.push((image.checksum, slot)),
+                Some(_) => {}
+            }
+            self.settle();
+        }
+        slot.map_or(Heard::Kept, Heard::Shared)
+    }
+
+    /// Where the images lie that this worker has laid for all, if all of them do by now.
+    pub fn take_sheet(&mut self) -> Option<Sheet> {
+        let manifest = self.coming.as_ref().filter(|_| self.shares_images())?;
+        let is_there = |image: &Image| {
+            let slot = self.laid.slot(image).or_else(|| self.in_use.slot(image));
+            slot.map(|slot| (image.checksum, slot))
+        };
+        let rows = manifest.images.iter().map(is_there).collect::<Option<_>>()?;
+        Some(Sheet { cut: manifest.cut, rows })
+    }
+
+    /// Learns where the images lie that workers share, if these are the ones that are wanted.
+    /// Returns the places that are in use no more, with their pages.
+    pub fn hear_sheet(&mut self, sheet: &Sheet) -> Option<Vec<(Slot, u32)>> {
+        let is_it = |manifest: &mut Manifest| manifest.form == Form::Pages && sheet.holds(manifest);
+        let manifest = self.coming.take_if(is_it)?;
+        let mut left = self.images.shared();
+        for image in &manifest.images {
+            if let Some(slot) = sheet.slot(image) {
+                self.images.put_shared(*image, slot);
+            }
+        }
+        left.retain(|(slot, _)| !sheet.rows.iter().any(|row| row.1 == *slot));
+        (self.in_use, self.laid, self.part) = (sheet.clone(), Sheet::default(), None);
+        self.end(&manifest);
+        Some(left)
+    }
+
+    /// Notes where images lie that others may look ids up in: nothing else may be laid there.
+    pub fn note_sheet(&mut self, sheet: Sheet) {
+        self.in_use = sheet;
+    }
+
+    /// Gives up the images that are on their way: they cannot be had. The next news tell of others.
+    pub fn give_up_images(&mut self) {
+        self.coming = None;
+    }
+
+    /// Learns what a host knows of these ids; `None` if it knows less than is known here, or
+    /// nothing that is fresh.
+    pub fn hear_checked(&mut self, ids: &[Id], checked: &Checked, stale_after: Span) -> Option<()> {
+        let is_fresh = Span::from_millis(checked.age_ms.into()) <= stale_after;
+        let of_all = ids.len() == checked.before_secs.len();
+        if !is_fresh || !of_all {
+            return None;
+        }
+        if self.cut.is_none() {
+            // Nothing is known here that it could be held against, or that would mend the answer
+            // once it is outdated: it holds for the request that asked.
+            return Some(());
+        }
+        let (theirs, ours) = (&checked.position, &self.position);
+        if theirs.log != ours.log || theirs.number < ours.number {
+            return None;
+        }
+        self.answers.resize(ANSWERS, (Id([0; 16]), 0));
+        for (id, before_secs) in ids.iter().zip(&checked.before_secs) {
+            if let Some(place) = self.answers.get_mut(answer_place(id)) {
+                *place = (*id, *before_secs);
+            }
+        }
+        Some(())
+    }
+
+    /// An answer that was kept may be outdated: it would hold again once the delta is forgotten.
+    fn correct(&mut self, id: &Id, before_secs: u64) {
+        if let Some(place) = self.answers.get_mut(answer_place(id))
+            && place.0 == *id
+        {
+            place.1 = before_secs;
+        }
+    }
+
+    fn expect(&mut self, manifest: Manifest) {
+        self.id_keys.clone_from(&manifest.id_keys);
+        self.choose_form(&manifest);
+        let is_in_place = self.cut == Some(manifest.cut) && self.cut_form == manifest.form;
+        if manifest.form != self.form || is_in_place {
+            return;
+        }
+        if self.span_secs != manifest.span_secs {
+            // Generations of another length have other numbers.
+            (self.cut, self.span_secs) = (None, manifest.span_secs);
+        }
+        let is_wanted = |checksum: u64| manifest.images.iter().any(|it| it.checksum == checksum);
+        self.laid.rows.retain(|(checksum, _)| is_wanted(*checksum));
+        self.part.take_if(|part| !is_wanted(part.image.checksum));
+        self.coming = Some(manifest);
+        self.settle();
+    }
+
+    /// Chooses in which form to have images of this size. In the other form they are other images:
+    /// the next news tell of those.
+    fn choose_form(&mut self, manifest: &Manifest) {
+        let all: u64 = manifest.images.iter().map(|image| u64::from(image.bytes)).sum();
+        // Pages are a third larger than filters.
+        let copy = if manifest.form == Form::Pages { all / 4 * 3 } else { all };
+        let copies = copy * u64::from(self.workers.max(1));
+        let form = match self.form {
+            Form::Fuse if copies > COPIES_BYTES_MAX => Form::Pages,
+            // Not to and fro at the bound.
+            Form::Pages if copies < COPIES_BYTES_MAX / 4 * 3 => Form::Fuse,
+            same => same,
+        };
+        if form != self.form {
+            (self.form, self.coming, self.part) = (form, None, None);
+        }
+    }
+
+    /// The first image that is wanted and not in place.
+    fn missing(&self) -> Option<Image> {
+        let manifest = self.coming.as_ref()?;
+        let is_here = |image: &&Image| match self.form {
+            Form::Fuse => self.images.has(image, Form::Fuse),
+            Form::Pages => self.laid.slot(image).or_else(|| self.in_use.slot(image)).is_some(),
+        };
+        manifest.images.iter().find(|image| !is_here(image)).copied()
+    }
+
+    /// If the last image is in place: forgets what they hold, and generations that are over.
+    fn settle(&mut self) {
+        if self.shares_images() || self.missing().is_some() {
+            return;
+        }
+        if let Some(manifest) = self.coming.take() {
+            self.end(&manifest);
+        }
+    }
+
+    fn end(&mut self, manifest: &Manifest) {
+        self.images.keep(manifest);
+        self.deltas.forget(manifest.cut);
+        (self.cut, self.cut_form) = (Some(manifest.cut), manifest.form);
+    }
+}
+
+/// The pages of a piece of an image, as workers share them.
+pub fn shared_pages(chunk: &Chunk, slot: Slot, mut put: impl FnMut(SharedPage, &[u8])) {
+    let first = chunk.offset / PAGE_BYTES as u32;
+    let mut shared = Vec::with_capacity(SHARED_PAGE_BYTES);
+    for (page, bytes) in (first..).zip(chunk.bytes.chunks(PAGE_BYTES)) {
+        shared.clear();
+        shared.extend(chunk.image.to_le_bytes());
+        shared.extend_from_slice(bytes);
+        put(SharedPage { slot, page }, &shared);
+    }
+}
+
+fn answer_place(id: &Id) -> usize {
+    // Other bytes than filters and deltas go by.
+    usize::from(u16::from_le_bytes(crate::field::get(&id.0, 8))) % ANSWERS
+}

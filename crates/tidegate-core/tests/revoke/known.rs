@@ -1,0 +1,253 @@
+//! What a worker says of an id is true, whatever it has heard in whatever order.
+
+use crate::host::{Host, SPAN_SECS, Thing};
+use proptest::prelude::*;
+use tidegate_core::revoke::known::{Found, Heard, Known};
+use tidegate_core::revoke::message::{CHUNK_BYTES, News};
+use tidegate_core::revoke::{EVER, Id, Position};
+use tidegate_core::time::{Instant, Span};
+
+const NOW: Instant = Instant(1_000_000_000);
+
+/// The n-th of some things: every third belongs to no token.
+fn thing(n: u64) -> Thing {
+    let id = Id::of(tidegate_core::revoke::Kind::Token, &[&n.to_le_bytes()]);
+    (id, (!n.is_multiple_of(3)).then(|| n % 5 * u64::from(SPAN_SECS)))
+}
+
+fn pull_news(known: &mut Known, host: &Host, most: usize) -> bool {
+    let ask = known.news_ask();
+    known.hear(host.news(&ask, most), &ask.known, NOW)
+}
+
+fn pull_chunk(known: &mut Known, host: &Host) -> bool {
+    let chunk = known.chunk_ask().and_then(|ask| host.chunk(&ask));
+    chunk.is_some_and(|chunk| known.hear_chunk(&chunk) == Heard::Kept)
+}
+
+fn pull_all(known: &mut Known, host: &Host) {
+    for _ in 0..10_000 {
+        pull_news(known, host, 100);
+        if known.chunk_ask().is_some() {
+            pull_chunk(known, host);
+        } else if known.position() == host.position() && known.is_fresh(NOW, Span::ZERO) {
+            return;
+        }
+    }
+    panic!("it does not come to an end");
+}
+
+fn look(known: &Known, (id, exp): Thing) -> Found {
+    known.look(&id, exp, &mut |_, _| panic!("nothing is shared"))
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(u64, bool),
+    Cut,
+    News {
+        most: usize,
+    },
+    /// News that somebody heard long ago.
+    Replay(prop::sample::Index),
+    Chunk,
+    /// A piece that is not what it says.
+    Damaged {
+        flip: prop::sample::Index,
+    },
+    GiveUp,
+    Check(u64),
+    Lose(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..40_u64, prop::bool::weighted(0.8)).prop_map(|(n, on)| Step::Set(n, on)),
+        2 => Just(Step::Cut),
+        6 => (1..8_usize).prop_map(|most| Step::News { most }),
+        2 => any::<prop::sample::Index>().prop_map(Step::Replay),
+        8 => Just(Step::Chunk),
+        1 => any::<prop::sample::Index>().prop_map(|flip| Step::Damaged { flip }),
+        1 => Just(Step::GiveUp),
+        4 => (0..40_u64).prop_map(Step::Check),
+        1 => (1..6_usize).prop_map(Step::Lose),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_it_says_of_an_id_is_true_as_of_its_position_or_later(
+        steps in prop::collection::vec(step(), 1..150)
+    ) {
+        let (mut host, mut known) = (Host::new(77), Known::default());
+        let mut heard: Vec<(Position, News)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Set(n, true) => host.set(thing(n), EVER - n),
+                Step::Set(n, false) => host.set(thing(n), 0),
+                Step::Cut => host.cut(),
+                Step::News { most } => {
+                    let ask = known.news_ask();
+                    let news = host.news(&ask, most);
+                    prop_assert!(known.hear(news.clone(), &ask.known, NOW));
+                    heard.push((ask.known, news));
+                }
+                // Only what begins anew may be taken from where one does not stand; that comes from
+                // the host one asks, and is never old.
+                Step::Replay(at) if !heard.is_empty() => {
+                    let (from, news) = at.get(&heard);
+                    if !news.anew && *from != known.position() {
+                        let before = known.position();
+                        prop_assert!(!known.hear(news.clone(), from, NOW));
+                        prop_assert_eq!(known.position(), before);
+                    }
+                }
+                Step::Replay(_) => {}
+                Step::Chunk => { pull_chunk(&mut known, &host); }
+                Step::Damaged { flip } => {
+                    if let Some(mut chunk) = known.chunk_ask().and_then(|ask| host.chunk(&ask)) {
+                        let at = flip.index(chunk.bytes.len());
+                        chunk.bytes[at] ^= 1;
+                        known.hear_chunk(&chunk);
+                    }
+                }
+                Step::GiveUp => known.give_up_images(),
+                Step::Check(n) => {
+                    let ids = [thing(n).0];
+                    known.hear_checked(&ids, &host.checked(&ids), Span::from_secs(5));
+                }
+                Step::Lose(entries) => {
+                    host.lose(entries);
+                    heard.clear();
+                    // What it heard of the lost entries it knows until it hears of that: nothing
+                    // can be held against the host before.
+                    pull_all(&mut known, &host);
+                }
+            }
+            if !known.is_fresh(NOW, Span::ZERO) {
+                continue;
+            }
+            let (ours, theirs) = (known.position().number, host.position().number);
+            for n in 0..40 {
+                let (id, _) = thing(n);
+                let mut later = (ours..=theirs).map(|number| host.before_secs(&id, number));
+                match look(&known, thing(n)) {
+                    Found::Clear => prop_assert!(later.any(|it| it == 0), "{n} was revoked"),
+                    Found::Before(said) => prop_assert!(later.any(|it| it == said), "{n}: {said}"),
+                    Found::Perhaps => {}
+                }
+            }
+        }
+        pull_all(&mut known, &host);
+        for n in 0..40 {
+            let truth = host.before_secs(&thing(n).0, host.position().number);
+            let said = look(&known, thing(n));
+            prop_assert!(matches!(said, Found::Perhaps) || said == Found::Before(truth)
+                || (said == Found::Clear && truth == 0), "{n}: {said:?}, truth {truth}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_known_before_all_images_are_there() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    (0..100).for_each(|n| host.set(thing(n), EVER));
+    host.cut();
+    host.set(thing(200), EVER);
+    assert!(pull_news(&mut known, &host, 10));
+    assert_eq!(look(&known, thing(200)), Found::Before(EVER), "what is told is known at once");
+    let mut pieces = 0;
+    while known.chunk_ask().is_some() {
+        assert!(!known.is_fresh(NOW, Span::from_secs(3600)));
+        assert!(pull_chunk(&mut known, &host));
+        pieces += 1;
+    }
+    assert_eq!(pieces, 6, "five generations, and what belongs to none");
+    assert!(known.is_fresh(NOW, Span::ZERO));
+    assert!((0..100).all(|n| look(&known, thing(n)) == Found::Perhaps));
+    let clear = (1_000..2_000).filter(|n| look(&known, thing(*n)) == Found::Clear).count();
+    assert!(clear > 970, "{clear}");
+}
+
+#[test]
+fn an_answer_holds_until_news_say_otherwise_even_when_these_are_forgotten() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    // It looks revoked: an image that is older than the lifting.
+    host.set(thing(1), EVER);
+    host.cut();
+    pull_all(&mut known, &host);
+    host.set(thing(1), 0);
+    let ids = [thing(1).0];
+    assert_eq!(look(&known, thing(1)), Found::Perhaps);
+    assert!(known.hear_checked(&ids, &host.checked(&ids), Span::ZERO).is_some());
+    assert_eq!(look(&known, thing(1)), Found::Before(0));
+    host.set(thing(1), 5);
+    pull_all(&mut known, &host);
+    assert_eq!(look(&known, thing(1)), Found::Before(5));
+    host.cut();
+    pull_all(&mut known, &host);
+    assert_eq!(known.size().1, 0, "the images hold it");
+    assert_eq!(look(&known, thing(1)), Found::Before(5));
+}
+
+#[test]
+fn who_knows_less_or_nothing_fresh_gives_no_answer() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    let ids = [thing(1).0];
+    let early = host.checked(&ids);
+    host.set(thing(1), EVER);
+    pull_all(&mut known, &host);
+    assert_eq!(known.hear_checked(&ids, &early, Span::from_secs(1)), None, "it lags behind");
+    let mut old = host.checked(&ids);
+    old.age_ms = 1_001;
+    assert_eq!(known.hear_checked(&ids, &old, Span::from_secs(1)), None, "it is out of touch");
+    let other = Host::new(2).checked(&ids);
+    assert_eq!(known.hear_checked(&ids, &other, Span::from_secs(1)), None, "another log");
+    let mut short = host.checked(&ids);
+    short.before_secs.clear();
+    assert_eq!(known.hear_checked(&ids, &short, Span::from_secs(1)), None, "of other ids");
+}
+
+#[test]
+fn it_is_as_fresh_as_the_host_was_when_it_answered() {
+    let (host, mut known) = (Host::new(1), Known::default());
+    let ask = known.news_ask();
+    let news = News { held_ms: 300, age_ms: 100, ..host.news(&ask, 1) };
+    assert!(known.hear(news, &ask.known, NOW));
+    assert_eq!(known.fresh(), Some(NOW.after(Span::from_millis(200))));
+    let more = News { more: true, anew: false, manifest: None, ..host.news(&ask, 1) };
+    let later = NOW.after(Span::from_secs(9));
+    assert!(known.hear(more, &host.position(), later));
+    assert_eq!(known.fresh(), Some(NOW.after(Span::from_millis(200))), "there is more to know");
+}
+
+#[test]
+fn an_image_of_many_pieces_replaces_the_old_one_when_it_is_whole() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    let things = 0..300_000;
+    // All of one generation.
+    let one = |n: u64| (thing(n).0, Some(10));
+    things.clone().for_each(|n| host.set(one(n), EVER));
+    host.cut();
+    pull_all(&mut known, &host);
+    let before = known.size().0;
+    assert!(before > CHUNK_BYTES);
+    host.set(one(500_000), EVER);
+    host.cut();
+    pull_news(&mut known, &host, 10);
+    assert!(pull_chunk(&mut known, &host), "the first piece");
+    assert_eq!(look(&known, one(7)), Found::Perhaps, "the old one stays");
+    // Out of order, and of another image: neither is taken.
+    let ask = known.chunk_ask().unwrap();
+    let mut wrong = host.chunk(&ask).unwrap();
+    wrong.offset = 0;
+    assert_eq!(known.hear_chunk(&wrong), Heard::Useless);
+    wrong = host.chunk(&ask).unwrap();
+    wrong.image ^= 1;
+    assert_eq!(known.hear_chunk(&wrong), Heard::Useless);
+    assert!(pull_chunk(&mut known, &host), "the second");
+    assert!(known.chunk_ask().is_none() && known.size().0 < before + before / 10);
+    assert!(things.step_by(1_000).all(|n| look(&known, one(n)) == Found::Perhaps));
+}

@@ -1,0 +1,226 @@
+//! What is revoked is refused by every worker of every proxy, verified tokens and others, and what
+//! is not is let through, whatever becomes of the host.
+
+use crate::policy_with;
+use harness::client::{Answer, Call, get};
+use harness::envoy::{Envoy, Policy, envoy};
+use harness::origin::Origin;
+use harness::revoker::Revoker;
+use harness::tokens::{ISSUER, KEY_ID, claims, now_secs, sign, sign_with, verify};
+use harness::{Result, stage, stage_for_workers, wait};
+use serde_json::{Value, json};
+
+/// A proxy that verifies tokens, and asks this host what of them is revoked.
+struct Stage {
+    revoker: Revoker,
+    envoy: Envoy,
+    _origin: Origin,
+}
+
+/// Verified claims, and the key of the token's header.
+fn verified() -> Value {
+    json!({ "from": [{ "jwt_authn": { "payload": "payload", "header": "header" } }] })
+}
+
+fn rules(token: Value, revocation: Value) -> Policy {
+    policy_with(json!([]), json!({ "token": token, "revocation": revocation }))
+}
+
+impl Stage {
+    async fn start(policy: Policy, workers: u32) -> Result<Self> {
+        Self::with(policy, workers, Revoker::alone().await?, false).await
+    }
+
+    async fn with(policy: Policy, workers: u32, revoker: Revoker, forward: bool) -> Result<Self> {
+        let origin = Origin::start().await?;
+        let plan = envoy(policy).workers(workers).origin(origin.address());
+        let plan = plan.host(revoker.host.address()).in_envoy();
+        let envoy = plan.http(move |http| verify(http, forward)).start().await?;
+        let stage = Self { revoker, envoy, _origin: origin };
+        stage.is_ready(workers).await?;
+        Ok(stage)
+    }
+
+    /// Until all workers, and the main thread, decide by what they know.
+    async fn is_ready(&self, workers: u32) -> Result<()> {
+        let _ = workers;
+        wait::until("the workers to know what is revoked", async || {
+            (self.gauge("workers_unsure") == Some(0)).then_some(())
+        })
+        .await
+    }
+
+    fn gauge(&self, name: &str) -> Option<u64> {
+        self.envoy.stat(&format!("wasmcustom.wasm_filter.tidegate.revocation.{name}")).ok()
+    }
+
+    async fn status(&self, call: Call) -> Result<u16> {
+        Ok(self.envoy.send(call).await?.status.as_u16())
+    }
+
+    /// Until this gets that status, on a connection of its own each time, from whichever worker.
+    async fn comes_to(&self, call: &Call, status: u16) -> Result<()> {
+        wait::until("it to be known", async || {
+            let answers = self.envoy.burst(8, 1, call).await.ok()?;
+            answers.iter().all(|it| it.status == status).then_some(())
+        })
+        .await
+    }
+}
+
+fn shows(token: &str) -> Call {
+    get("/").header("authorization", format!("Bearer {token}"))
+}
+
+fn token(jti: &str) -> String {
+    sign(&claims(jti, &json!({})))
+}
+
+#[test]
+fn a_revoked_token_gets_401_from_all_workers_and_others_pass() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let stage = Stage::start(rules(verified(), json!({})), workers).await?;
+        let (bad, good) = (claims("bad", &json!({})), token("good"));
+        let bad_token = sign(&bad);
+        assert_eq!(stage.status(shows(&bad_token)).await?, 200);
+        stage.revoker.revoke(&json!({ "iss": ISSUER, "jti": "bad", "exp": bad["exp"] })).await?;
+        stage.comes_to(&shows(&bad_token), 401).await?;
+        let Answer { headers, body, .. } = stage.envoy.send(shows(&bad_token)).await?;
+        let challenge =
+            "Bearer error=\"invalid_token\", error_description=\"The token was revoked\"";
+        assert_eq!(headers["www-authenticate"], challenge);
+        assert_eq!(body, r#"{"title":"The token was revoked","status":401}"#);
+        assert!(stage.envoy.burst(8, 2, &shows(&good)).await?.iter().all(|it| it.status == 200));
+        assert_eq!(stage.status(get("/")).await?, 200, "who shows nothing");
+        stage.revoker.lift(&json!({ "iss": ISSUER, "jti": "bad", "exp": bad["exp"] })).await?;
+        stage.comes_to(&shows(&bad_token), 200).await
+    })
+}
+
+#[test]
+fn every_kind_is_refused_by_what_its_tokens_claim() -> Result<()> {
+    stage(async {
+        let names =
+            json!({ "claims": { "client": "client_id", "tenant": "tid", "session": "sid" } });
+        let stage = Stage::start(rules(verified(), names), 2).await?;
+        let more = json!({ "sub": "bob", "client_id": "app", "tid": "acme", "sid": "s-1" });
+        let now = now_secs();
+        let cases = [
+            ("sub", json!({ "sub": "bob" })),
+            ("client", json!({ "client": "app" })),
+            ("tenant", json!({ "tenant": "acme" })),
+            ("sid", json!({ "sid": "s-1" })),
+            ("kid", json!({ "kid": KEY_ID })),
+            ("iss", json!({})),
+        ];
+        for (name, what) in cases {
+            let mut what = what;
+            what["iss"] = json!(ISSUER);
+            let mine = sign(&claims(name, &more));
+            assert_eq!(stage.status(shows(&mine)).await?, 200, "{name}");
+            stage.revoker.revoke(&what).await?;
+            stage.comes_to(&shows(&mine), 401).await?;
+            if matches!(name, "sub" | "client" | "tenant") {
+                let mut later = claims(name, &more);
+                later["iat"] = json!(now + 5);
+                assert_eq!(stage.status(shows(&sign(&later))).await?, 200, "{name}: issued later");
+            }
+            if !matches!(name, "kid" | "iss") {
+                assert_eq!(stage.status(shows(&token("other"))).await?, 200, "{name}: another's");
+            }
+            stage.revoker.lift(&what).await?;
+            stage.comes_to(&shows(&mine), 200).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_token_without_an_id_is_known_by_what_was_signed() -> Result<()> {
+    stage(async {
+        let from = json!({ "from": [{ "jwt_authn": {
+            "payload": "payload", "forwarded": "authorization",
+        } }] });
+        let revoker = Revoker::alone().await?;
+        let stage = Stage::with(rules(from, json!({})), 1, revoker, true).await?;
+        let [one, other] = ["1", "2"].map(|n| sign(&claims("", &json!({ "jti": null, "n": n }))));
+        assert_eq!(stage.status(shows(&one)).await?, 200);
+        let form = harness::client::post("/v1/revoke", format!("token={one}"));
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        let mut client = harness::client::Client::http1(stage.revoker.api()).await?;
+        assert_eq!(client.send(form).await?.status, 200);
+        stage.comes_to(&shows(&one), 401).await?;
+        assert_eq!(stage.status(shows(&other)).await?, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn tokens_that_nobody_verified_count_where_the_policy_says_so() -> Result<()> {
+    stage(async {
+        let from = json!({ "from": [{ "bearer": { "header": "x-token", "unverified": true } }] });
+        let stage = Stage::start(rules(from, json!({ "no_token": "refuse" })), 1).await?;
+        let by = |token: &str| get("/").header("x-token", token);
+        let exp = now_secs() + 600;
+        let mine =
+            sign_with(&json!({ "alg": "none-of-ours" }), &claims("x", &json!({ "exp": exp })));
+        assert_eq!(stage.status(by(&mine)).await?, 200);
+        stage.revoker.revoke(&json!({ "iss": ISSUER, "jti": "x", "exp": exp })).await?;
+        stage.comes_to(&by(&mine), 401).await?;
+        assert_eq!(stage.status(get("/")).await?, 401, "no token");
+        for broken in ["", "a.b", "a.b.c", "a.b.c.d", "\u{7f}", &format!("{mine}=")] {
+            let answer = stage.envoy.send(get("/").header("x-token", broken)).await;
+            assert!(answer.is_err() || answer?.status == 401, "{broken:?}");
+        }
+        assert_eq!(stage.status(by(&mine).header("x-token", &mine)).await?, 401, "two of them");
+        Ok(())
+    })
+}
+
+#[test]
+fn while_nothing_is_known_the_host_is_asked_and_without_it_the_policy_decides() -> Result<()> {
+    stage(async {
+        for (on_error, status) in [("closed", 503), ("open", 200)] {
+            let rules = rules(verified(), json!({ "on_error": on_error, "stale_after": "500ms" }));
+            let mut stage = Stage::start(rules, 2).await?;
+            let bad = claims("bad", &json!({}));
+            let what = json!({ "iss": ISSUER, "jti": "bad", "exp": bad["exp"] });
+            stage.revoker.revoke(&what).await?;
+            stage.comes_to(&shows(&sign(&bad)), 401).await?;
+            stage.revoker.host.kill()?;
+            wait::until("the news to be old", async || {
+                (stage.gauge("workers_unsure")? > 0).then_some(())
+            })
+            .await?;
+            stage.comes_to(&shows(&token("good")), status).await?;
+            // What is known to be revoked stays so.
+            stage.comes_to(&shows(&sign(&bad)), 401).await?;
+            assert_eq!(stage.status(get("/")).await?, 200, "who shows nothing");
+            stage.revoker.host.revive().await?;
+            stage.is_ready(2).await?;
+            stage.comes_to(&shows(&token("good")), 200).await?;
+            stage.comes_to(&shows(&sign(&bad)), 401).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn limits_are_keyed_on_claims_and_what_is_revoked_is_not_charged() -> Result<()> {
+    stage(async {
+        let limits = json!([{ "name": "person", "key": [{ "claim": "sub" }], "rate": "2/1h" }]);
+        let more = json!({ "token": verified(), "revocation": {} });
+        let stage = Stage::start(policy_with(limits, more), 1).await?;
+        let bad = claims("bad", &json!({}));
+        let what = json!({ "iss": ISSUER, "jti": "bad", "exp": bad["exp"] });
+        stage.revoker.revoke(&what).await?;
+        stage.comes_to(&shows(&sign(&bad)), 401).await?;
+        for status in [200, 200, 429] {
+            assert_eq!(stage.status(shows(&token("good"))).await?, status);
+        }
+        let bob = sign(&claims("b", &json!({ "sub": "bob" })));
+        assert_eq!(stage.status(shows(&bob)).await?, 200);
+        assert_eq!(stage.status(shows(&sign(&bad))).await?, 401);
+        Ok(())
+    })
+}
