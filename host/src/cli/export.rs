@@ -16,6 +16,7 @@ const QUIET_MAX: Duration = Duration::from_secs(60);
 
 /// `tidegate revocations export`.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(super) struct Arguments {
     #[command(flatten)]
     server: server::Arguments,

@@ -41,6 +41,7 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// `tidegate revocations import`.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(super) struct Arguments {
     #[command(flatten)]
     server: server::Arguments,

@@ -54,12 +54,10 @@ impl Progress {
                 Unit::Bytes => "bytes",
                 Unit::Records => "records",
             };
-            match self.whole {
-                Some(whole) => {
-                    eprintln!("tidegate: {done} of {whole} {unit} {}", self.bar.message())
-                }
-                None => eprintln!("tidegate: {done} {unit} {}", self.bar.message()),
-            }
+            let whole = self.whole.map_or_else(String::new, |whole| format!(" of {whole}"));
+            let message = self.bar.message();
+            let more = if message.is_empty() { "" } else { ": " };
+            eprintln!("tidegate: {done}{whole} {unit}{more}{message}");
         }
     }
 

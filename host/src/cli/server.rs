@@ -20,6 +20,7 @@ const TOKEN_FILE_VARIABLE: &str = "TIDEGATE_API_TOKEN_FILE";
 
 /// Which server, and how it lets us in; and how it is told what it answers.
 #[derive(Clone, clap::Args)]
+#[group(skip)]
 pub(super) struct Arguments {
     /// Where a host service's revocations.api listens [default: http://127.0.0.1:8083]
     #[arg(long, value_name = "URL")]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 /// What is revoked or lifted: one of these, most of them with `--iss`.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(super) struct Arguments {
     /// One token, by its id; with --iss
     #[arg(long, group = "thing", requires = "iss")]
