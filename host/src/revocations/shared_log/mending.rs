@@ -198,7 +198,11 @@ impl Mender {
             let start = Instant::now();
             match self.writer.append(Known::Position(*at), &entries, None).await? {
                 Appended::Done { positions, .. } => *at = positions.last().copied().unwrap_or(*at),
-                Appended::Lost | Appended::Damaged => return Err(Broken::Lost),
+                Appended::Lost => return Err(Broken::Lost),
+                Appended::Damaged => {
+                    self.situation.set_damaged(at.log);
+                    return Err(Broken::Lost);
+                }
             }
             self.situation.counts.add_put_back(part.len() as u64);
             sleep(start.elapsed()).await;

@@ -11,7 +11,7 @@
 
 use super::mending::{has_expired, now_secs};
 use super::stage::{Situation, Stage};
-use crate::revocations::{Fault, Id, Record, Revocations};
+use crate::revocations::{Fault, Id, Position, Record, Revocations};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -99,9 +99,12 @@ impl Trimmer<'_> {
             let start = Instant::now();
             let head = self.writer.head(STEP_ENTRIES).await?;
             let Some(first) = head.first() else { return Err(Broken::Changed) };
-            let first = first.position.number;
-            // What the ledger knows is there, so at least that entry stays.
-            let last = self.ledger.position().number;
+            let (Position { log, number: first, .. }, known) =
+                (first.position, self.ledger.position());
+            if log != known.log {
+                return Err(Broken::Changed);
+            }
+            let last = known.number;
             self.situation.counts.set_entries((last + 1).saturating_sub(first));
             let over = head.iter().take_while(|entry| self.is_over(entry)).count();
             let is_cut = match over {
@@ -110,9 +113,9 @@ impl Trimmer<'_> {
                         Some(known) => known,
                         None => *is_wasteful.insert(self.is_wasteful(first, last).await?),
                     };
-                    is_wasteful && self.carry(&head, last).await?
+                    is_wasteful && self.carry(log, &head).await?
                 }
-                over => self.cut(head[over - 1].position.number + 1, last).await?,
+                over => self.cut(log, head[over - 1].position.number + 1).await?,
             };
             if !is_cut {
                 return Ok(());
@@ -124,7 +127,7 @@ impl Trimmer<'_> {
     }
 
     /// Appends what is in force in these entries again, and cuts them.
-    async fn carry(&mut self, head: &[Entry], last: u64) -> Result<bool, Broken> {
+    async fn carry(&mut self, log: u64, head: &[Entry]) -> Result<bool, Broken> {
         let (Some(end), false) = (head.last(), head.iter().any(|entry| entry.unknown > 0)) else {
             return Ok(false);
         };
@@ -144,11 +147,11 @@ impl Trimmer<'_> {
             Appended::Lost | Appended::Damaged => return Err(Broken::Changed),
         }
         self.situation.counts.add_carried(carried.len() as u64);
-        self.cut(end.position.number + 1, last).await
+        self.cut(log, end.position.number + 1).await
     }
 
-    async fn cut(&mut self, before: u64, last: u64) -> Result<bool, Broken> {
-        let cut = self.writer.cut(before.min(last)).await?;
+    async fn cut(&mut self, log: u64, before: u64) -> Result<bool, Broken> {
+        let cut = self.writer.cut(log, before).await?.ok_or(Broken::Changed)?;
         self.situation.counts.add_cut(cut);
         Ok(cut > 0)
     }
