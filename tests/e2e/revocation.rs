@@ -5,10 +5,12 @@ use crate::policy_with;
 use harness::client::{Answer, Call, get};
 use harness::envoy::{Envoy, Policy, envoy};
 use harness::origin::Origin;
+use harness::propagation::Lab;
 use harness::revoker::Revoker;
 use harness::tokens::{ISSUER, KEY_ID, claims, now_secs, sign, sign_with, verify};
 use harness::{Result, stage, stage_for_workers, wait};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A proxy that verifies tokens, and asks this host what of them is revoked.
 struct Stage {
@@ -200,6 +202,20 @@ fn while_nothing_is_known_the_host_is_asked_and_without_it_the_policy_decides() 
             stage.comes_to(&shows(&token("good")), 200).await?;
             stage.comes_to(&shows(&sign(&bad)), 401).await?;
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_one_host_acknowledged_all_workers_at_both_hosts_enforce_soon() -> Result<()> {
+    stage(async {
+        let mut lab = Lab::start().await?;
+        let lags = lab.revoke(20).await?;
+        assert_eq!(lags.len(), 20 * 8);
+        // `cargo xtask bench propagation` measures; here it is only said that nothing waits for a
+        // poll's end or a stale state.
+        let most = lags.iter().max();
+        assert!(most < Some(&Duration::from_secs(1)), "{most:?}");
         Ok(())
     })
 }
