@@ -226,7 +226,7 @@ fn limits_are_keyed_on_claims_and_what_is_revoked_is_not_charged() -> Result<()>
         let limits = json!([{ "name": "person", "key": [{ "claim": "sub" }], "rate": "2/1h" }]);
         let more = json!({ "token": verified(), "revocation": {} });
         let stage = Stage::start(policy_with(limits, more), 1).await?;
-        let bad = claims("bad", &json!({}));
+        let bad = claims("bad", &json!({ "sub": "mallory" }));
         let what = json!({ "iss": ISSUER, "jti": "bad", "exp": bad["exp"] });
         stage.revoker.revoke(&what).await?;
         stage.comes_to(&shows(&sign(&bad)), 401).await?;
