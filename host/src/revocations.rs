@@ -7,6 +7,7 @@
 //! - [`scribe`]: the one thread that writes it, and whoever waits for it shares one sync of the
 //!   disk; [`draft`]: what will be known then; [`hands`]: the way to it
 //! - [`tail`]: what came last, in memory, as proxies are told of it
+//! - [`shared_log`]: the log that hosts share, in Redis
 //! - [`cuts`]: where in the log images are made; [`images`]: of what; [`maker`]: by whom;
 //!   [`shelf`]: where they are fetched
 //! - [`news`]: what proxies are told
@@ -28,12 +29,14 @@ mod maker;
 mod meters;
 mod news;
 mod scribe;
+mod shared_log;
 mod shelf;
 mod tail;
 mod wall;
 
 pub use fault::{Fault, Problem};
 pub use news::Unready;
+pub use shared_log::{Counts, SharedLog};
 pub use wall::Wall;
 
 use draft::Step;
@@ -185,7 +188,7 @@ pub enum NotAccepted {
 pub struct Entry {
     /// The position behind it.
     pub position: Position,
-    /// 1 to [`ENTRY_RECORDS_MAX`], in the order in which they stand there.
+    /// At most [`ENTRY_RECORDS_MAX`], in the order in which they stand there.
     pub records: Vec<Record>,
 }
 
@@ -293,6 +296,8 @@ struct Now {
     held: Vec<Held>,
     /// How often that changed.
     holds: u64,
+    /// Whether the shared log may lack something.
+    owes: bool,
     tail: Tail,
     shelf: Shelf,
     /// When this host last knew that it knew all of the shared log.
@@ -321,7 +326,10 @@ impl Revocations {
         let id_keys = IdKeys::read(&settings.id_key_files).map_err(Problem::id_key)?;
         let opened = Ledger::open(&settings.home)?;
         let shared = Arc::new(Shared {
-            now: Mutex::new(Now::of(opened.standing, opened.held, opened.recent)),
+            now: Mutex::new(Now {
+                owes: opened.owes,
+                ..Now::of(opened.standing, opened.held, opened.recent)
+            }),
             ledger: opened.ledger,
             changed: watch::Sender::new(()),
             is_shared: settings.is_shared,
@@ -505,15 +513,40 @@ impl Revocations {
         self.shared.now().held.iter().map(|held| held.record).collect()
     }
 
-    /// Gives up the log that was known: from now on it is known up to `position` of another,
-    /// and [`Self::apply`] goes on from there. Whatever was revoked stays so; what the other log
-    /// does not have must be put into it, which is up to the caller: see [`Self::export`].
+    /// Gives up the log that was known: from now on it is known up to `position` of another, or
+    /// of the same one, and [`Self::apply`] goes on from there. Whatever was revoked stays so; what
+    /// the log does not have must be put into it, which is up to the caller: see [`Self::export`],
+    /// [`Self::owes`].
     ///
     /// # Errors
     ///
     /// [`NotApplied::Fault`].
     pub async fn begin_anew(&self, position: Position) -> Result<Position, NotApplied> {
         Ok(self.hands.write(Task::One(Step::BeginAnew(position))).await?)
+    }
+
+    /// Whether [`Self::begin_anew`] was called and [`Self::settle`] was not since: the log may lack
+    /// something that is known here. Durable, as the position is.
+    pub fn owes(&self) -> bool {
+        self.shared.now().owes
+    }
+
+    /// Whatever is known here is in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`NotApplied::Fault`].
+    pub async fn settle(&self) -> Result<Position, NotApplied> {
+        Ok(self.hands.write(Task::One(Step::Settle)).await?)
+    }
+
+    /// The position behind the entry of that number of the log, if it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the file cannot be read.
+    pub fn position_at(&self, number: u64) -> Result<Option<Position>, Fault> {
+        self.shared.ledger.position_at(self.position().log, number)
     }
 
     /// The newest entries of the log after this number, oldest first, as far back as they are
@@ -532,6 +565,13 @@ impl Revocations {
     pub fn set_fresh(&self, at: Instant) {
         let mut now = self.shared.now();
         now.fresh = now.fresh.max(Some(at));
+    }
+}
+
+impl Stats {
+    /// Whether nothing at all is known.
+    pub fn is_empty(&self) -> bool {
+        self.lifted == 0 && self.held == 0 && self.records.iter().all(|count| *count == 0)
     }
 }
 
@@ -591,7 +631,7 @@ impl Now {
             tail.push(Line { position: entry.position, told, accepted_ms });
         }
         let shelf = Shelf::default();
-        Self { standing, held, holds: 0, tail, shelf, fresh: None, fault: None }
+        Self { standing, held, holds: 0, owes: false, tail, shelf, fresh: None, fault: None }
     }
 
     /// How long ago this host last knew that it knew everything; `None` if it never did.

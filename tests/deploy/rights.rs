@@ -9,6 +9,9 @@ const NOT_ON_SERVERS: &[(&str, &[&str])] = &[
     ("tidegate", &["GET", "session:1"]),
     ("tidegate", &["SET", "session:1", "stolen"]),
     ("tidegate", &["DEL", "tidegate:1"]),
+    ("tidegate", &["UNLINK", "session:1"]),
+    ("tidegate", &["XDEL", "tidegate:1", "1-1"]),
+    ("tidegate", &["XRANGE", "stream:1", "-", "+"]),
     ("tidegate", &["KEYS", "*"]),
     ("tidegate", &["SCAN", "0"]),
     ("tidegate", &["FLUSHALL"]),
@@ -56,6 +59,13 @@ const OF_SERVERS: &[&[&str]] = &[
     &["MGET", "tidegate:1", "tidegate:2"],
     &["SET", "tidegate:1", "x", "PX", "1000"],
     &["SELECT", "0"],
+    &["XADD", "tidegate:1", "1-1", "c", "0", "r", ""],
+    &["XREAD", "COUNT", "1", "STREAMS", "tidegate:1", "0"],
+    &["XRANGE", "tidegate:1", "-", "+"],
+    &["XREVRANGE", "tidegate:1", "+", "-"],
+    &["XTRIM", "tidegate:1", "MINID", "0"],
+    &["UNLINK", "tidegate:1"],
+    &["WAIT", "0", "1"],
 ];
 
 const OF_SENTINELS: &[&[&str]] = &[

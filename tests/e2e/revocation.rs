@@ -41,11 +41,10 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Until all workers, and the main thread, decide by what they know.
+    /// Until all workers decide by what they know.
     async fn is_ready(&self, workers: u32) -> Result<()> {
-        let _ = workers;
         wait::until("the workers to know what is revoked", async || {
-            (self.gauge("workers_unsure") == Some(0)).then_some(())
+            (self.gauge("workers_sure")? >= u64::from(workers)).then_some(())
         })
         .await
     }
@@ -168,7 +167,7 @@ fn tokens_that_nobody_verified_count_where_the_policy_says_so() -> Result<()> {
         stage.revoker.revoke(&json!({ "iss": ISSUER, "jti": "x", "exp": exp })).await?;
         stage.comes_to(&by(&mine), 401).await?;
         assert_eq!(stage.status(get("/")).await?, 401, "no token");
-        for broken in ["", "a.b", "a.b.c", "a.b.c.d", "\u{7f}", &format!("{mine}=")] {
+        for broken in ["a.b", "a.b.c", "a.b.c.d", "%", &format!("{mine}=")] {
             let answer = stage.envoy.send(get("/").header("x-token", broken)).await;
             assert!(answer.is_err() || answer?.status == 401, "{broken:?}");
         }

@@ -26,8 +26,7 @@ use arc_swap::ArcSwap;
 use map::{Map, Nodes};
 use redis::Value;
 use scout::Scout;
-use slot::slot_of_tag;
-pub(crate) use slot::{SLOTS, slot_of};
+pub(crate) use slot::{SLOTS, slot_of, slot_of_tag};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_core::ask::{Ask, Reply};
@@ -117,6 +116,16 @@ impl Cluster {
     pub(crate) async fn census(&self, own: &Census) -> Result<Fleet, Error> {
         let lane = self.map.load().lane(slot_of_tag(census::HASH_TAG)).cloned();
         census::take(&lane.ok_or(Error::Away)?.link, own).await
+    }
+
+    /// Who serves the slot, as far as is known.
+    pub(crate) fn owner(&self, slot: u16) -> Option<Address> {
+        self.map.load().owner(slot).cloned()
+    }
+
+    /// Somebody found that the map is wrong.
+    pub(crate) fn look_again(&self) {
+        self.bell.notify_one();
     }
 
     /// Puts a new map in the place of the old one.

@@ -23,6 +23,7 @@
 //! - `cluster`: whose slot a key is in, and budgets in several slots
 //! - `lineage`: which writes a server has, and what a fail-over lost
 //! - `census`: how much is asked of the whole fleet
+//! - [`log`]: what is revoked, in the order that all hosts agree on
 //! - `error`: why there is no answer, and whether it was charged
 //! - `health`, `stats`: how it is, server by server, and what is counted
 //! - `inspect`: a look at everything, once, for a person
@@ -40,6 +41,7 @@ mod lane;
 mod lease;
 mod lineage;
 mod link;
+pub mod log;
 mod outage;
 mod probe;
 mod sentinel;

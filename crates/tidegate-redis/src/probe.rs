@@ -80,7 +80,7 @@ impl Probe {
         let asked = self.asked();
         let mut pipeline = Pipeline::new();
         if load {
-            for script in Script::ALL {
+            for script in Script::OF_ASKS {
                 pipeline.add_command(script.load());
             }
         }
@@ -136,7 +136,7 @@ impl Asked {
         })
     }
 
-    /// In the order of [`Script::ALL`].
+    /// In the order of [`Script::OF_ASKS`].
     pub(crate) fn commands(&self) -> [Cmd; 2] {
         let leasing = Leasing::new(self.lease.clone(), 0, false, None);
         [Taking::all(self.ask.clone(), 0, Kind::Take).command(), leasing.command(None)]

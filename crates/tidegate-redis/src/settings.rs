@@ -98,7 +98,8 @@ pub struct Credentials {
     /// - `+info`, by which a fail-over that lost writes is noticed, and a replica is told
     ///   from a master before it is asked anything,
     /// - `+select` for a database other than 0,
-    /// - `+cluster|slots +cluster|nodes +asking` in a cluster.
+    /// - `+cluster|slots +cluster|nodes +asking` in a cluster,
+    /// - `+xadd +xread +xrange +xrevrange +xtrim +unlink +wait` for the log of revocations.
     ///
     /// A sentinel's user needs `+sentinel|master +sentinel|get-master-addr-by-name +subscribe
     /// &+switch-master`.

@@ -9,6 +9,7 @@ use crate::keeper::Keeper;
 use crate::lane::Lane;
 use crate::lease::{self as leasing, Leasing};
 use crate::link::Link;
+use crate::log::{Home, Log};
 use crate::probe::Probe;
 use crate::sentinel::Sentinels;
 use crate::settings::{Access, Address, Servers, Settings};
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 /// A Redis, as a store.
 pub struct Store {
     servers: Backing,
+    settings: Arc<Settings>,
     stats: Arc<Stats>,
     /// Which asks for leases have come already.
     replays: Mutex<Replays>,
@@ -87,7 +89,8 @@ impl Store {
                 Backing::One(One::start(&settings, &stats, watch::Sender::new(None), named))
             }
         };
-        Self { servers, stats, replays: Mutex::default(), started: Instant::now() }
+        let (replays, started) = (Mutex::default(), Instant::now());
+        Self { servers, settings, stats, replays, started }
     }
 
     /// Answers an ask by the server's clock, and charges if every item is admitted.
@@ -167,6 +170,16 @@ impl Store {
             Backing::One(one) => census::take(&one.lane.link, own).await,
             Backing::Cluster { cluster, .. } => cluster.census(own).await,
         }
+    }
+
+    /// The log of revocations, wherever this store's servers have it. It is to be used no longer
+    /// than the store.
+    pub fn log(&self) -> Log {
+        let home = match &self.servers {
+            Backing::One(one) => Home::One(one.target.clone()),
+            Backing::Cluster { cluster, .. } => Home::Cluster(cluster.clone()),
+        };
+        Log::new(home, self.settings.clone(), self.stats.clone())
     }
 
     /// How long the servers of this ask have given no answers, of several the longest; `None`

@@ -15,8 +15,10 @@ pub(super) enum Step {
     Apply(Entry),
     /// Records that wait for the shared log.
     Hold(Vec<Record>),
-    /// Another log.
+    /// Another log, or the same one less far.
     BeginAnew(Position),
+    /// The shared log lacks nothing.
+    Settle,
     /// Records that nothing can be alive of any more.
     Forget(Vec<Record>),
 }
@@ -28,6 +30,8 @@ pub(super) struct Draft {
     pub(super) lines: Vec<Line>,
     /// Where the log begins, if it is another one.
     pub(super) anew: Option<Position>,
+    /// Whether the shared log may lack something, if that is another than before.
+    pub(super) owes: Option<bool>,
     now_ms: u64,
 }
 
@@ -37,14 +41,14 @@ impl Step {
         match self {
             Self::Append(records) | Self::Hold(records) | Self::Forget(records) => records.len(),
             Self::Apply(entry) => entry.records.len(),
-            Self::BeginAnew(_) => 1,
+            Self::BeginAnew(_) | Self::Settle => 1,
         }
     }
 
     /// How many records there may be more of after it.
     pub(super) fn adds(&self) -> usize {
         match self {
-            Self::Forget(_) | Self::BeginAnew(_) => 0,
+            Self::Forget(_) | Self::BeginAnew(_) | Self::Settle => 0,
             _ => self.len(),
         }
     }
@@ -63,7 +67,7 @@ impl Step {
 impl Draft {
     pub(super) fn of(now: &Now, now_ms: u64) -> Self {
         let (position, held) = (now.standing.position, now.held.clone());
-        Self { position, held, lines: Vec::new(), anew: None, now_ms }
+        Self { position, held, lines: Vec::new(), anew: None, owes: None, now_ms }
     }
 
     /// Adds a step to the change. What is wrong with it alone is its own end, and changes nothing.
@@ -97,6 +101,11 @@ impl Draft {
                 self.position = *position;
                 self.lines.clear();
                 self.anew = Some(*position);
+                self.owes = Some(true);
+            }
+            Step::Settle => {
+                change.settle()?;
+                self.owes = Some(false);
             }
             Step::Forget(records) => {
                 for record in records {

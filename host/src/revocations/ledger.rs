@@ -9,6 +9,7 @@
 //! records   16 id   -> 1 kind   1 flags   5 before   5 until   6 at     (Record::to_bytes)
 //! entries   8 number -> 8 chain   34 each record
 //! held      16 id   -> as records                    not in the shared log yet
+//! owed              ->                               there if the shared log may lack others
 //! standing            -> 1 version   24 position   11 x 8 counts   8 sum of checksums   8 logged
 //! ```
 
@@ -58,6 +59,7 @@ const VALUE_BYTES: usize = RECORD_BYTES - 16;
 const RECORDS: TableDefinition<&[u8; 16], &[u8; VALUE_BYTES]> = TableDefinition::new("records");
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 const HELD: TableDefinition<&[u8; 16], &[u8; VALUE_BYTES]> = TableDefinition::new("held");
+const OWED: TableDefinition<(), ()> = TableDefinition::new("owed");
 const STANDING: TableDefinition<(), &[u8; STANDING_BYTES]> = TableDefinition::new("standing");
 
 /// The file, while it can be used.
@@ -72,6 +74,8 @@ pub(super) struct Opened {
     pub(super) ledger: Ledger,
     pub(super) standing: Standing,
     pub(super) held: Vec<Held>,
+    /// Whether the shared log may lack something.
+    pub(super) owes: bool,
     /// The newest entries, oldest first, and what each of their ids is revoked with, or 0.
     pub(super) recent: Vec<(Entry, Vec<(Id, u64)>)>,
 }
@@ -102,7 +106,7 @@ impl Ledger {
             Ok((database, read))
         }));
         let opened = opened.unwrap_or_else(|_| Err(Problem::damaged(&path, "it cannot be read")));
-        let (database, (standing, held, recent)) = opened?;
+        let (database, (standing, held, owes, recent)) = opened?;
         let ledger = Self { database: RwLock::new(Some(database)), file };
         let told = |entry: Entry| {
             let before = |record: &Record| Ok((record.id, ledger.before(record.id)?));
@@ -114,7 +118,7 @@ impl Ledger {
         let held = held.into_iter().map(hold).collect::<Result<_, Fault>>();
         let damaged = |fault: Fault| Problem::damaged(&path, &fault.to_string());
         let (held, recent) = (held.map_err(damaged)?, recent.map_err(damaged)?);
-        Ok(Opened { ledger, standing, held, recent })
+        Ok(Opened { ledger, standing, held, owes, recent })
     }
 
     /// Changes the file: when this returns, what `work` did is durable. If it fails nothing was
@@ -191,6 +195,14 @@ impl Ledger {
             told.push(entry);
         }
         Ok(told)
+    }
+
+    /// The position behind the entry of that number, if it is kept.
+    pub(super) fn position_at(&self, log: u64, number: u64) -> Result<Option<Position>, Fault> {
+        let database = self.database();
+        let read = database.as_ref().ok_or_else(not_open)?.begin_read()?;
+        let found = read.open_table(ENTRIES)?.get(number)?;
+        found.map(|value| Ok(entry(log, number, value.value())?.position)).transpose()
     }
 
     /// Its size; 0 in memory.
@@ -276,7 +288,7 @@ fn open(file: Option<&Path>) -> Result<Database, Problem> {
     })
 }
 
-type Read = (Standing, Vec<Record>, Vec<Entry>);
+type Read = (Standing, Vec<Record>, bool, Vec<Entry>);
 
 /// Reads all of it, and holds what is there against what it says of itself.
 fn read(database: &Database, file: &Path) -> Result<Read, Problem> {
@@ -284,14 +296,15 @@ fn read(database: &Database, file: &Path) -> Result<Read, Problem> {
     let Some(standing) = stored(database, file)? else {
         let mut standing = Standing::at(Position::start(fastrand::u64(1..)));
         change::commit(database, &mut standing, |_| Ok(())).map_err(damaged)?;
-        return Ok((standing, Vec::new(), Vec::new()));
+        return Ok((standing, Vec::new(), false, Vec::new()));
     };
     if found(database, &standing).map_err(damaged)? != standing {
         return Err(Problem::damaged(file, "its records are not those that it counted"));
     }
     let held = all_held(database).map_err(damaged)?;
+    let owes = owes(database).map_err(damaged)?;
     let recent = recent(database, standing.position.log).map_err(damaged)?;
-    Ok((standing, held, recent))
+    Ok((standing, held, owes, recent))
 }
 
 /// What a file says of itself; `None` if nothing was ever written to it.
@@ -336,6 +349,15 @@ fn all_held(database: &Database) -> Result<Vec<Record>, Fault> {
         record(id.value(), value.value())
     });
     rows.collect()
+}
+
+fn owes(database: &Database) -> Result<bool, Fault> {
+    match database.begin_read()?.open_table(OWED) {
+        Ok(owed) => Ok(owed.get(())?.is_some()),
+        // Written before there was such a table.
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The newest entries, oldest first.

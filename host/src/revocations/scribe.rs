@@ -170,6 +170,7 @@ impl Scribe {
             now.held = draft.held;
             now.holds += 1;
         }
+        now.owes = draft.owes.unwrap_or(now.owes);
         now.fault = None;
         draft.lines.into_iter().for_each(|line| now.tail.push(line));
         drop(now);
@@ -274,7 +275,7 @@ fn follow_each_other(entries: &[Entry]) -> bool {
         let (last, next) = (&two[0].position, &two[1].position);
         (next.log, next.number) == (last.log, last.number + 1)
     };
-    let fits = |entry: &Entry| (1..=ENTRY_RECORDS_MAX).contains(&entry.records.len());
+    let fits = |entry: &Entry| entry.records.len() <= ENTRY_RECORDS_MAX;
     entries.windows(2).all(follows) && entries.iter().all(fits)
 }
 

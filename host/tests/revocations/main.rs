@@ -10,3 +10,4 @@ mod ledger;
 mod made_up;
 mod news;
 mod opened;
+mod owed;

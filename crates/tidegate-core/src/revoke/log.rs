@@ -5,7 +5,8 @@
 //! what came before (a fail-over does that). There is no need to agree on who is right: records
 //! go together in any order, and what a log lacks is put into it again.
 
-use sha2::{Digest as _, Sha256};
+use core::fmt::{self, Write as _};
+use sha1_smol::Sha1;
 
 /// After which entry of which log: everything up to there is known, and nothing behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,10 +26,26 @@ impl Position {
     }
 
     /// The position after one more entry: the chain's next link is the first 8 bytes, as a
-    /// little-endian number, of SHA-256 over the last link (8 bytes, little-endian) and the entry.
+    /// big-endian number, of SHA-1 over the last link, as 16 hex digits, and the entry.
+    ///
+    /// SHA-1 because a script within Redis has no other hash. The chain is to tell histories
+    /// apart, not to resist whoever writes the log: they could write a whole other one.
     pub fn then(&self, entry: &[u8]) -> Self {
-        let digest = Sha256::new().chain_update(self.chain.to_le_bytes()).chain_update(entry);
-        let chain = u64::from_le_bytes(crate::field::get(&digest.finalize(), 0));
+        let mut hash = Sha1::new();
+        // Writing into a hash does not fail.
+        let _ = write!(Into(&mut hash), "{:016x}", self.chain);
+        hash.update(entry);
+        let chain = u64::from_be_bytes(crate::field::get(&hash.digest().bytes(), 0));
         Self { log: self.log, number: self.number + 1, chain }
+    }
+}
+
+/// Text as input of a hash.
+struct Into<'a>(&'a mut Sha1);
+
+impl fmt::Write for Into<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
     }
 }

@@ -127,6 +127,7 @@ pub fn read_payload(
 /// Base64url without padding, and only as RFC 4648 has it: bits that no octet has are zeros.
 fn decode<'a>(text: &[u8], decoded: &'a mut Vec<u8>) -> Result<&'a [u8], Malformed> {
     decoded.clear();
+    decoded.reserve(text.len());
     let (mut bits, mut count) = (0_u32, 0);
     for byte in text {
         let six = match byte {

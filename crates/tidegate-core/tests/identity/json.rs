@@ -129,10 +129,9 @@ fn write_text(text: &str, choices: &mut impl FnMut() -> u8, to: &mut String) {
             ('\u{8}', 0) => to.push_str("\\b"),
             ('"' | '\\' | '\0'..' ', _) | (_, 1) => {
                 for unit in char.encode_utf16(&mut [0; 2]) {
-                    if choices() % 2 == 0 {
-                        write!(to, "\\u{unit:04x}").unwrap();
-                    } else {
-                        write!(to, "\\u{unit:04X}").unwrap();
+                    match choices() % 2 {
+                        0 => write!(to, "\\u{unit:04x}").unwrap(),
+                        _ => write!(to, "\\u{unit:04X}").unwrap(),
                     }
                 }
             }

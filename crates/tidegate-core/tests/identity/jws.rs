@@ -11,8 +11,11 @@ use tidegate_core::token::jws::{
 
 const PAYLOAD: &str = r#"{"jti":"t"}"#;
 
+/// A claim.
+type Id = Option<Vec<u8>>;
+
 /// Reads a token; its `jti` and `kid`.
-fn read_both(token: &str) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), Malformed> {
+fn read_both(token: &str) -> Result<(Id, Id), Malformed> {
     let mut header = Claims::new(["kid", "alg", "crit"].map(Box::from).into());
     let mut payload = Claims::new(["jti"].map(Box::from).into());
     read(token.as_bytes(), &mut header, &mut payload, &mut Vec::new())?;

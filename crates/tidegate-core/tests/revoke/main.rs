@@ -4,6 +4,7 @@ mod deltas;
 mod fuse;
 mod host;
 mod known;
+mod log;
 mod made_up;
 mod names;
 mod pages;

@@ -1,7 +1,7 @@
-//! Ids and positions: they are the same in every version, or nothing that is stored is found.
+//! Ids are the same in every version, or nothing that is stored is found.
 
 use tidegate_core::revoke::message::generation;
-use tidegate_core::revoke::{Id, Kind, Position};
+use tidegate_core::revoke::{Id, Kind};
 
 #[test]
 fn ids_are_what_they_always_were() {
@@ -25,15 +25,6 @@ fn no_part_imitates_another() {
     for (place, id) in ids.iter().enumerate() {
         assert!(!ids[..place].contains(id), "{place}");
     }
-}
-
-#[test]
-fn a_chain_is_what_it_always_was_and_tells_every_past_from_another() {
-    let start = Position::start(0x0123_4567_89ab_cdef);
-    let end = start.then(b"one").then(b"two");
-    assert_eq!((end.log, end.number, end.chain), (start.log, 2, 0x2543_2502_7a3f_0d8d));
-    assert_ne!(end.chain, start.then(b"two").then(b"one").chain);
-    assert_ne!(end.chain, Position::start(1).then(b"one").then(b"two").chain);
 }
 
 #[test]

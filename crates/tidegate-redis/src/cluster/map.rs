@@ -69,8 +69,17 @@ impl Map {
 
     /// The lane to who serves the slot, if anybody does.
     pub(super) fn lane(&self, slot: u16) -> Option<&Arc<Lane>> {
+        self.node(slot).map(|node| &node.lane)
+    }
+
+    /// Who serves the slot, if anybody does.
+    pub(super) fn owner(&self, slot: u16) -> Option<&Address> {
+        self.node(slot).map(|node| &node.address)
+    }
+
+    fn node(&self, slot: u16) -> Option<&Node> {
         let owner = *self.owners.get(usize::from(slot))?;
-        self.nodes.get(usize::from(owner)).map(|node| &node.lane)
+        self.nodes.get(usize::from(owner))
     }
 
     /// Slots that nobody serves.

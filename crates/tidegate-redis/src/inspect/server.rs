@@ -208,7 +208,7 @@ async fn run_scripts(line: &mut Line, key: Key, within: Duration) -> Script {
         Told::NotAllowed => Some(("not_allowed", "the user lacks the right".to_owned())),
         Told::Failed(text) => Some(("refused", text)),
     };
-    for script in call::Script::ALL {
+    for script in call::Script::OF_ASKS {
         let loaded = ask(&mut line.connection, &script.load(), within).await;
         if let Some((kind, text)) = refused(loaded) {
             return Script::Refused { kind, text };

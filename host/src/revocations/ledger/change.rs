@@ -1,7 +1,7 @@
 //! One change of the file: all of it becomes durable, or none.
 
 use super::standing::Standing;
-use super::{ENTRIES, HELD, RECORDS, STANDING, VALUE_BYTES, record, value};
+use super::{ENTRIES, HELD, OWED, RECORDS, STANDING, VALUE_BYTES, entry, record, value};
 use crate::revocations::Fault;
 use redb::{Database, ReadableTable as _, WriteTransaction};
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ pub(in crate::revocations) struct Change<'t> {
     records: Table<'t>,
     entries: redb::Table<'t, u64, &'static [u8]>,
     held: Table<'t>,
+    owed: redb::Table<'t, (), ()>,
 }
 
 /// Changes the file. When this returns, what `work` did is durable.
@@ -49,6 +50,7 @@ fn within<T>(
         records: transaction.open_table(RECORDS)?,
         entries: transaction.open_table(ENTRIES)?,
         held: transaction.open_table(HELD)?,
+        owed: transaction.open_table(OWED)?,
     };
     let done = work(&mut change)?;
     change.trim()?;
@@ -117,11 +119,29 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// From now on another log is known, up to there.
+    /// From now on another log is known, up to there, or the same one only up to there; it may
+    /// lack whatever is known.
     pub(in crate::revocations) fn begin_anew(&mut self, position: Position) -> Result<(), Fault> {
-        self.entries.retain(|_, _| false)?;
+        let log = self.standing.position.log;
+        let there = self.entries.get(position.number)?;
+        let there = there.map(|value| entry(log, position.number, value.value())).transpose()?;
+        // What is kept must lead there.
+        let is_kept = there.is_some_and(|entry| entry.position == position);
+        let mut logged = 0;
+        self.entries.retain(|number, value| {
+            let stays = is_kept && number <= position.number;
+            logged += if stays { records_of(value) } else { 0 };
+            stays
+        })?;
+        self.standing.logged = logged;
         self.standing.position = position;
-        self.standing.logged = 0;
+        self.owed.insert((), ())?;
+        Ok(())
+    }
+
+    /// The shared log has everything.
+    pub(in crate::revocations) fn settle(&mut self) -> Result<(), Fault> {
+        self.owed.remove(())?;
         Ok(())
     }
 
@@ -147,8 +167,13 @@ impl Change<'_> {
                 return Ok(());
             }
             if let Some((_, gone)) = self.entries.pop_first()? {
-                self.standing.logged -= ((gone.value().len() - 8) / RECORD_BYTES) as u64;
+                self.standing.logged -= records_of(gone.value());
             }
         }
     }
+}
+
+/// How many records an entry has, as it is stored.
+const fn records_of(entry: &[u8]) -> u64 {
+    ((entry.len() - 8) / RECORD_BYTES) as u64
 }

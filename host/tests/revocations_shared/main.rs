@@ -1,0 +1,12 @@
+//! Hosts that share a log in a real Redis: what one accepts all know at once, and nothing that
+//! was acknowledged is ever lost, whatever Redis forgets and whichever host dies.
+
+mod crashes;
+mod fail_over;
+mod hosts;
+mod losses;
+mod outages;
+#[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
+mod server;
+mod sharing;
+mod trimming;
