@@ -4,8 +4,10 @@
 use crate::policy_with;
 use harness::client::{Answer, Call, get};
 use harness::envoy::{Envoy, Policy, envoy};
+use harness::host::patient;
 use harness::origin::Origin;
 use harness::propagation::Lab;
+use harness::redis::Redis;
 use harness::revoker::Revoker;
 use harness::tokens::{ISSUER, KEY_ID, claims, now_secs, sign, sign_with, verify};
 use harness::{Result, stage, stage_for_workers, wait};
@@ -209,8 +211,9 @@ fn while_nothing_is_known_the_host_is_asked_and_without_it_the_policy_decides() 
 #[test]
 fn what_one_host_acknowledged_all_workers_at_both_hosts_enforce_soon() -> Result<()> {
     stage(async {
-        let mut lab = Lab::start().await?;
-        let lags = lab.revoke(20).await?;
+        let redis = Redis::start().await?;
+        let mut lab = Lab::start(patient(&redis)).await?;
+        let lags = lab.revoke(20).await?.lags;
         assert_eq!(lags.len(), 20 * 8);
         // `cargo xtask bench propagation` measures; here it is only said that nothing waits for a
         // poll's end or a stale state.

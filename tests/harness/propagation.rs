@@ -1,9 +1,9 @@
 //! How long it takes from an acknowledged revocation until each worker of each proxy enforces it:
-//! two hosts that share a log in one Redis, a proxy at each.
+//! two hosts that share a log, a proxy at each.
 
 use crate::client::{Call, Client, get};
 use crate::envoy::{Envoy, Policy, answer_directly, envoy};
-use crate::redis::Redis;
+use crate::host::Environment;
 use crate::revoker::Revoker;
 use crate::tokens::{ISSUER, claims, sign, verify};
 use crate::{Result, wait};
@@ -28,20 +28,37 @@ pub struct Lab {
     proxies: Vec<Envoy>,
     /// A connection to each worker.
     probes: Vec<Client>,
-    redis: Redis,
     load: JoinSet<Result<()>>,
     revoked: u32,
 }
 
+/// What became of some revocations.
+#[derive(Default)]
+pub struct Account {
+    /// From each acknowledgement to each worker's refusal.
+    pub lags: Vec<Duration>,
+    /// The longest that one took to be acknowledged.
+    pub acknowledged_after: Duration,
+}
+
+impl Account {
+    /// This one and another together.
+    pub fn add(&mut self, other: Self) {
+        self.lags.extend(other.lags);
+        self.acknowledged_after = self.acknowledged_after.max(other.acknowledged_after);
+    }
+}
+
 impl Lab {
-    /// Starts it, and waits until all workers decide by what they know.
+    /// Starts it with hosts that are told this of their Redis, and waits until all workers decide
+    /// by what they know.
     ///
     /// # Errors
     ///
     /// If anything does not come up.
-    pub async fn start() -> Result<Self> {
-        let redis = Redis::start().await?;
-        let revokers = [Revoker::on_redis(&redis).await?, Revoker::on_redis(&redis).await?];
+    pub async fn start(environment: Environment) -> Result<Self> {
+        let revokers =
+            [Revoker::with(environment.clone()).await?, Revoker::with(environment).await?];
         let (mut proxies, mut probes, mut load) = (Vec::new(), Vec::new(), JoinSet::new());
         for revoker in &revokers {
             let plan = envoy(policy()).workers(WORKERS).host(revoker.host.address()).in_envoy();
@@ -61,7 +78,7 @@ impl Lab {
             }
             proxies.push(proxy);
         }
-        let lab = Self { revokers, proxies, probes, redis, load: JoinSet::new(), revoked: 0 };
+        let lab = Self { revokers, proxies, probes, load: JoinSet::new(), revoked: 0 };
         lab.is_ready().await?;
         for proxy in &lab.proxies {
             for client in 0..OTHERS {
@@ -71,19 +88,14 @@ impl Lab {
         Ok(Self { load, ..lab })
     }
 
-    /// The Redis that both hosts share their log in.
-    pub fn redis(&mut self) -> &mut Redis {
-        &mut self.redis
-    }
-
-    /// Revokes one token after the other, through either host in turn; how long each worker took
-    /// to refuse each of them.
+    /// Revokes one token after the other, through either host in turn; each again until it is
+    /// acknowledged.
     ///
     /// # Errors
     ///
-    /// If one is not acknowledged, or not refused by all within 20 s.
-    pub async fn revoke(&mut self, count: u32) -> Result<Vec<Duration>> {
-        let mut lags = Vec::new();
+    /// If one is not acknowledged within 20 s, or after that not refused by all within as long.
+    pub async fn revoke(&mut self, count: u32) -> Result<Account> {
+        let mut account = Account::default();
         for _ in 0..count {
             self.revoked += 1;
             let claims = claims(&format!("r{}", self.revoked), &json!({}));
@@ -93,8 +105,11 @@ impl Lab {
                 ensure!(status == 200, "{status} for what is not revoked");
             }
             let what = json!({ "iss": ISSUER, "jti": claims["jti"], "exp": claims["exp"] });
-            self.revokers[self.revoked as usize % 2].revoke(&what).await?;
+            let revoker = &self.revokers[self.revoked as usize % 2];
+            let begun = Instant::now();
+            wait::until("it to be acknowledged", async || revoker.revoke(&what).await.ok()).await?;
             let acknowledged = Instant::now();
+            account.acknowledged_after = account.acknowledged_after.max(begun.elapsed());
             let mut refused = JoinSet::new();
             for mut probe in self.probes.drain(..) {
                 let call = call.clone();
@@ -105,14 +120,14 @@ impl Lab {
             }
             while let Some(done) = refused.join_next().await {
                 let (probe, when) = done??;
-                lags.push(when.saturating_duration_since(acknowledged));
+                account.lags.push(when.saturating_duration_since(acknowledged));
                 self.probes.push(probe);
             }
         }
         if let Some(ended) = self.load.try_join_next() {
             ended??;
         }
-        Ok(lags)
+        Ok(account)
     }
 
     async fn is_ready(&self) -> Result<()> {
