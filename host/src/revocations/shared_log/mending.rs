@@ -21,8 +21,9 @@ use tidegate_redis::log::{
 };
 use tokio::time::{Instant, sleep};
 
-/// How long a turn lasts, if it is not lengthened: whoever had it has died, say.
-const TURN: Duration = Duration::from_secs(5);
+/// How long a turn lasts, if it is not lengthened: so long the others wait where whoever had it
+/// has died, or a fail-over brought back a turn that had ended.
+pub(super) const TURN: Duration = Duration::from_secs(5);
 
 /// How often whoever waits for a turn asks for it.
 const TURN_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@
 //! ten minutes late: one host whose clock is wrong cuts nothing that lives. A record of a newer
 //! version is in force as far as this one can tell, and stays where it is.
 
-use super::mending::{has_expired, now_secs};
+use super::mending::{TURN, has_expired, now_secs};
 use super::stage::{Situation, Stage};
 use crate::revocations::{Fault, Id, Position, Record, Revocations};
 use std::collections::BTreeMap;
@@ -33,9 +33,6 @@ const SAMPLES: u64 = 64;
 /// A log so short is not worth the work.
 const ENTRIES_MIN: u64 = 1_024;
 
-/// How long a turn lasts: longer than all steps.
-const TURN: Duration = Duration::from_secs(60);
-
 /// Why it was broken off.
 enum Broken {
     Server(Error),
@@ -48,6 +45,8 @@ struct Trimmer<'a> {
     ledger: &'a Revocations,
     writer: &'a mut Writer,
     situation: &'a Situation,
+    who: u64,
+    turn_since: Instant,
     now_secs: u64,
 }
 
@@ -86,7 +85,8 @@ async fn trim(
         return Ok(());
     }
     let now_secs = writer.now_secs().await?.min(now_secs());
-    let mut trimmer = Trimmer { ledger, writer, situation, now_secs };
+    let turn_since = Instant::now();
+    let mut trimmer = Trimmer { ledger, writer, situation, who, turn_since, now_secs };
     let trimmed = trimmer.run().await;
     writer.end_turn().await?;
     trimmed
@@ -122,6 +122,10 @@ impl Trimmer<'_> {
             }
             // No more than half of the server's time.
             sleep(start.elapsed()).await;
+            if self.turn_since.elapsed() > TURN / 4 {
+                self.writer.take_turn(self.who, TURN).await?;
+                self.turn_since = Instant::now();
+            }
         }
         Ok(())
     }
