@@ -8,6 +8,7 @@ mod change;
 mod cli;
 mod home;
 mod lines;
+mod page;
 mod strangers;
 mod tls;
 mod wrong;
