@@ -5,7 +5,6 @@
 //! killed while revocations go on: each is sent again until it is acknowledged.
 
 #[path = "../../crates/tidegate-redis/tests/server/mod.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod server;
 
 use harness::host::{Environment, patient};
