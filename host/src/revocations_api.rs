@@ -39,7 +39,7 @@ use crate::logs::AUDIT;
 use crate::revocations::Revocations;
 use asked::Terms;
 use attempts::Attempts;
-use callers::Callers;
+use callers::{Callers, Stranger};
 pub(crate) use counts::Counts;
 pub(crate) use door::Door;
 use std::net::IpAddr;
@@ -126,9 +126,10 @@ impl Api {
     }
 
     fn no_handshake(&self, peer: IpAddr, why: &str) {
-        self.counts.no_handshake();
+        self.counts.stranger(Stranger::NoHandshake);
         if self.wrong.of_peer(peer).is_ok() {
-            tracing::warn!(target: AUDIT, outcome = "no_handshake", %peer, why, "not let in");
+            let outcome = Stranger::NoHandshake.name();
+            tracing::warn!(target: AUDIT, outcome, %peer, why, "not let in");
         }
     }
 }
