@@ -4,7 +4,7 @@
 //! - [`callers`]: who may come in; [`attempts`]: and how often they may try, and ask
 //! - [`routes`]: which request is for whom; [`reply`]: how it is answered
 //! - [`body`]: what a request holds, within bounds
-//! - [`fields`], [`asked`]: one revocation as JSON, and what it means
+//! - [`fields`], [`asked`], [`bounds`]: one revocation as JSON, what it means, and for how long
 //! - [`form`], [`token`]: a token, as RFC 7009 hands it over, and what of it is revoked
 //! - [`change`]: to revoke and to lift; [`look`]: to list, check and count
 //! - [`import`], [`export`]: all of them, line by line
@@ -17,6 +17,7 @@ mod attempts;
 mod audit;
 mod batches;
 mod body;
+mod bounds;
 mod callers;
 mod change;
 mod counts;
