@@ -15,10 +15,12 @@
 //! - [`logs`]: events, to standard error
 //! - [`revocations`]: what is revoked, durable and told to proxies
 //! - `revocations_api`: where tokens are revoked
+//! - [`cli`]: the command line that revokes
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 //! - [`proxy`]: a reverse proxy that runs the filter itself, and any other proxy-wasm filter
 
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod doctor;
 mod files;

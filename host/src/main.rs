@@ -2,7 +2,7 @@
 //!
 //! 0: ended as it was told to · 64: wrong usage, files of cases that cannot be run among it ·
 //! 78: wrong configuration · 1: anything else, a case that failed or a policy that cannot be
-//! used among it. `doctor` has codes of its own: see `tidegate doctor --help`.
+//! used among it. `doctor`, `revoke` and `revocations` have codes of their own: see their help.
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -50,6 +50,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Revoke a token, a session, or all that somebody has been issued
+    #[command(after_help = tidegate::cli::EXITS)]
+    Revoke(Box<tidegate::cli::RevokeArguments>),
+    /// List, count, check, lift, import and export what is revoked
+    Revocations(Box<tidegate::cli::RevocationsArguments>),
     /// Try policies on a virtual clock, against the shipped filter
     #[command(after_help = CASES)]
     Test(TestArguments),
@@ -102,6 +107,12 @@ fn main() -> ExitCode {
         Ok(Arguments { command: Command::Proxy(arguments) }) => proxy(&arguments),
         Ok(Arguments { command: Command::Check { file } }) => check(&file),
         Ok(Arguments { command: Command::Doctor { config, json } }) => doctor(config, json),
+        Ok(Arguments { command: Command::Revoke(arguments) }) => {
+            asked(tidegate::cli::revoke(*arguments, &mut std::io::stdout().lock()))
+        }
+        Ok(Arguments { command: Command::Revocations(arguments) }) => {
+            asked(tidegate::cli::revocations(*arguments, &mut std::io::stdout().lock()))
+        }
         Ok(Arguments { command: Command::Test(arguments) }) => test(arguments),
         Err(asked) if !asked.use_stderr() => {
             print!("{asked}");
@@ -179,6 +190,17 @@ fn check(file: &Path) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         // A reader that went away (`| head`) has seen what it wanted, but not all.
         Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// What the command line asked of a server.
+fn asked(ended: Result<tidegate::cli::Found, tidegate::cli::Failure>) -> ExitCode {
+    match ended {
+        Ok(found) => ExitCode::from(found.exit_code()),
+        Err(failure) => {
+            eprintln!("tidegate: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
     }
 }
 

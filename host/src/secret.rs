@@ -8,6 +8,11 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
+    /// Takes a text for one.
+    pub(crate) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The secret itself, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0

@@ -108,6 +108,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let kept = Kept::Open(revocations.clone());
     let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
+    let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
+        Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
+        None => None,
+    };
     if config.fail_open {
         tracing::warn!(
             "rate_limit_fail_open: without its store this host admits everything, uncharged, \
@@ -118,10 +122,6 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let _census = census::start(&site);
     let asks = door::Open::new(asks, &site, config.http.connections_max);
     let admin = door::Open::new(vec![admin], &site, ADMIN_CONNECTIONS_MAX);
-    let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
-        Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
-        None => None,
-    };
 
     stop.told().await;
     site.stopping.send_replace(true);

@@ -3,6 +3,7 @@
 //! One file per kind of promise. Edge cases of arithmetic are core's own tests; here it is
 //! shown that what core decides is what clients get, whatever they and the network do.
 
+mod claims;
 mod faults;
 mod fleet;
 mod hostile;

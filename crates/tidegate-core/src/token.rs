@@ -237,7 +237,7 @@ pub fn credential<'a, F: Facts>(
         Place::Header(_) => jws::bare(value),
         Place::Cookie { name, .. } => {
             let value = client::sole_cookie(value, name).map_err(|_| Unfit::Several)?;
-            value.and_then(jws::bare)
+            value.and_then(jws::bare_of_cookie)
         }
     })
 }

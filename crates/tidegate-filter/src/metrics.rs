@@ -28,12 +28,15 @@ struct RevocationMetrics {
     /// In the order of their [`NAMES`].
     counters: [Option<u32>; NAMES.len()],
     lag_ms: Option<u32>,
-    /// How many workers ask about each request, because images are missing or the news are old.
+    /// How many workers decide by what they know, and how many ask about each request, because
+    /// images are missing or the news are old.
+    workers_sure: Option<u32>,
     workers_unsure: Option<u32>,
     image_bytes: Option<u32>,
     /// The entry of the log up to which this process knows it.
     number: Option<u32>,
-    told: RevocationState,
+    /// Nothing before the first tick: a VM that has none serves no requests.
+    told: Option<RevocationState>,
 }
 
 const NAMES: [&str; 6] =
@@ -96,15 +99,14 @@ impl RevocationMetrics {
             let name = format!("wasm_filter.tidegate.revocation.{name}");
             hostcalls::define_metric(kind, &name).ok()
         };
-        let workers_unsure = define(MetricType::Gauge, "workers_unsure");
-        add(workers_unsure, 1);
         Self {
             counters: NAMES.map(|name| define(MetricType::Counter, name)),
             lag_ms: define(MetricType::Histogram, "lag_ms"),
-            workers_unsure,
+            workers_sure: define(MetricType::Gauge, "workers_sure"),
+            workers_unsure: define(MetricType::Gauge, "workers_unsure"),
             image_bytes: define(MetricType::Gauge, "image_bytes"),
             number: define(MetricType::Gauge, "number"),
-            told: RevocationState::default(),
+            told: None,
         }
     }
 
@@ -126,19 +128,26 @@ impl RevocationMetrics {
                 let _ = hostcalls::record_metric(metric, lag.millis_ceil());
             }
         }
-        let Some(state) = gate.revocation_state() else { return };
-        self.tell_state(state);
+        self.tell_state(gate.revocation_state());
     }
 
-    fn tell_state(&mut self, state: RevocationState) {
+    fn tell_state(&mut self, state: Option<RevocationState>) {
         let told = core::mem::replace(&mut self.told, state);
-        if state.is_fresh != told.is_fresh {
-            add(self.workers_unsure, if state.is_fresh { -1 } else { 1 });
+        if state == told {
+            return;
         }
-        if state.image_bytes != told.image_bytes {
-            add(self.image_bytes, state.image_bytes as i64 - told.image_bytes as i64);
+        let counts = |of: Option<RevocationState>| {
+            let is_fresh = of.map(|state| state.is_fresh);
+            let bytes = of.map_or(0, |state| state.image_bytes as i64);
+            [i64::from(is_fresh == Some(true)), i64::from(is_fresh == Some(false)), bytes]
+        };
+        let gauges = [self.workers_sure, self.workers_unsure, self.image_bytes];
+        for (gauge, (now, then)) in
+            gauges.into_iter().zip(counts(state).into_iter().zip(counts(told)))
+        {
+            add(gauge, now - then);
         }
-        if let Some(metric) = self.number.filter(|_| state.number != told.number) {
+        if let (Some(metric), Some(state)) = (self.number, state) {
             let _ = hostcalls::record_metric(metric, state.number);
         }
     }
@@ -147,12 +156,12 @@ impl RevocationMetrics {
 impl Drop for RevocationMetrics {
     /// A policy that is replaced leaves no trace in gauges.
     fn drop(&mut self) {
-        self.tell_state(RevocationState { is_fresh: true, image_bytes: 0, ..self.told });
+        self.tell_state(None);
     }
 }
 
 fn add(metric: Option<u32>, amount: i64) {
-    if let Some(metric) = metric {
+    if let Some(metric) = metric.filter(|_| amount != 0) {
         let _ = hostcalls::increment_metric(metric, amount);
     }
 }

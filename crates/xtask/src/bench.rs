@@ -17,19 +17,23 @@ pub(crate) enum What {
     Host,
     /// What a global limit costs in all processes, and whether four Envoys keep one.
     Global,
+    /// How long until all workers of two Envoys enforce what was revoked.
+    Propagation,
     /// How much of what a Redis can decide comes through the whole service.
     Redis,
 }
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 4] = ["filter", "host", "global", "redis"];
+    pub(crate) const NAMES: [&'static str; 5] =
+        ["filter", "host", "global", "propagation", "redis"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "host" => Self::Host,
             "global" => Self::Global,
+            "propagation" => Self::Propagation,
             "redis" => Self::Redis,
             _ => Self::Filter,
         }
@@ -40,7 +44,7 @@ impl What {
     pub(crate) const fn rounds(self) -> u32 {
         match self {
             Self::Filter | Self::Host => 60,
-            Self::Global | Self::Redis => 20,
+            Self::Global | Self::Propagation | Self::Redis => 20,
         }
     }
 
@@ -49,6 +53,7 @@ impl What {
             Self::Filter => "bench-filter",
             Self::Host => "bench-host",
             Self::Global => "bench-global",
+            Self::Propagation => "bench-propagation",
             Self::Redis => "bench-redis",
         }
     }
@@ -61,7 +66,7 @@ impl What {
 /// If a part cannot be had; the program's own are its exit code.
 pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
     // The load comes from h2load: a client in C takes less of the machine than one of ours would.
-    if what != What::Global {
+    if !matches!(what, What::Global | What::Propagation) {
         needs("h2load", "nghttp2-client")?;
     }
     if what == What::Redis {

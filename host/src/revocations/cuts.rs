@@ -128,7 +128,7 @@ mod tests {
             let times = (0..960_u64).map(|n| 480_000 * 2_000 + n * 1_000);
             cuts(&mut Cuts::default(), times, ids).len()
         };
-        assert_eq!([0, 1_000_000, 10_000_000].map(slow), [31, 15, 1]);
+        assert_eq!([0, 1_000_000, 10_000_000].map(slow), [31, 16, 2]);
     }
 
     #[test]

@@ -442,7 +442,11 @@ fn time(fields: &Fields<'_>, field: Field) -> Result<Option<u64>, Wrong> {
     };
     match secs {
         Some(secs) if secs <= EVER => Ok(Some(secs)),
-        Some(secs) => Err(Wrong::at(field.name(), format!("{secs} is no time that ever comes"))),
+        Some(secs) => {
+            let hint =
+                if secs / 1_000 <= EVER { "; is it in milliseconds? Wanted seconds" } else { "" };
+            Err(Wrong::at(field.name(), format!("{secs} is no time that ever comes{hint}")))
+        }
         None => Err(Wrong::at(field.name(), format!("is below 0, wanted {WANTED}"))),
     }
 }

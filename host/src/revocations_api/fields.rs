@@ -76,9 +76,9 @@ impl Field {
 }
 
 impl<'a> Fields<'a> {
-    /// What stands there; a field of `null` is one that is not there.
+    /// What stands there, if it is there.
     pub(super) fn at(&self, field: Field) -> Option<&Value<'a>> {
-        self.0[field as usize].as_ref().filter(|value| **value != Value::Null)
+        self.0[field as usize].as_ref()
     }
 
     fn empty() -> Self {
@@ -124,7 +124,12 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                     if fields.0[place].is_some() {
                         return Err(A::Error::custom(format!("{name}: is there twice")));
                     }
-                    fields.0[place] = Some(map.next_value()?);
+                    // Who says no jti beside an iss must not have all of the issuer's revoked.
+                    let value = map.next_value()?;
+                    if value == Value::Null {
+                        return Err(A::Error::custom(format!("{name}: is null; leave it out")));
+                    }
+                    fields.0[place] = Some(value);
                 }
                 Ok(fields)
             }

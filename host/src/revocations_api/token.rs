@@ -57,6 +57,8 @@ impl Tokens {
             }
         }
         let policy = json!({
+            "tidegate": 1,
+            "domain": "tokens",
             "token": { "from": [{ "bearer": { "header": "authorization", "unverified": true } }] },
             "revocation": { "claims": names, "missing": "allow" },
             "host": { "cluster": "tidegate" },

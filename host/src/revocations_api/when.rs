@@ -13,3 +13,9 @@ pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// A time for people, in UTC.
+pub(crate) fn shown(secs: u64) -> String {
+    let time = i64::try_from(secs).ok().and_then(|secs| DateTime::from_timestamp(secs, 0));
+    time.map_or_else(|| secs.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+}

@@ -52,11 +52,14 @@ fn said(error: &serde_json::Error) -> String {
 
 /// "There is no such …, did you mean …?", or all that could be meant.
 pub(super) fn nearest(what: &str, name: &str, known: &[&str]) -> String {
-    /// Below this two names share too little to be one mistyped.
+    /// Below this two names share too little to be one mistyped; but short ones.
     const ALIKE_MIN: f64 = 0.75;
     let alike = known
         .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .map(|known| match strsim::osa_distance(name, known) {
+            1 => (1.0, known),
+            _ => (strsim::jaro_winkler(name, known), known),
+        })
         .filter(|(alike, _)| *alike >= ALIKE_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     let hint = match alike {

@@ -131,7 +131,7 @@ impl Outcome {
             Self::NoLedger(fault) => text(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
             Self::NoRevocations => text(
                 StatusCode::NOT_IMPLEMENTED,
-                "this host keeps no revocations: set revocations.enabled",
+                "this host keeps no revocations: set revocations.data_dir",
             ),
         }
     }

@@ -3,7 +3,7 @@
 use crate::made_up::{lifted, token};
 use crate::opened::{accept, entries, open, open_shared};
 use tidegate::revocations::{
-    Durability, HELD_MAX, NotAccepted, NotApplied, PAGE_RECORDS_MAX, Reach,
+    Durability, HELD_MAX, NotAccepted, NotApplied, PAGE_RECORDS_MAX, Reach, Stats,
 };
 use tidegate_core::revoke::{Id, Kind, Position, Record};
 
@@ -21,7 +21,8 @@ async fn what_is_accepted_is_known_and_still_known_after_a_restart() {
     drop(first);
 
     let again = open(folder.path());
-    assert_eq!(again.stats(), stats);
+    let timeless = |stats: Stats| Stats { images: None, ..stats };
+    assert_eq!(timeless(again.stats()), timeless(stats.clone()));
     assert_eq!((stats.records[0], stats.lifted, stats.position.number), (1, 1, 2));
     assert_eq!(again.get(token(2).id), Ok(Some(lifted(token(2)))));
     let ids = [token(1).id, token(2).id, token(3).id];

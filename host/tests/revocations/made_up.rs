@@ -1,5 +1,4 @@
 //! Records that tests make up.
-#![allow(unreachable_pub, reason = "a module of a test")]
 
 use tidegate_core::revoke::{EVER, Id, Kind, Record};
 

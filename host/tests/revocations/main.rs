@@ -1,5 +1,10 @@
 //! Revocations: kept through whatever happens to a host, and told to proxies.
+#![allow(unreachable_pub, reason = "the modules of one test program")]
 
+#[path = "../common/mod.rs"]
+mod common;
+
+mod host;
 mod images;
 mod ledger;
 mod made_up;

@@ -1,10 +1,9 @@
 //! Ledgers that tests open, and what they put in.
-#![allow(unreachable_pub, reason = "a module of a test")]
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tidegate::revocations::{
     Accepted, Durability, Entry, Home, Revocations, Settings, Unready, Wall,
 };
@@ -61,4 +60,9 @@ pub fn entries(after: Position, batches: &[Vec<Record>]) -> Vec<Entry> {
 pub async fn told(revocations: &Revocations, known: Position, cut: u64) -> Result<News, Unready> {
     let ask = NewsAsk { known, cut, form: Form::Fuse };
     revocations.news(&ask, Duration::ZERO).await
+}
+
+/// Seconds of Unix time.
+pub fn now_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }

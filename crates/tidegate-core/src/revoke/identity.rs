@@ -62,7 +62,8 @@ pub type MakeId<'m> = dyn FnMut(Parts<'_>) -> Id + 'm;
 /// and `+` decoded, for what reads a cookie may do either and so take two spellings for one.
 /// `None` if it is empty, or longer than [`TOKEN_BYTES_MAX`].
 pub fn secret_form(credential: &[u8]) -> Option<Vec<u8>> {
-    let secret = jws::bare(credential).filter(|secret| secret.len() <= TOKEN_BYTES_MAX)?;
+    let secret =
+        jws::bare_of_cookie(credential).filter(|secret| secret.len() <= TOKEN_BYTES_MAX)?;
     Some(client::decoded(secret).collect())
 }
 

@@ -6,7 +6,6 @@
 use super::Malformed;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 /// The longest claim that is taken for an id, in bytes. A longer one is of the wrong type: the
 /// ids that issuers hand out are tens of bytes.
@@ -27,13 +26,13 @@ pub struct Claims {
     pub(super) text: Vec<u8>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 struct Value {
     is_there: bool,
     /// Whether it is a string or a whole number of sane size.
     is_id: bool,
     /// Where its text stands, if it has one.
-    text: Option<Range<usize>>,
+    text: Option<(usize, usize)>,
     /// Whole seconds, if it is a number that can be a time.
     secs: Option<u64>,
 }
@@ -91,7 +90,8 @@ impl Claims {
 
     /// A claim as text, if it has one: as [`Claims::id`] has it, or `true` or `false`.
     pub fn text(&self, place: usize) -> Option<&[u8]> {
-        self.text.get(self.values.get(place)?.text.clone()?)
+        let (start, end) = self.values.get(place)?.text?;
+        self.text.get(start..end)
     }
 
     /// Forgets the last token.
@@ -107,9 +107,10 @@ impl Claims {
 
     /// Puts a string whose bytes begin at `start` and are the last in the buffer.
     pub(super) fn put_string(&mut self, place: usize, start: usize) -> Result<(), Malformed> {
-        let text = start..self.text.len();
-        let fits = text.len() <= CLAIM_BYTES_MAX;
-        self.put(place, Value { is_id: fits, text: fits.then_some(text), ..Value::default() })
+        let end = self.text.len();
+        let fits = end - start <= CLAIM_BYTES_MAX;
+        let text = fits.then_some((start, end));
+        self.put(place, Value { is_id: fits, text, ..Value::default() })
     }
 
     /// Puts a number.
@@ -126,7 +127,7 @@ impl Claims {
     pub(super) fn put_flag(&mut self, place: usize, flag: bool) -> Result<(), Malformed> {
         let start = self.text.len();
         self.text.extend_from_slice(if flag { b"true" } else { b"false" });
-        let text = Some(start..self.text.len());
+        let text = Some((start, self.text.len()));
         self.put(place, Value { text, ..Value::default() })
     }
 
@@ -144,7 +145,7 @@ impl Claims {
     }
 
     /// Writes decimal digits, without the machinery of formatting.
-    fn write_whole(&mut self, is_negative: bool, whole: u64) -> Range<usize> {
+    fn write_whole(&mut self, is_negative: bool, whole: u64) -> (usize, usize) {
         let start = self.text.len();
         if is_negative {
             self.text.push(b'-');
@@ -161,7 +162,7 @@ impl Claims {
         if let Some(digits) = self.text.get_mut(digits..) {
             digits.reverse();
         }
-        start..self.text.len()
+        (start, self.text.len())
     }
 }
 

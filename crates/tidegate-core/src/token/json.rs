@@ -137,14 +137,17 @@ impl Text<'_> {
     /// A string whose opening quote was taken: its text, unescaped, goes to the claims' buffer.
     fn string(&mut self, claims: &mut Claims) -> Result<(), Malformed> {
         loop {
+            let end = self.0.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            let (plain, rest) = self.0.split_at_checked(end.ok_or(Malformed)?).ok_or(Malformed)?;
+            claims.text.extend_from_slice(plain);
+            self.0 = rest;
             match self.next()? {
                 b'"' => return Ok(()),
                 b'\\' => {
                     let char = self.escaped()?;
                     claims.text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
                 }
-                0..0x20 => return Err(Malformed),
-                byte => claims.text.push(byte),
+                _ => return Err(Malformed),
             }
         }
     }

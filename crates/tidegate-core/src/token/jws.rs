@@ -28,17 +28,38 @@ pub(super) fn header_claims() -> Claims {
     Claims::new(["kid", "alg", "crit"].map(Box::from).into())
 }
 
-/// Takes the scheme and quotes off a credential: the token of `Bearer TOKEN` and `DPoP TOKEN`,
-/// and a value without any scheme as a whole. `None` if it is empty, or of another scheme.
-pub fn bare(credential: &[u8]) -> Option<&[u8]> {
-    let mut words = credential.trim_ascii().splitn(2, |byte| matches!(byte, b' ' | b'\t'));
+/// Takes the scheme and quotes off what a header has: the token of `Bearer TOKEN` and
+/// `DPoP TOKEN`, and a value without any scheme as a whole. `None` if it is empty, or of another
+/// scheme.
+pub fn bare(header: &[u8]) -> Option<&[u8]> {
+    match schemed(header) {
+        (Some(false), _) => None,
+        (_, token) => unquoted(token),
+    }
+}
+
+/// The same of a cookie, which knows no other schemes: whatever it is, it is the token.
+pub fn bare_of_cookie(cookie: &[u8]) -> Option<&[u8]> {
+    match schemed(cookie) {
+        (Some(false), _) => unquoted(cookie.trim_ascii()),
+        (_, token) => unquoted(token),
+    }
+}
+
+/// Whether a credential has a scheme of tokens, if it has any; and what comes after it.
+fn schemed(credential: &[u8]) -> (Option<bool>, &[u8]) {
+    let credential = credential.trim_ascii();
+    let mut words = credential.splitn(2, |byte| matches!(byte, b' ' | b'\t'));
     let first = words.next().unwrap_or_default();
-    let is_scheme = [&b"bearer"[..], b"dpop"].iter().any(|it| it.eq_ignore_ascii_case(first));
-    let token = match words.next() {
-        Some(token) if is_scheme => token.trim_ascii_start(),
-        None if !is_scheme => first,
-        _ => return None,
-    };
+    let is_ours = [&b"bearer"[..], b"dpop"].iter().any(|it| it.eq_ignore_ascii_case(first));
+    match words.next() {
+        Some(rest) => (Some(is_ours), rest.trim_ascii_start()),
+        None if is_ours => (Some(true), &[]),
+        None => (None, credential),
+    }
+}
+
+fn unquoted(token: &[u8]) -> Option<&[u8]> {
     let inner = token.strip_prefix(b"\"").and_then(|token| token.strip_suffix(b"\""));
     Some(inner.unwrap_or(token)).filter(|token| !token.is_empty())
 }
@@ -106,6 +127,7 @@ pub fn read_payload(
 /// Base64url without padding, and only as RFC 4648 has it: bits that no octet has are zeros.
 fn decode<'a>(text: &[u8], decoded: &'a mut Vec<u8>) -> Result<&'a [u8], Malformed> {
     decoded.clear();
+    decoded.reserve(text.len());
     let (mut bits, mut count) = (0_u32, 0);
     for byte in text {
         let six = match byte {

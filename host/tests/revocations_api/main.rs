@@ -1,0 +1,14 @@
+//! The API for revocations, and the command line that calls it: the real program on both sides.
+#![allow(unreachable_pub, reason = "the modules of one test program")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod change;
+mod cli;
+mod home;
+mod lines;
+mod page;
+mod strangers;
+mod tls;
+mod wrong;
