@@ -237,9 +237,9 @@ pub struct Stats {
     /// How long ago this host last knew that it knew everything; nothing if the log is its own,
     /// `None` if it never did.
     pub age: Option<Duration>,
-    /// The file's size, with whatever is free in it; 0 in memory.
+    /// The size of the files, with whatever is free in them; 0 in memory.
     pub file_bytes: u64,
-    /// Why it cannot be written, since the last try.
+    /// Why it cannot be written, since the last try; or that it is damaged.
     pub fault: Option<Fault>,
     /// What proxies fetch; `None` while the first is being made.
     pub images: Option<Images>,
@@ -299,6 +299,8 @@ struct Now {
     fresh: Option<Instant>,
     /// Why nothing can be written, since the last try.
     fault: Option<Fault>,
+    /// What was found not to be as it was written, since this process began.
+    damage: Option<Fault>,
 }
 
 /// A record that waits for the shared log.
@@ -398,8 +400,7 @@ impl Revocations {
             let now = self.shared.now();
             (now.standing.position, now.age_ms(self.shared.is_shared))
         };
-        let before_secs = ids.iter().map(|id| self.shared.ledger.before(*id));
-        let before_secs = before_secs.collect::<Result<_, Fault>>()?;
+        let before_secs = self.shared.ledger.before(ids.iter().copied())?;
         Ok(Checked { position, age_ms, before_secs })
     }
 
@@ -438,7 +439,7 @@ impl Revocations {
     /// How it is.
     pub fn stats(&self) -> Stats {
         let now = self.shared.now();
-        let counts = &now.standing.counts;
+        let counts = &now.standing.tally;
         Stats {
             records: Kind::ALL.map(|kind| counts.of(kind)),
             lifted: counts.lifted(),
@@ -446,15 +447,15 @@ impl Revocations {
             position: now.standing.position,
             is_shared: self.shared.is_shared,
             age: now.age(self.shared.is_shared),
-            file_bytes: self.shared.ledger.file_bytes(),
-            fault: now.fault.clone(),
+            file_bytes: self.shared.ledger.bytes(),
+            fault: now.trouble(),
             images: now.shelf.set(Form::Fuse).map(|set| set.stats()),
         }
     }
 
-    /// Why nothing can be accepted here at the moment; `None` if all is well.
+    /// Why nothing can be accepted here at the moment, or what is damaged; `None` if all is well.
     pub fn trouble(&self) -> Option<Fault> {
-        self.shared.now().fault.clone()
+        self.shared.now().trouble()
     }
 
     /// The keys of ids whose parts are secret, the one in use first.
@@ -591,7 +592,7 @@ impl Now {
             tail.push(Line { position: entry.position, told, accepted_ms });
         }
         let shelf = Shelf::default();
-        Self { standing, held, holds: 0, tail, shelf, fresh: None, fault: None }
+        Self { standing, held, holds: 0, tail, shelf, fresh: None, fault: None, damage: None }
     }
 
     /// How long ago this host last knew that it knew everything; `None` if it never did.
@@ -600,6 +601,10 @@ impl Now {
             false => Some(Duration::ZERO),
             true => self.fresh.map(|fresh| fresh.elapsed()),
         }
+    }
+
+    fn trouble(&self) -> Option<Fault> {
+        self.fault.clone().or_else(|| self.damage.clone())
     }
 
     fn age_ms(&self, is_shared: bool) -> u32 {

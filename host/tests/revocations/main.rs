@@ -8,5 +8,6 @@ mod host;
 mod images;
 mod ledger;
 mod made_up;
+mod measured;
 mod news;
 mod opened;
