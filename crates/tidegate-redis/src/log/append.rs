@@ -3,7 +3,7 @@
 
 use super::entry::{self, Entry, Raw};
 use super::line::Line;
-use super::{ENTRY_RECORDS_MAX, LOG, TURN};
+use super::{ENTRY_RECORDS_MAX, LOG, REHEARSAL, TURN};
 use crate::call::Script;
 use crate::error::Error;
 use redis::{Cmd, Value};
@@ -229,6 +229,32 @@ impl Writer {
         let mut unlink = redis::cmd("UNLINK");
         unlink.arg(TURN);
         self.ask(unlink).await.map(drop)
+    }
+
+    /// Says every command that the log wants, about a key of its own, which it takes away again;
+    /// returns those that were refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no reply to any.
+    pub(crate) async fn rehearse(&mut self) -> Result<Vec<(&'static str, Error)>, Error> {
+        let parts: [&[&'static str]; 7] = [
+            &["XADD", REHEARSAL, "*", "c", "", "r", ""],
+            &["XREAD", "COUNT", "1", "STREAMS", REHEARSAL, "0"],
+            &["XRANGE", REHEARSAL, "-", "+"],
+            &["XREVRANGE", REHEARSAL, "+", "-"],
+            &["XTRIM", REHEARSAL, "MINID", "0"],
+            &["WAIT", "0", "1"],
+            &["UNLINK", REHEARSAL],
+        ];
+        let commands = parts.map(|words| {
+            let mut command = Cmd::new();
+            command.arg(words);
+            command
+        });
+        let replies = self.line.ask(&commands, Duration::ZERO).await?;
+        let said = parts.into_iter().zip(replies);
+        Ok(said.filter_map(|(words, reply)| Some((words[0], reply.err()?))).collect())
     }
 
     /// Why the log cannot be written now, as far as that is a matter of connections.
