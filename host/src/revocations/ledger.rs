@@ -29,6 +29,7 @@ mod tally;
 mod view;
 
 pub(super) use change::Change;
+pub(super) use opening::Told;
 pub(super) use settle::{Settled, Settling};
 pub(super) use standing::Standing;
 

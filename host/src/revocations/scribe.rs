@@ -54,6 +54,8 @@ pub(super) struct Scribe {
     shared: Arc<Shared>,
     cuts: Cuts,
     maker: Maker,
+    /// Whether the last order was a run: then images come first, for a run may fail for long.
+    is_run_last: bool,
 }
 
 /// Steps of one job, and how it ends.
@@ -65,7 +67,7 @@ struct Open {
 
 impl Scribe {
     pub(super) fn new(shared: Arc<Shared>, maker: Maker) -> Self {
-        Self { shared, cuts: Cuts::default(), maker }
+        Self { shared, cuts: Cuts::default(), maker, is_run_last: false }
     }
 
     /// Writes until nobody can ask for it any more.
@@ -225,12 +227,11 @@ impl Scribe {
                 Err(fault) => return self.failed(VecDeque::new(), &fault),
             }
         }
-        if standing.is_due_to_settle() {
-            self.settle();
-        }
         let ids = standing.tally.revoking();
         if lacks || self.cuts.meanwhile(now_ms, ids) {
             self.cut();
+        } else if standing.is_due_to_settle() {
+            self.settle();
         }
     }
 
@@ -247,20 +248,25 @@ impl Scribe {
         entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.is_free()
     }
 
-    /// Has a run made of what is recent, unless the maker has something else to do.
-    fn settle(&mut self) {
+    /// Has a run made of what is recent, unless the maker has something else to do, or all is in
+    /// memory; returns whether it is being made.
+    fn settle(&mut self) -> bool {
         if !self.maker.is_free() {
-            return;
+            return false;
         }
         let mut standing = self.shared.now().standing.clone();
         match self.shared.ledger.settle(&mut standing) {
             Ok(settling) => {
                 self.shared.now().standing = standing;
-                if let Some(settling) = settling {
-                    self.maker.order(Order::Run(settling));
-                }
+                let is_made = settling.is_some();
+                self.is_run_last = is_made;
+                settling.into_iter().for_each(|it| self.maker.order(Order::Run(it)));
+                is_made
             }
-            Err(fault) => self.failed(VecDeque::new(), &fault),
+            Err(fault) => {
+                self.failed(VecDeque::new(), &fault);
+                false
+            }
         }
     }
 
@@ -284,6 +290,11 @@ impl Scribe {
             return;
         }
         let standing = self.shared.now().standing.clone();
+        // First: images are quicker to make of what has settled.
+        if standing.is_due_to_settle() && !self.is_run_last && self.settle() {
+            return;
+        }
+        self.is_run_last = false;
         match self.shared.ledger.snapshot(&standing) {
             Ok(snapshot) => {
                 self.cuts.cut();
