@@ -12,12 +12,15 @@ use super::tail::Tail;
 use super::{ENTRY_RECORDS_MAX, Entry, Fault, NotAccepted, NotApplied, Shared};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_core::revoke::Position;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many records are written at once. More would only make those wait that came first.
 const TOGETHER_MAX: usize = 16_384;
+
+/// How often a disk that failed is tried while nobody asks for anything.
+const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Something to write, and whom to tell.
 pub(super) struct Job {
@@ -56,6 +59,8 @@ pub(super) struct Scribe {
     maker: Maker,
     /// Whether the last order was a run: then images come first, for a run may fail for long.
     is_run_last: bool,
+    /// When a disk that failed was tried last.
+    tried: Instant,
 }
 
 /// Steps of one job, and how it ends.
@@ -67,7 +72,8 @@ struct Open {
 
 impl Scribe {
     pub(super) fn new(shared: Arc<Shared>, maker: Maker) -> Self {
-        Self { shared, cuts: Cuts::default(), maker, is_run_last: false }
+        let (cuts, tried) = (Cuts::default(), Instant::now());
+        Self { shared, cuts, maker, is_run_last: false, tried }
     }
 
     /// Writes until nobody can ask for it any more.
@@ -218,8 +224,9 @@ impl Scribe {
             let now = self.shared.now();
             (now.fault.is_some(), now.shelf.lacks(Instant::now()), now.standing.clone())
         };
-        if is_broken {
-            match self.shared.ledger.change(&mut standing, 0, |_| Ok(())) {
+        if is_broken && self.tried.elapsed() >= TRY_EVERY {
+            self.tried = Instant::now();
+            match self.shared.ledger.change(&mut standing, 1, |_| Ok(())) {
                 Ok(()) => {
                     tracing::info!("revocations can be written again");
                     self.shared.now().fault = None;
