@@ -19,11 +19,13 @@ pub(crate) enum What {
     Global,
     /// How much of what a Redis can decide comes through the whole service.
     Redis,
+    /// What revocation costs where a great many tokens are revoked, and whether it misses any.
+    Revocation,
 }
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 4] = ["filter", "host", "global", "redis"];
+    pub(crate) const NAMES: [&'static str; 5] = ["filter", "host", "global", "redis", "revocation"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
@@ -31,6 +33,7 @@ impl What {
             "host" => Self::Host,
             "global" => Self::Global,
             "redis" => Self::Redis,
+            "revocation" => Self::Revocation,
             _ => Self::Filter,
         }
     }
@@ -39,7 +42,7 @@ impl What {
     /// two minutes; or five, of all that a global limit can be.
     pub(crate) const fn rounds(self) -> u32 {
         match self {
-            Self::Filter | Self::Host => 60,
+            Self::Filter | Self::Host | Self::Revocation => 60,
             Self::Global | Self::Redis => 20,
         }
     }
@@ -50,6 +53,7 @@ impl What {
             Self::Host => "bench-host",
             Self::Global => "bench-global",
             Self::Redis => "bench-redis",
+            Self::Revocation => "bench-revocation",
         }
     }
 }
@@ -59,15 +63,23 @@ impl What {
 /// # Errors
 ///
 /// If a part cannot be had; the program's own are its exit code.
-pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    what: What,
+    rounds: u32,
+    entries: Option<u64>,
+) -> Result<()> {
     // The load comes from h2load: a client in C takes less of the machine than one of ours would.
-    if what != What::Global {
+    if !matches!(what, What::Global | What::Revocation) {
         needs("h2load", "nghttp2-client")?;
     }
     if what == What::Redis {
         needs("redis-benchmark", "redis-tools")?;
     }
-    let arguments = ["--rounds".to_owned(), rounds.to_string()];
+    let mut arguments = vec!["--rounds".to_owned(), rounds.to_string()];
+    if let Some(entries) = entries {
+        arguments.extend(["--entries".to_owned(), entries.to_string()]);
+    }
     parts::become_program(workspace, what.program(), Profile::Release, arguments)
 }
 
