@@ -15,6 +15,7 @@
 //! admit is held against one token bucket: see `harness::fleet`.
 
 mod alone;
+mod connection;
 mod global_cells;
 mod global_load;
 mod global_table;

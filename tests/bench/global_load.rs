@@ -2,11 +2,10 @@
 //!
 //! h2load sends the same fields in every request, and takes a refusal for a failure.
 
-use anyhow::{Context, bail, ensure};
+use crate::connection::Connection;
+use anyhow::bail;
 use harness::Result;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// Connections that are kept busy.
@@ -17,9 +16,6 @@ pub(crate) const REQUESTS: u64 = 6_000;
 
 /// Distinct keys, where they differ.
 pub(crate) const KEYS: u32 = 10_000;
-
-/// Bytes of a response's head and body. None of those measured has half as many.
-const RESPONSE_BYTES_MAX: usize = 4 << 10;
 
 /// Whose budgets requests are about.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,42 +54,18 @@ pub(crate) async fn turn(at: SocketAddr, keys: Keys, turn: u64) -> Result<Answer
 }
 
 async fn send(at: SocketAddr, mut draw: Draw, requests: u64) -> Result<Answers> {
-    let mut stream = TcpStream::connect(at).await?;
-    stream.set_nodelay(true)?;
+    let mut connection = Connection::to(at).await?;
     let mut answers = Answers::default();
-    let mut response = vec![0; RESPONSE_BYTES_MAX];
     for _ in 0..requests {
         let key = draw.next();
         let request = format!("GET / HTTP/1.1\r\nhost: shop.example\r\nx-key: k{key:05}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        match read(&mut stream, &mut response).await? {
+        match connection.send(request.as_bytes()).await? {
             200 => answers.admitted += 1,
             429 => answers.refused += 1,
             other => bail!("a response with status {other}"),
         }
     }
     Ok(answers)
-}
-
-/// Reads one response; its status.
-async fn read(stream: &mut TcpStream, response: &mut [u8]) -> Result<u16> {
-    let mut count = 0;
-    loop {
-        let more = stream.read(&mut response[count..]).await?;
-        ensure!(more > 0, "a response that ends after {count} bytes");
-        count += more;
-        let said = &response[..count];
-        let Some(head_bytes) = said.windows(4).position(|four| four == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = std::str::from_utf8(&said[..head_bytes])?;
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("a status")?;
-        let body = lines.find_map(|line| line.strip_prefix("content-length: "));
-        if count == head_bytes + 4 + body.context("a length")?.parse::<usize>()? {
-            return Ok(status.parse()?);
-        }
-    }
 }
 
 /// Draws keys, the same ones for the same number.

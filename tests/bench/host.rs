@@ -152,16 +152,9 @@ async fn worker_mib() -> Result<f64> {
     for (place, workers) in [1, 1 + MORE_WORKERS].into_iter().enumerate() {
         let proxy = Bundled::start(&config(workers, ports::REFUSED)).await?;
         load::turn(proxy.id(), proxy.listeners()[1])?;
-        bytes[place] = resident_bytes(proxy.id())?;
+        [bytes[place], _] = load::resident_bytes(proxy.id())?;
     }
     Ok(bytes[1].saturating_sub(bytes[0]) as f64 / MORE_WORKERS as f64 / f64::from(1 << 20))
-}
-
-fn resident_bytes(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib << 10)
 }
 
 fn name(cell: usize) -> String {

@@ -3,11 +3,13 @@
 use crate::process::Process;
 use crate::redis::{PASSWORD, Redis};
 use crate::{Result, client, parts, ports, wait};
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::str::FromStr;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A running host service; it is killed when dropped.
@@ -66,7 +68,7 @@ impl Host {
             let process = serve(&program, asks, admin, &environment, &folder)?;
             let (program, environment) = (program.clone(), environment.clone());
             let mut host = Self { program, asks, admin, environment, process, folder };
-            if host.is_up().await? {
+            if host.is_up(wait::PATIENCE).await? {
                 return Ok(host);
             }
         }
@@ -94,10 +96,26 @@ impl Host {
     ///
     /// If it cannot be reached.
     pub async fn metric(&self, series: &str) -> Result<u64> {
+        self.number(series).await
+    }
+
+    /// The same of one that need not be whole.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached.
+    pub async fn seconds(&self, series: &str) -> Result<f64> {
+        self.number(series).await
+    }
+
+    async fn number<T>(&self, series: &str) -> Result<T>
+    where
+        T: FromStr<Err: std::error::Error + Send + Sync + 'static> + Default,
+    {
         let page = client::Client::http1(self.admin).await?.send(client::get("/metrics")).await?;
         let page = String::from_utf8(page.body.to_vec())?;
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        Ok(value.map_or(Ok(0), str::parse)?)
+        Ok(value.map_or(Ok(T::default()), str::parse)?)
     }
 
     /// What it has logged so far.
@@ -123,25 +141,48 @@ impl Host {
         self.process.kill()
     }
 
-    /// Starts it again on the same addresses, after [`Self::kill`], and waits until it is
-    /// ready.
+    /// Has it end in its own time, as whoever deploys it does, and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or says that something went wrong.
+    pub async fn end(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let process = &mut self.process;
+        let status = wait::until("the host service to end", async || process.ended().transpose());
+        let status = status.await??;
+        ensure!(status.success(), "the host service ended with {status}");
+        Ok(())
+    }
+
+    /// Starts it again on the same addresses, after [`Self::kill`] or [`Self::end`], and waits
+    /// until it is ready.
     ///
     /// # Errors
     ///
     /// If it does not come up.
     pub async fn revive(&mut self) -> Result<()> {
+        self.revive_within(wait::PATIENCE).await
+    }
+
+    /// The same of one that has much to read.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up in this time.
+    pub async fn revive_within(&mut self, patience: Duration) -> Result<()> {
         self.process =
             serve(&self.program, self.asks, self.admin, &self.environment, &self.folder)?;
-        if self.is_up().await? {
+        if self.is_up(patience).await? {
             return Ok(());
         }
         bail!("the host service did not come back")
     }
 
     /// False if it ended, as it does when a port was taken.
-    async fn is_up(&mut self) -> Result<bool> {
+    async fn is_up(&mut self, patience: Duration) -> Result<bool> {
         let admin = self.admin;
-        let state = wait::until("the host service to be ready", async || {
+        let state = wait::within(patience, "the host service to be ready", async || {
             if !matches!(self.process.ended(), Ok(None)) {
                 return Some(false);
             }

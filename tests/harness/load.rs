@@ -38,22 +38,48 @@ pub struct Burst {
 
 /// A measuring program: reads `--rounds N` from its command line, and measures so many.
 pub fn main(program: &str, measure: impl AsyncFnOnce(usize) -> Result<()>) -> ExitCode {
+    main_with(program, [], async |rounds, []| measure(rounds).await)
+}
+
+/// The same for a program that is told more: after `--rounds N`, `--NAME N` for each of these, or
+/// else what stands here. Each is at least 1.
+pub fn main_with<const MORE: usize>(
+    program: &str,
+    more: [(&str, u64); MORE],
+    measure: impl AsyncFnOnce(usize, [u64; MORE]) -> Result<()>,
+) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let rounds = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--rounds", rounds] => rounds.parse().ok().filter(|rounds| *rounds >= ROUNDS_MIN),
-        _ => None,
-    };
-    let Some(rounds) = rounds else {
-        eprintln!("usage: {program} --rounds N, at least {ROUNDS_MIN}");
+    let Some((rounds, told)) = read(&arguments, more) else {
+        let more = more.map(|(name, default)| format!(" [--{name} N, {default} if not told]"));
+        eprintln!("usage: {program} --rounds N, at least {ROUNDS_MIN}{}", more.concat());
         return BAD_USAGE.into();
     };
-    match perform(measure(rounds)) {
+    match perform(measure(rounds, told)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{program}: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a command line says; `None` if it makes no sense.
+fn read<const MORE: usize>(
+    arguments: &[String],
+    more: [(&str, u64); MORE],
+) -> Option<(usize, [u64; MORE])> {
+    let (mut rounds, mut told) = (None, more.map(|(_, default)| default));
+    for pair in arguments.chunks(2) {
+        let [name, value] = pair else { return None };
+        let name = name.strip_prefix("--")?;
+        if name == "rounds" {
+            rounds = value.parse().ok().filter(|rounds| *rounds >= ROUNDS_MIN);
+            continue;
+        }
+        let place = more.iter().position(|(known, _)| *known == name)?;
+        told[place] = value.parse().ok().filter(|value| *value > 0)?;
+    }
+    Some((rounds?, told))
 }
 
 /// Sends [`REQUESTS`] on eight connections, all of which must be answered 200.
@@ -148,6 +174,21 @@ pub fn cpu_ns(process: u32) -> Result<u64> {
         bail!("this kernel keeps no schedstat: no CPU time to be had");
     }
     Ok(sum_ns)
+}
+
+/// The memory that a process has now, and the most that it ever had.
+///
+/// # Errors
+///
+/// If there is no such process.
+pub fn resident_bytes(process: u32) -> Result<[u64; 2]> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("its memory")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Result::Ok(kib << 10)
+    };
+    Ok([bytes("VmRSS:")?, bytes("VmHWM:")?])
 }
 
 /// What a process has spent on a processor in all, threads that have ended too, to ten

@@ -96,6 +96,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "http-body-util",
             "hyper",
             "hyper-util",
+            "proxy-wasm-host",
             "rcgen",
             "rustix",
             "saphyr",

@@ -21,12 +21,14 @@ pub(crate) enum What {
     Propagation,
     /// How much of what a Redis can decide comes through the whole service.
     Redis,
+    /// What revocation costs where a great many tokens are revoked, and whether it misses any.
+    Revocation,
 }
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 5] =
-        ["filter", "host", "global", "propagation", "redis"];
+    pub(crate) const NAMES: [&'static str; 6] =
+        ["filter", "host", "global", "propagation", "redis", "revocation"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
@@ -35,6 +37,7 @@ impl What {
             "global" => Self::Global,
             "propagation" => Self::Propagation,
             "redis" => Self::Redis,
+            "revocation" => Self::Revocation,
             _ => Self::Filter,
         }
     }
@@ -43,7 +46,7 @@ impl What {
     /// two minutes; or five, of all that a global limit can be.
     pub(crate) const fn rounds(self) -> u32 {
         match self {
-            Self::Filter | Self::Host => 60,
+            Self::Filter | Self::Host | Self::Revocation => 60,
             Self::Global | Self::Propagation | Self::Redis => 20,
         }
     }
@@ -55,6 +58,7 @@ impl What {
             Self::Global => "bench-global",
             Self::Propagation => "bench-propagation",
             Self::Redis => "bench-redis",
+            Self::Revocation => "bench-revocation",
         }
     }
 }
@@ -64,15 +68,23 @@ impl What {
 /// # Errors
 ///
 /// If a part cannot be had; the program's own are its exit code.
-pub(crate) fn run(workspace: &Workspace, what: What, rounds: u32) -> Result<()> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    what: What,
+    rounds: u32,
+    entries: Option<u64>,
+) -> Result<()> {
     // The load comes from h2load: a client in C takes less of the machine than one of ours would.
-    if !matches!(what, What::Global | What::Propagation) {
+    if !matches!(what, What::Global | What::Propagation | What::Revocation) {
         needs("h2load", "nghttp2-client")?;
     }
     if what == What::Redis {
         needs("redis-benchmark", "redis-tools")?;
     }
-    let arguments = ["--rounds".to_owned(), rounds.to_string()];
+    let mut arguments = vec!["--rounds".to_owned(), rounds.to_string()];
+    if let Some(entries) = entries {
+        arguments.extend(["--entries".to_owned(), entries.to_string()]);
+    }
     parts::become_program(workspace, what.program(), Profile::Release, arguments)
 }
 

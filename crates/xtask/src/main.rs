@@ -74,6 +74,10 @@ usage: cargo xtask <command>
   bench redis [--rounds N]
       Measures how much of what one Redis can decide comes through the host service, and what a
       decision costs each of them.
+
+  bench revocation [--rounds N] [--entries N]
+      Revokes ten million tokens, or N: how long that takes, how soon proxies know of it, whether
+      the filter misses any, and what a look costs a request.
 ";
 
 /// What the command line asked for.
@@ -81,7 +85,7 @@ usage: cargo xtask <command>
 enum Task {
     Help,
     Demo { keep: bool },
-    Bench { what: bench::What, rounds: u32 },
+    Bench { what: bench::What, rounds: u32, entries: Option<u64> },
     BuildFilter(Exceptions),
     BuildGuests,
     Tools,
@@ -117,7 +121,9 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => print!("{USAGE}"),
         Task::Demo { keep } => demo::run(&Workspace::find()?, keep)?,
-        Task::Bench { what, rounds } => bench::run(&Workspace::find()?, what, rounds)?,
+        Task::Bench { what, rounds, entries } => {
+            bench::run(&Workspace::find()?, what, rounds, entries)?;
+        }
         Task::BuildFilter(exceptions) => {
             print!("{}", filter::build(&Workspace::find()?, exceptions)?);
         }
@@ -166,10 +172,16 @@ fn demo_task(args: &mut lexopt::Parser) -> Result<Task> {
 
 fn bench_task(args: &mut lexopt::Parser) -> Result<Task> {
     let what = bench::What::named(expect("bench", &bench::What::NAMES, args)?);
-    match args.next()? {
-        None => Ok(Task::Bench { what, rounds: what.rounds() }),
-        Some(Long("rounds")) => Ok(Task::Bench { what, rounds: args.value()?.parse()? }),
-        Some(other) => Err(other.unexpected().into()),
+    let (mut rounds, mut entries) = (what.rounds(), None);
+    loop {
+        match args.next()? {
+            None => return Ok(Task::Bench { what, rounds, entries }),
+            Some(Long("rounds")) => rounds = args.value()?.parse()?,
+            Some(Long("entries")) if what == bench::What::Revocation => {
+                entries = Some(args.value()?.parse()?);
+            }
+            Some(other) => return Err(other.unexpected().into()),
+        }
     }
 }
 
