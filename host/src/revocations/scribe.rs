@@ -6,8 +6,8 @@
 
 use super::cuts::Cuts;
 use super::draft::{Draft, Step};
-use super::ledger::Standing;
-use super::maker::Maker;
+use super::ledger::{Settled, Standing};
+use super::maker::{Maker, Order};
 use super::tail::Tail;
 use super::{ENTRY_RECORDS_MAX, Entry, Fault, NotAccepted, NotApplied, Shared};
 use std::collections::VecDeque;
@@ -34,6 +34,10 @@ pub(super) enum Task {
     /// Nothing, but it is time to look whether images are to be made, and whether a disk that
     /// failed works again.
     Look,
+    /// Nothing, but enough of what is there is over: it is worth making a run without it.
+    Settle,
+    /// A run that was made.
+    Settled(Settled),
 }
 
 /// Why it was not written.
@@ -99,6 +103,11 @@ impl Scribe {
                     self.look();
                     Ok(())
                 }
+                Task::Settle => {
+                    self.settle();
+                    Ok(())
+                }
+                Task::Settled(settled) => self.settled(settled),
             };
             let end = end.map(|()| self.shared.now().standing.position);
             open.push_back(Open { steps: steps.len() - before, end, done });
@@ -170,7 +179,6 @@ impl Scribe {
             now.held = draft.held;
             now.holds += 1;
         }
-        now.owes = draft.owes.unwrap_or(now.owes);
         now.fault = None;
         draft.lines.into_iter().for_each(|line| now.tail.push(line));
         drop(now);
@@ -217,23 +225,57 @@ impl Scribe {
                 Err(fault) => return self.failed(VecDeque::new(), &fault),
             }
         }
-        let ids = standing.counts.revoking();
+        if standing.is_due_to_settle() {
+            self.settle();
+        }
+        let ids = standing.tally.revoking();
         if lacks || self.cuts.meanwhile(now_ms, ids) {
             self.cut();
         }
     }
 
     fn cuts_before(&mut self, step: &Step, now_ms: u64) -> bool {
-        let ids = self.shared.now().standing.counts.revoking();
+        let ids = self.shared.now().standing.tally.revoking();
         let entry = step.entry(now_ms);
         entry.is_some_and(|(made_ms, _)| self.cuts.before(made_ms, now_ms, ids))
             && self.maker.is_free()
     }
 
     fn cuts_behind(&mut self, step: &Step, now_ms: u64) -> bool {
-        let ids = self.shared.now().standing.counts.revoking();
+        let ids = self.shared.now().standing.tally.revoking();
         let entry = step.entry(now_ms);
         entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.is_free()
+    }
+
+    /// Has a run made of what is recent, unless the maker has something else to do.
+    fn settle(&mut self) {
+        if !self.maker.is_free() {
+            return;
+        }
+        let mut standing = self.shared.now().standing.clone();
+        match self.shared.ledger.settle(&mut standing) {
+            Ok(settling) => {
+                self.shared.now().standing = standing;
+                if let Some(settling) = settling {
+                    self.maker.order(Order::Run(settling));
+                }
+            }
+            Err(fault) => self.failed(VecDeque::new(), &fault),
+        }
+    }
+
+    fn settled(&mut self, settled: Settled) -> Result<(), NotDone> {
+        let mut standing = self.shared.now().standing.clone();
+        match self.shared.ledger.settled(&mut standing, settled) {
+            Ok(()) => {
+                self.shared.now().standing = standing;
+                Ok(())
+            }
+            Err(fault) => {
+                self.failed(VecDeque::new(), &fault);
+                Err(NotDone::Fault(fault))
+            }
+        }
     }
 
     /// Has images made of what is known now, unless some are being made.
@@ -245,7 +287,7 @@ impl Scribe {
         match self.shared.ledger.snapshot(&standing) {
             Ok(snapshot) => {
                 self.cuts.cut();
-                self.maker.make(snapshot);
+                self.maker.order(Order::Images(snapshot));
             }
             Err(fault) => tracing::warn!(%fault, "no images of revocations can be made"),
         }
@@ -265,7 +307,7 @@ impl Task {
         match self {
             Self::One(step) => step.len(),
             Self::Apply(entries) => entries.iter().map(|entry| entry.records.len()).sum(),
-            Self::Look => 0,
+            Self::Look | Self::Settle | Self::Settled(_) => 0,
         }
     }
 }

@@ -8,6 +8,7 @@ mod host;
 mod images;
 mod ledger;
 mod made_up;
+mod measured;
 mod news;
 mod opened;
 mod owed;

@@ -17,7 +17,7 @@ async fn what_is_owed_to_the_shared_log_survives_a_restart() {
     drop(ledger);
     let ledger = open(folder.path());
     assert!(ledger.owes());
-    ledger.settle().await.unwrap();
+    ledger.paid().await.unwrap();
     assert!(!ledger.owes());
     drop(ledger);
     assert!(!open(folder.path()).owes());

@@ -182,7 +182,7 @@ impl Follower {
         let common = self.find(ledger).await?;
         if is_empty {
             // A host without a past has lost nothing.
-            ledger.settle().await?;
+            ledger.paid().await?;
             return Ok(());
         }
         self.situation.counts.add_losses(1);
@@ -198,7 +198,7 @@ impl Follower {
     /// head. From then on the ledger owes.
     async fn find(&mut self, ledger: &Arc<Revocations>) -> Result<Option<Position>, Hitch> {
         if let Some(mending) = self.mending.take() {
-            // Nothing may settle what is owed from now on.
+            // From now on nobody may say that it is paid.
             mending.end().await;
         }
         let known = ledger.position();

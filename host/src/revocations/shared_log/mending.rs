@@ -163,7 +163,7 @@ impl Mender {
                 }
             }
         }
-        self.ledger.settle().await?;
+        self.ledger.paid().await?;
         self.writer.end_turn().await?;
         Ok(count)
     }
