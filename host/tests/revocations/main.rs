@@ -12,3 +12,6 @@ mod measured;
 mod news;
 mod opened;
 mod owed;
+#[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
+mod server;
+mod two_hosts;
