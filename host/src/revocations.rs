@@ -42,7 +42,7 @@ pub use wall::Wall;
 use draft::Step;
 use hands::Hands;
 use id_keys::IdKeys;
-use ledger::{Ledger, Standing};
+use ledger::{Ledger, Standing, Told};
 use meters::Meters;
 use prometheus_client::registry::Registry;
 use scribe::Task;
@@ -611,7 +611,7 @@ impl Shared {
 
 impl Now {
     /// As it stands in a file that was opened.
-    fn of(standing: Standing, held: Vec<Held>, recent: Vec<(Entry, Vec<(Id, u64)>)>) -> Self {
+    fn of(standing: Standing, held: Vec<Held>, recent: Vec<Told>) -> Self {
         // Of the first one that is kept only the position is known, unless it began the log.
         let (start, first) = match recent.first() {
             Some((entry, _)) if entry.position.number == 1 => {

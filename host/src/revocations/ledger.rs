@@ -29,6 +29,7 @@ mod tally;
 mod view;
 
 pub(super) use change::Change;
+pub(super) use opening::Told;
 pub(super) use settle::{Settled, Settling};
 pub(super) use standing::Standing;
 
@@ -40,6 +41,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+use std::time::Duration;
 use tidegate_core::revoke::record::RECORD_BYTES;
 use tidegate_core::revoke::{Id, Position, Record};
 use view::View;
@@ -55,6 +58,11 @@ const RECORD_ROOM_BYTES: u64 = 4_608;
 
 /// How many records [`Ledger::entries_after`] tells at once.
 const ENTRY_RECORDS_TOLD: usize = 65_536;
+
+/// While the file is opened again after a fault of the disk a look into it is tried so often, and
+/// takes so much longer.
+const LOOKS_MAX: usize = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 const VERSION: u8 = 1;
 const VALUE_BYTES: usize = RECORD_BYTES - 16;
@@ -101,17 +109,19 @@ impl Ledger {
     }
 
     pub(super) fn get(&self, id: Id) -> Result<Option<Record>, Fault> {
-        self.view()?.get(id)
+        self.look_up(|view| view.get(id))
     }
 
     /// What each of these is revoked with, or 0.
     pub(super) fn before(&self, ids: impl IntoIterator<Item = Id>) -> Result<Vec<u64>, Fault> {
-        let view = self.view()?;
-        let before = |id| {
-            let record = view.get(id)?.filter(|record| !record.lifts);
-            Ok(record.map_or(0, |record| record.before_secs))
-        };
-        ids.into_iter().map(before).collect()
+        let ids: Vec<Id> = ids.into_iter().collect();
+        self.look_up(|view| {
+            let before = |id: &Id| {
+                let record = view.get(*id)?.filter(|record| !record.lifts);
+                Ok(record.map_or(0, |record| record.before_secs))
+            };
+            ids.iter().map(before).collect()
+        })
     }
 
     /// Looks at records in the order of their ids, from behind `after`, until `look` has enough.
@@ -180,6 +190,17 @@ impl Ledger {
         let taken = fs::metadata(folder.join(FILE)).map_or(0, |file| file.blocks() * 512);
         let inside = taken.saturating_sub(standing.bytes());
         if free + inside >= wanted { Ok(()) } else { Err(Fault::Full) }
+    }
+
+    /// Looks something up, again if the file had failed and was about to be opened anew.
+    fn look_up<T>(&self, look: impl Fn(&View) -> Result<T, Fault>) -> Result<T, Fault> {
+        for _ in 0..LOOKS_MAX {
+            match self.view().and_then(|view| look(&view)) {
+                Err(Fault::Io(_)) => thread::sleep(LOOK_PAUSE),
+                done => return done,
+            }
+        }
+        self.view().and_then(|view| look(&view))
     }
 
     fn view(&self) -> Result<View, Fault> {

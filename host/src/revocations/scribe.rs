@@ -12,12 +12,15 @@ use super::tail::Tail;
 use super::{ENTRY_RECORDS_MAX, Entry, Fault, NotAccepted, NotApplied, Shared};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_core::revoke::Position;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many records are written at once. More would only make those wait that came first.
 const TOGETHER_MAX: usize = 16_384;
+
+/// How often a disk that failed is tried while nobody asks for anything.
+const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Something to write, and whom to tell.
 pub(super) struct Job {
@@ -54,6 +57,10 @@ pub(super) struct Scribe {
     shared: Arc<Shared>,
     cuts: Cuts,
     maker: Maker,
+    /// Whether the last order was a run: then images come first, for a run may fail for long.
+    is_run_last: bool,
+    /// When a disk that failed was tried last.
+    tried: Instant,
 }
 
 /// Steps of one job, and how it ends.
@@ -65,7 +72,8 @@ struct Open {
 
 impl Scribe {
     pub(super) fn new(shared: Arc<Shared>, maker: Maker) -> Self {
-        Self { shared, cuts: Cuts::default(), maker }
+        let (cuts, tried) = (Cuts::default(), Instant::now());
+        Self { shared, cuts, maker, is_run_last: false, tried }
     }
 
     /// Writes until nobody can ask for it any more.
@@ -216,8 +224,9 @@ impl Scribe {
             let now = self.shared.now();
             (now.fault.is_some(), now.shelf.lacks(Instant::now()), now.standing.clone())
         };
-        if is_broken {
-            match self.shared.ledger.change(&mut standing, 0, |_| Ok(())) {
+        if is_broken && self.tried.elapsed() >= TRY_EVERY {
+            self.tried = Instant::now();
+            match self.shared.ledger.change(&mut standing, 1, |_| Ok(())) {
                 Ok(()) => {
                     tracing::info!("revocations can be written again");
                     self.shared.now().fault = None;
@@ -225,12 +234,11 @@ impl Scribe {
                 Err(fault) => return self.failed(VecDeque::new(), &fault),
             }
         }
-        if standing.is_due_to_settle() {
-            self.settle();
-        }
         let ids = standing.tally.revoking();
         if lacks || self.cuts.meanwhile(now_ms, ids) {
             self.cut();
+        } else if standing.is_due_to_settle() {
+            self.settle();
         }
     }
 
@@ -247,20 +255,25 @@ impl Scribe {
         entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.is_free()
     }
 
-    /// Has a run made of what is recent, unless the maker has something else to do.
-    fn settle(&mut self) {
+    /// Has a run made of what is recent, unless the maker has something else to do, or all is in
+    /// memory; returns whether it is being made.
+    fn settle(&mut self) -> bool {
         if !self.maker.is_free() {
-            return;
+            return false;
         }
         let mut standing = self.shared.now().standing.clone();
         match self.shared.ledger.settle(&mut standing) {
             Ok(settling) => {
                 self.shared.now().standing = standing;
-                if let Some(settling) = settling {
-                    self.maker.order(Order::Run(settling));
-                }
+                let is_made = settling.is_some();
+                self.is_run_last = is_made;
+                settling.into_iter().for_each(|it| self.maker.order(Order::Run(it)));
+                is_made
             }
-            Err(fault) => self.failed(VecDeque::new(), &fault),
+            Err(fault) => {
+                self.failed(VecDeque::new(), &fault);
+                false
+            }
         }
     }
 
@@ -284,6 +297,11 @@ impl Scribe {
             return;
         }
         let standing = self.shared.now().standing.clone();
+        // First: images are quicker to make of what has settled.
+        if standing.is_due_to_settle() && !self.is_run_last && self.settle() {
+            return;
+        }
+        self.is_run_last = false;
         match self.shared.ledger.snapshot(&standing) {
             Ok(snapshot) => {
                 self.cuts.cut();

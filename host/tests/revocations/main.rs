@@ -4,6 +4,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod damage;
+mod disk;
 mod host;
 mod images;
 mod ledger;

@@ -9,6 +9,9 @@ mod cli;
 mod home;
 mod lines;
 mod page;
+#[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
+mod server;
+mod shared;
 mod strangers;
 mod tls;
 mod wrong;

@@ -28,9 +28,12 @@ pub(in crate::revocations) struct Opened {
     pub(in crate::revocations) ledger: Ledger,
     pub(in crate::revocations) standing: Standing,
     pub(in crate::revocations) held: Vec<Held>,
-    /// The newest entries, oldest first, and what each of their ids is revoked with, or 0.
-    pub(in crate::revocations) recent: Vec<(Entry, Vec<(Id, u64)>)>,
+    /// The newest entries, oldest first.
+    pub(in crate::revocations) recent: Vec<Told>,
 }
+
+/// An entry, and what each of its ids is revoked with by now, or 0.
+pub(in crate::revocations) type Told = (Entry, Vec<(Id, u64)>);
 
 impl Ledger {
     /// Opens it, or begins one with a log of this host's own.
@@ -139,7 +142,7 @@ impl Ledger {
     }
 
     /// The newest entries, oldest first, with what holds of their ids.
-    fn newest(&self, log: u64) -> Result<Vec<(Entry, Vec<(Id, u64)>)>, Fault> {
+    fn newest(&self, log: u64) -> Result<Vec<Told>, Fault> {
         let (mut newest, mut count) = (VecDeque::new(), 0);
         for entry in self.entries(log)?.rev() {
             let entry = entry?;
