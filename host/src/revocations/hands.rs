@@ -1,12 +1,14 @@
 //! How whoever wants something written reaches who writes; and the threads of both that do.
 
 use super::draft::Step;
-use super::maker::{Maker, Making};
+use super::maker::{Busy, Maker, Making};
 use super::scribe::{Job, NotDone, Scribe, Task};
 use super::{Problem, Shared};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 use tidegate_core::revoke::Position;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,11 +42,17 @@ impl Hands {
     pub(super) fn threads(shared: Arc<Shared>) -> Result<Self, Problem> {
         let (jobs, waiting) = mpsc::channel(JOBS_MAX);
         let (order, orders) = std::sync::mpsc::sync_channel(1);
-        let is_busy = Arc::new(AtomicBool::new(false));
-        let scribe = Scribe::new(shared.clone(), Maker::Thread(order, is_busy.clone()));
+        let busy = Arc::new(Busy::default());
+        let scribe = Scribe::new(shared.clone(), Maker::Thread(order, busy.clone()));
         let mut threads = Threads { shared: shared.clone(), jobs: None, threads: Vec::new() };
         threads.start("tidegate-ledger", move || scribe.run(waiting))?;
-        let making = Making { shared, orders, is_busy, jobs: jobs.downgrade() };
+        let making = Making {
+            shared,
+            orders,
+            busy,
+            jobs: jobs.downgrade(),
+            not_before: Cell::new(Instant::now()),
+        };
         threads.start("tidegate-images", move || making.run())?;
         threads.jobs = Some(jobs);
         Ok(Self::Threads(threads))

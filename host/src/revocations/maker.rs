@@ -5,6 +5,7 @@ use super::images::{Members, Times};
 use super::ledger::{Settling, Snapshot};
 use super::scribe::{Job, Task};
 use super::{Fault, Shared};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -37,7 +38,7 @@ pub(super) enum Order {
 /// How the scribe has it made.
 pub(super) enum Maker {
     /// On a thread of its own.
-    Thread(SyncSender<Order>, Arc<AtomicBool>),
+    Thread(SyncSender<Order>, Arc<Busy>),
     /// Right here: nothing settles in memory.
     Here(Arc<Shared>),
 }
@@ -46,15 +47,33 @@ pub(super) enum Maker {
 pub(super) struct Making {
     pub(super) shared: Arc<Shared>,
     pub(super) orders: Receiver<Order>,
-    pub(super) is_busy: Arc<AtomicBool>,
+    pub(super) busy: Arc<Busy>,
     pub(super) jobs: WeakSender<Job>,
+    /// When runs are tried again, if one could not be written.
+    pub(super) not_before: Cell<Instant>,
+}
+
+/// What the thread is doing.
+#[derive(Default)]
+pub(super) struct Busy {
+    makes: AtomicBool,
+    /// It has made images, and does not so soon again.
+    rests: AtomicBool,
 }
 
 impl Maker {
-    /// Whether it would make something now.
+    /// Whether it would make a run now.
     pub(super) fn is_free(&self) -> bool {
         match self {
-            Self::Thread(_, is_busy) => !is_busy.load(Ordering::Acquire),
+            Self::Thread(_, busy) => !busy.makes.load(Ordering::Acquire),
+            Self::Here(_) => true,
+        }
+    }
+
+    /// Whether it would make images now.
+    pub(super) fn has_rested(&self) -> bool {
+        match self {
+            Self::Thread(_, busy) => self.is_free() && !busy.rests.load(Ordering::Acquire),
             Self::Here(_) => true,
         }
     }
@@ -62,8 +81,8 @@ impl Maker {
     /// Makes this.
     pub(super) fn order(&self, order: Order) {
         match (self, order) {
-            (Self::Thread(orders, is_busy), order) => {
-                is_busy.store(true, Ordering::Release);
+            (Self::Thread(orders, busy), order) => {
+                busy.makes.store(true, Ordering::Release);
                 // There is room, for it was free; or it has ended, and so will the scribe.
                 let _ = orders.try_send(order);
             }
@@ -79,16 +98,18 @@ impl Making {
         let twelfth = Duration::from_secs((self.shared.span_secs / 12).max(1).into());
         let count_every = twelfth.min(COUNT_EVERY_MAX);
         let mut counted = Instant::now();
-        let mut rests_until = None;
+        let mut rests_until = Instant::now();
         loop {
             match self.orders.recv_timeout(LOOK_EVERY) {
-                Ok(order) => rests_until = Some(Instant::now() + self.make(order)),
+                Ok(order) => {
+                    rests_until = rests_until.max(Instant::now() + self.make(order));
+                    self.busy.rests.store(true, Ordering::Release);
+                    self.busy.makes.store(false, Ordering::Release);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if rests_until.take_if(|until| Instant::now() >= *until).is_some() {
-                self.is_busy.store(false, Ordering::Release);
-            }
+            self.busy.rests.store(Instant::now() < rests_until, Ordering::Release);
             self.shared.id_keys.look();
             let mut is_written = self.write(Task::Look);
             if counted.elapsed() >= count_every {
@@ -111,12 +132,14 @@ impl Making {
                 self.shared.make(&snapshot);
                 began.elapsed().min(REST_MAX)
             }
+            Order::Run(_) if Instant::now() < self.not_before.get() => Duration::ZERO,
             Order::Run(settling) => match self.settle(&settling) {
                 Ok(()) => Duration::ZERO,
                 Err(_) if self.shared.is_ending.load(Ordering::Relaxed) => Duration::ZERO,
                 Err(fault) => {
-                    tracing::error!(%fault, "revocations cannot be written in order: tried again");
-                    REST_MAX
+                    tracing::error!(%fault, "revocations cannot be written in order");
+                    self.not_before.set(Instant::now() + REST_MAX);
+                    Duration::ZERO
                 }
             },
         }

@@ -235,7 +235,8 @@ impl Scribe {
             }
         }
         let ids = standing.tally.revoking();
-        if lacks || self.cuts.meanwhile(now_ms, ids) {
+        let is_due = lacks || self.cuts.meanwhile(now_ms, ids);
+        if is_due && self.maker.has_rested() {
             self.cut();
         } else if standing.is_due_to_settle() {
             self.settle();
@@ -246,13 +247,13 @@ impl Scribe {
         let ids = self.shared.now().standing.tally.revoking();
         let entry = step.entry(now_ms);
         entry.is_some_and(|(made_ms, _)| self.cuts.before(made_ms, now_ms, ids))
-            && self.maker.is_free()
+            && self.maker.has_rested()
     }
 
     fn cuts_behind(&mut self, step: &Step, now_ms: u64) -> bool {
         let ids = self.shared.now().standing.tally.revoking();
         let entry = step.entry(now_ms);
-        entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.is_free()
+        entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.has_rested()
     }
 
     /// Has a run made of what is recent, unless the maker has something else to do, or all is in
@@ -293,12 +294,10 @@ impl Scribe {
 
     /// Has images made of what is known now, unless some are being made.
     fn cut(&mut self) {
-        if !self.maker.is_free() {
-            return;
-        }
         let standing = self.shared.now().standing.clone();
         // First: images are quicker to make of what has settled.
-        if standing.is_due_to_settle() && !self.is_run_last && self.settle() {
+        let is_run_next = !self.is_run_last && standing.is_due_to_settle();
+        if (is_run_next && self.settle()) || !self.maker.has_rested() {
             return;
         }
         self.is_run_last = false;
