@@ -5,10 +5,10 @@ use crate::{monitoring, runbook};
 use anyhow::{Context, ensure};
 use harness::client::{Client, get};
 use harness::envoy::{Policy, envoy};
-use harness::host::Host;
+use harness::host::{Host, patient};
 use harness::origin::Origin;
 use harness::redis::Redis;
-use harness::{Result, stage, wait};
+use harness::{Result, ports, stage, wait};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +128,19 @@ fn rules_dashboard_and_runbook_speak_only_of_what_is_exported() -> Result<()> {
             "host": { "cluster": "tidegate_host", "deadline": "4s" },
         });
         let (mut redis, origin) = (Redis::start().await?, Origin::start().await?);
-        let host = Host::on_redis(&redis).await?;
+        // In its own folder: so it keeps revocations too, and shares their log.
+        let mut environment = patient(&redis);
+        let (api, folder) = (ports::free()?, tempfile::tempdir()?);
+        let token = folder.path().join("token");
+        std::fs::write(&token, "of-a-test-that-nobody-shows\n")?;
+        environment.extend([
+            ("TIDEGATE_REVOCATIONS_DATA_DIR", "ledger".to_owned()),
+            ("TIDEGATE_REVOCATIONS_API_LISTEN", api.to_string()),
+            ("TIDEGATE_REVOCATIONS_API_TOKEN_FILE", token.display().to_string()),
+        ]);
+        let host = Host::with(environment).await?;
+        // Strangers are counted from the first one on.
+        Client::http1(api).await?.send(get("/v1/revocations")).await?;
         let plan = envoy(Policy::Struct(policy)).host(host.address()).origin(origin.address());
         let envoy = plan.in_envoy().start().await?;
         envoy.burst(1, 4, &get("/")).await?;

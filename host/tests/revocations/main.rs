@@ -14,3 +14,6 @@ mod measured;
 mod news;
 mod opened;
 mod owed;
+#[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
+mod server;
+mod two_hosts;
