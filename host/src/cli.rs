@@ -5,7 +5,7 @@
 //! - [`thing`]: what is revoked or lifted, as flags
 //! - [`secret`]: tokens and cookies, which come from files and never from a command line
 //! - [`time`]: times as people write them
-//! - [`revoke`], [`look`], [`import`], [`export`]: what there is to do; [`shown`]: how it is told
+//! - [`mod@revoke`], [`look`], [`import`], [`export`]: what there is to do; [`shown`]: how it is told
 //! - [`progress`]: how far long work has got
 
 mod client;

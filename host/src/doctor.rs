@@ -14,6 +14,7 @@ use crate::config::{Config, Provider};
 use judge::Situation;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
+use tidegate_redis::inspect;
 
 /// The longest that all of it takes. What has not answered by then is frozen.
 const EXAMINATION_MAX: Duration = Duration::from_secs(30);
@@ -66,14 +67,22 @@ fn examine(config: &Config, warnings: &[String]) -> io::Result<Vec<Finding>> {
         Provider::Redis(settings) => settings,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let looking = tidegate_redis::inspect::inspect(settings);
+    let looking = async {
+        let sight = inspect::inspect(settings).await;
+        let log = match &config.revocations {
+            Some(_) => Some(inspect::log(settings).await),
+            None => None,
+        };
+        (sight, log)
+    };
     let seen = runtime.block_on(async { tokio::time::timeout(EXAMINATION_MAX, looking).await });
     // A name that is still being resolved would be waited for.
     runtime.shutdown_background();
     match seen {
-        Ok(sight) => {
+        Ok((sight, log)) => {
             let situation = Situation { settings, sight: &sight, now: SystemTime::now() };
             findings.extend(judge::redis(&situation));
+            findings.extend(log.iter().flat_map(|log| judge::shared_log(&sight, log)));
         }
         Err(_) => findings.push(
             Finding::critical("reach", "", format!("no end after {EXAMINATION_MAX:?}"))

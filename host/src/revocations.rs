@@ -42,7 +42,7 @@ pub use wall::Wall;
 use draft::Step;
 use hands::Hands;
 use id_keys::IdKeys;
-use ledger::{Ledger, Standing};
+use ledger::{Ledger, Standing, Told};
 use meters::Meters;
 use prometheus_client::registry::Registry;
 use scribe::Task;
@@ -240,9 +240,9 @@ pub struct Stats {
     /// How long ago this host last knew that it knew everything; nothing if the log is its own,
     /// `None` if it never did.
     pub age: Option<Duration>,
-    /// The file's size, with whatever is free in it; 0 in memory.
+    /// The size of the files, with whatever is free in them; 0 in memory.
     pub file_bytes: u64,
-    /// Why it cannot be written, since the last try.
+    /// Why it cannot be written, since the last try; or that it is damaged.
     pub fault: Option<Fault>,
     /// What proxies fetch; `None` while the first is being made.
     pub images: Option<Images>,
@@ -296,14 +296,14 @@ struct Now {
     held: Vec<Held>,
     /// How often that changed.
     holds: u64,
-    /// Whether the shared log may lack something.
-    owes: bool,
     tail: Tail,
     shelf: Shelf,
     /// When this host last knew that it knew all of the shared log.
     fresh: Option<Instant>,
     /// Why nothing can be written, since the last try.
     fault: Option<Fault>,
+    /// What was found not to be as it was written, since this process began.
+    damage: Option<Fault>,
 }
 
 /// A record that waits for the shared log.
@@ -326,10 +326,7 @@ impl Revocations {
         let id_keys = IdKeys::read(&settings.id_key_files).map_err(Problem::id_key)?;
         let opened = Ledger::open(&settings.home)?;
         let shared = Arc::new(Shared {
-            now: Mutex::new(Now {
-                owes: opened.owes,
-                ..Now::of(opened.standing, opened.held, opened.recent)
-            }),
+            now: Mutex::new(Now::of(opened.standing, opened.held, opened.recent)),
             ledger: opened.ledger,
             changed: watch::Sender::new(()),
             is_shared: settings.is_shared,
@@ -406,8 +403,7 @@ impl Revocations {
             let now = self.shared.now();
             (now.standing.position, now.age_ms(self.shared.is_shared))
         };
-        let before_secs = ids.iter().map(|id| self.shared.ledger.before(*id));
-        let before_secs = before_secs.collect::<Result<_, Fault>>()?;
+        let before_secs = self.shared.ledger.before(ids.iter().copied())?;
         Ok(Checked { position, age_ms, before_secs })
     }
 
@@ -446,7 +442,7 @@ impl Revocations {
     /// How it is.
     pub fn stats(&self) -> Stats {
         let now = self.shared.now();
-        let counts = &now.standing.counts;
+        let counts = &now.standing.tally;
         Stats {
             records: Kind::ALL.map(|kind| counts.of(kind)),
             lifted: counts.lifted(),
@@ -454,15 +450,15 @@ impl Revocations {
             position: now.standing.position,
             is_shared: self.shared.is_shared,
             age: now.age(self.shared.is_shared),
-            file_bytes: self.shared.ledger.file_bytes(),
-            fault: now.fault.clone(),
+            file_bytes: self.shared.ledger.bytes(),
+            fault: now.trouble(),
             images: now.shelf.set(Form::Fuse).map(|set| set.stats()),
         }
     }
 
-    /// Why nothing can be accepted here at the moment; `None` if all is well.
+    /// Why nothing can be accepted here at the moment, or what is damaged; `None` if all is well.
     pub fn trouble(&self) -> Option<Fault> {
-        self.shared.now().fault.clone()
+        self.shared.now().trouble()
     }
 
     /// The keys of ids whose parts are secret, the one in use first.
@@ -525,10 +521,10 @@ impl Revocations {
         Ok(self.hands.write(Task::One(Step::BeginAnew(position))).await?)
     }
 
-    /// Whether [`Self::begin_anew`] was called and [`Self::settle`] was not since: the log may lack
+    /// Whether [`Self::begin_anew`] was called and [`Self::paid`] was not since: the log may lack
     /// something that is known here. Durable, as the position is.
     pub fn owes(&self) -> bool {
-        self.shared.now().owes
+        self.shared.now().standing.owes
     }
 
     /// Whatever is known here is in the log.
@@ -536,8 +532,8 @@ impl Revocations {
     /// # Errors
     ///
     /// [`NotApplied::Fault`].
-    pub async fn settle(&self) -> Result<Position, NotApplied> {
-        Ok(self.hands.write(Task::One(Step::Settle)).await?)
+    pub async fn paid(&self) -> Result<Position, NotApplied> {
+        Ok(self.hands.write(Task::One(Step::Paid)).await?)
     }
 
     /// The position behind the entry of that number of the log, if it is kept.
@@ -615,7 +611,7 @@ impl Shared {
 
 impl Now {
     /// As it stands in a file that was opened.
-    fn of(standing: Standing, held: Vec<Held>, recent: Vec<(Entry, Vec<(Id, u64)>)>) -> Self {
+    fn of(standing: Standing, held: Vec<Held>, recent: Vec<Told>) -> Self {
         // Of the first one that is kept only the position is known, unless it began the log.
         let (start, first) = match recent.first() {
             Some((entry, _)) if entry.position.number == 1 => {
@@ -631,7 +627,7 @@ impl Now {
             tail.push(Line { position: entry.position, told, accepted_ms });
         }
         let shelf = Shelf::default();
-        Self { standing, held, holds: 0, owes: false, tail, shelf, fresh: None, fault: None }
+        Self { standing, held, holds: 0, tail, shelf, fresh: None, fault: None, damage: None }
     }
 
     /// How long ago this host last knew that it knew everything; `None` if it never did.
@@ -640,6 +636,10 @@ impl Now {
             false => Some(Duration::ZERO),
             true => self.fresh.map(|fresh| fresh.elapsed()),
         }
+    }
+
+    fn trouble(&self) -> Option<Fault> {
+        self.fault.clone().or_else(|| self.damage.clone())
     }
 
     fn age_ms(&self, is_shared: bool) -> u32 {

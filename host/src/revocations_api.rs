@@ -4,7 +4,7 @@
 //! - [`callers`]: who may come in; [`attempts`]: and how often they may try, and ask
 //! - [`routes`]: which request is for whom; [`reply`]: how it is answered
 //! - [`body`]: what a request holds, within bounds
-//! - [`fields`], [`asked`]: one revocation as JSON, and what it means
+//! - [`fields`], [`asked`], [`bounds`]: one revocation as JSON, what it means, and for how long
 //! - [`form`], [`token`]: a token, as RFC 7009 hands it over, and what of it is revoked
 //! - [`change`]: to revoke and to lift; [`look`]: to list, check and count
 //! - [`import`], [`export`]: all of them, line by line
@@ -17,6 +17,7 @@ mod attempts;
 mod audit;
 mod batches;
 mod body;
+mod bounds;
 mod callers;
 mod change;
 mod counts;
@@ -39,7 +40,7 @@ use crate::logs::AUDIT;
 use crate::revocations::Revocations;
 use asked::Terms;
 use attempts::Attempts;
-use callers::Callers;
+use callers::{Callers, Stranger};
 pub(crate) use counts::Counts;
 pub(crate) use door::Door;
 use std::net::IpAddr;
@@ -126,9 +127,10 @@ impl Api {
     }
 
     fn no_handshake(&self, peer: IpAddr, why: &str) {
-        self.counts.no_handshake();
+        self.counts.stranger(Stranger::NoHandshake);
         if self.wrong.of_peer(peer).is_ok() {
-            tracing::warn!(target: AUDIT, outcome = "no_handshake", %peer, why, "not let in");
+            let outcome = Stranger::NoHandshake.name();
+            tracing::warn!(target: AUDIT, outcome, %peer, why, "not let in");
         }
     }
 }

@@ -36,6 +36,7 @@ mod together;
 mod turns;
 
 use crate::config::{Config, Http, Provider};
+use crate::revocations::SharedLog;
 use clock::Clock;
 use door::{Door, Use};
 use metrics::Metrics;
@@ -158,8 +159,11 @@ impl Site {
         revocations: Kept,
     ) -> Self {
         let store = Arc::new(Store::new(provider, predecessor));
+        // Whoever has a Redis shares what is revoked with all who have the same.
+        let shared_log = revocations.open().zip(store.log());
+        let shared_log = shared_log.map(|(ledger, log)| SharedLog::start(ledger, &log));
         Self {
-            metrics: Metrics::new(&store, &revocations),
+            metrics: Metrics::new(&store, &revocations, shared_log),
             store,
             clock,
             shares: Mutex::new(Shares::new()),

@@ -3,7 +3,7 @@
 //!
 //! These run a build of the filter that panics where a request asks for it.
 
-use crate::{count, policy, statuses};
+use crate::{count, policy, policy_with, statuses};
 use harness::client::{Call, get};
 use harness::envoy::envoy;
 use harness::host::Host;
@@ -42,6 +42,24 @@ fn a_panic_under_a_closed_limit_is_a_clean_500() -> Result<()> {
         let envoy = plan.origin(origin.address()).faulty()?.start().await?;
         assert_eq!(envoy.send(faulty("headers")).await?.status, 500);
         assert_eq!(envoy.send(get("/")).await?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_panic_where_revocations_are_closed_lets_nothing_pass_unchecked() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let (origin, host) = (Origin::start().await?, Host::on_memory().await?);
+        for (on_error, expected) in [("closed", 500), ("open", 200)] {
+            let more = json!({
+                "token": { "from": [{ "payload_header": "x-payload" }] },
+                "revocation": { "on_error": on_error },
+            });
+            let plan = envoy(policy_with(json!([]), more)).workers(workers).host(host.address());
+            let envoy = plan.origin(origin.address()).faulty()?.start().await?;
+            assert_eq!(envoy.send(faulty("headers")).await?.status, expected);
+            assert_eq!(envoy.send(get("/")).await?.status, 200);
+        }
         Ok(())
     })
 }

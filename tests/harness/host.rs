@@ -195,7 +195,7 @@ impl Host {
 }
 
 /// What a host is told of a Redis with which it is patient.
-pub(crate) fn patient(redis: &Redis) -> Environment {
+pub fn patient(redis: &Redis) -> Environment {
     let patience = ["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];
     let patience = patience.map(|name| (name, "30s".to_owned()));
     [of(redis), patience.to_vec()].concat()

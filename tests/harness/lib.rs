@@ -18,6 +18,7 @@ pub mod origin;
 pub mod parts;
 pub mod ports;
 pub mod process;
+pub mod propagation;
 pub mod redis;
 pub mod revoker;
 mod stage;

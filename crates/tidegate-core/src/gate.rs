@@ -35,6 +35,7 @@ mod question;
 mod refusals;
 mod revocations;
 mod share;
+mod sharing;
 mod stock;
 mod wait;
 
@@ -58,13 +59,14 @@ use debts::Debts;
 use held::Held;
 use leases::{Leased, LeasedState, Leases};
 use local::{Local, Taken};
-pub use pulls::Place as SharedPlace;
-use pulls::{Place, Pulls};
+use pulls::Pulls;
 pub use question::{Answered, Asked, Question, QuestionId};
 use question::{OnItsWay, Purpose};
 use refusals::{Refusals, told};
 pub use revocations::{CHECKS_MAX, RevocationState, RevocationTally};
 use revocations::{Checking, Looked, Resumed, Revocations};
+use sharing::Place;
+pub use sharing::Place as SharedPlace;
 
 /// The most requests and questions of one worker that may wait for the store at once. Each
 /// waits at most the deadline (20 ms), so this is 400,000 requests a second that ask one by one;

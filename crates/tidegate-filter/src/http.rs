@@ -104,8 +104,8 @@ pub(crate) fn probe(vm: &mut Vm, serial: Serial) {
     }
 }
 
-/// What a request gets whose decision panicked: it goes on, unless a limit of its policy
-/// would rather refuse than let one through unchecked.
+/// What a request gets whose decision panicked: it goes on, unless a limit of its policy, or what it
+/// says of revocations, would rather refuse than let one through unchecked.
 pub(crate) fn answer_panic(stream: u32) -> u32 {
     let is_closed = vm::with(|vm| {
         let Some(plugin) = vm.plugin_of_request() else { return false };
@@ -139,7 +139,9 @@ pub(crate) fn release_after_panic(serial: Serial) {
 }
 
 fn is_closed(plugin: &Plugin) -> bool {
-    plugin.gate.policy().limits.iter().any(|limit| limit.on_error == OnError::Closed)
+    let policy = plugin.gate.policy();
+    policy.limits.iter().any(|limit| limit.on_error == OnError::Closed)
+        || policy.revocation.as_ref().is_some_and(|rules| !rules.is_open)
 }
 
 fn refuse_panic() -> u32 {

@@ -40,6 +40,7 @@ pub(crate) enum Script {
     Take,
     Lease,
     Append,
+    Cut,
 }
 
 impl Call {
@@ -87,20 +88,21 @@ impl Call {
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 3] = [Self::Take, Self::Lease, Self::Append];
+    pub(crate) const ALL: [Self; 4] = [Self::Take, Self::Lease, Self::Append, Self::Cut];
 
     /// Those that asks run.
     pub(crate) const OF_ASKS: [Self; 2] = [Self::Take, Self::Lease];
 
     /// What `EVALSHA` calls it.
     pub(crate) fn sha(self) -> &'static str {
-        static SHAS: LazyLock<[String; 3]> = LazyLock::new(|| {
+        static SHAS: LazyLock<[String; 4]> = LazyLock::new(|| {
             Script::ALL.map(|script| sha1_smol::Sha1::from(script.text()).digest().to_string())
         });
         match self {
             Self::Take => &SHAS[0],
             Self::Lease => &SHAS[1],
             Self::Append => &SHAS[2],
+            Self::Cut => &SHAS[3],
         }
     }
 
@@ -116,6 +118,7 @@ impl Script {
             Self::Take => include_str!("../scripts/take.lua"),
             Self::Lease => include_str!("../scripts/lease.lua"),
             Self::Append => include_str!("../scripts/append.lua"),
+            Self::Cut => include_str!("../scripts/cut.lua"),
         }
     }
 }

@@ -11,9 +11,11 @@
 //! - `server`: one Redis server; `info`: the lines of its `INFO`
 //! - `sentinel`: one sentinel
 //! - `node`: a server as a node of a cluster
+//! - `log`: the log of revocations
 
 mod entry;
 mod info;
+mod log;
 mod node;
 mod sentinel;
 mod server;
@@ -21,6 +23,7 @@ mod told;
 
 pub use entry::{Certificate, Entry, NoEntry, Stage};
 pub use info::{Info, Replica};
+pub use log::{LogSight, log};
 pub use node::{ClusterView, NodeLine};
 pub use sentinel::{SentinelSight, Watched};
 pub use server::{Expected, Script, ServerSight};

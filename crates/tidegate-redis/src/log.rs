@@ -41,6 +41,9 @@ const LOG: &str = "tidegate:{revocations}:log";
 /// Whoever has it puts back what is missing; the others wait.
 const TURN: &str = "tidegate:{revocations}:turn";
 
+/// What commands are tried on.
+const REHEARSAL: &str = "tidegate:{revocations}:rehearsal";
+
 /// The most records of one entry: 34 KiB of them.
 pub const ENTRY_RECORDS_MAX: usize = 1_024;
 

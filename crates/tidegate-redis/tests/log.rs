@@ -187,13 +187,16 @@ async fn a_log_that_was_cut_is_read_from_its_head() {
     }
     let head = writer.head(2).await.unwrap();
     assert_eq!(head.iter().map(|entry| entry.position).collect::<Vec<_>>(), all[..2]);
-    assert_eq!(writer.cut(4).await.unwrap(), 3);
+    assert_eq!(writer.cut(head[0].position.log ^ 1, 4).await.unwrap(), None, "another log");
+    assert_eq!(writer.cut(head[0].position.log, 4).await.unwrap(), Some(3));
     assert_eq!(writer.entry(3).await.unwrap(), None);
     assert_eq!(writer.entry(4).await.unwrap().unwrap().records, [record(4)]);
     assert_eq!(reader.read(all[2], PATIENCE).await.unwrap(), Read::Lost);
     let (entries, end) = all_after(&mut reader, NONE).await;
     assert_eq!((entries[0].position, end), (all[3], all[9]));
     assert_eq!(all_after(&mut reader, all[3]).await.0.len(), 6);
+    assert_eq!(writer.cut(end.log, 1_000).await.unwrap(), Some(6), "the last one stays");
+    assert_eq!(reader.last().await.unwrap(), Some(end));
     let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert!(writer.now_secs().await.unwrap().abs_diff(ours.as_secs()) < 60);
 }
@@ -389,7 +392,7 @@ async fn least_rights_are_enough() {
     assert_eq!(all_after(&mut reader, NONE).await.1, second);
     assert!(news(&mut reader, second, Duration::from_millis(1)).await.entries.is_empty());
     assert_eq!(reader.last().await.unwrap(), Some(second));
-    assert_eq!(writer.cut(2).await.unwrap(), 1);
+    assert_eq!(writer.cut(second.log, 2).await.unwrap(), Some(1));
     assert!(writer.now_secs().await.unwrap() > 0);
     assert!(writer.take_turn(1, PATIENCE).await.unwrap());
     assert!(!writer.take_turn(2, PATIENCE).await.unwrap());

@@ -17,6 +17,8 @@ pub(crate) enum What {
     Host,
     /// What a global limit costs in all processes, and whether four Envoys keep one.
     Global,
+    /// How long until all workers of two Envoys enforce what was revoked.
+    Propagation,
     /// How much of what a Redis can decide comes through the whole service.
     Redis,
     /// What revocation costs where a great many tokens are revoked, and whether it misses any.
@@ -25,13 +27,15 @@ pub(crate) enum What {
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 5] = ["filter", "host", "global", "redis", "revocation"];
+    pub(crate) const NAMES: [&'static str; 6] =
+        ["filter", "host", "global", "propagation", "redis", "revocation"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "host" => Self::Host,
             "global" => Self::Global,
+            "propagation" => Self::Propagation,
             "redis" => Self::Redis,
             "revocation" => Self::Revocation,
             _ => Self::Filter,
@@ -43,7 +47,7 @@ impl What {
     pub(crate) const fn rounds(self) -> u32 {
         match self {
             Self::Filter | Self::Host | Self::Revocation => 60,
-            Self::Global | Self::Redis => 20,
+            Self::Global | Self::Propagation | Self::Redis => 20,
         }
     }
 
@@ -52,6 +56,7 @@ impl What {
             Self::Filter => "bench-filter",
             Self::Host => "bench-host",
             Self::Global => "bench-global",
+            Self::Propagation => "bench-propagation",
             Self::Redis => "bench-redis",
             Self::Revocation => "bench-revocation",
         }
@@ -70,7 +75,7 @@ pub(crate) fn run(
     entries: Option<u64>,
 ) -> Result<()> {
     // The load comes from h2load: a client in C takes less of the machine than one of ours would.
-    if !matches!(what, What::Global | What::Revocation) {
+    if !matches!(what, What::Global | What::Propagation | What::Revocation) {
         needs("h2load", "nghttp2-client")?;
     }
     if what == What::Redis {

@@ -7,7 +7,7 @@ use super::{Node, Problem};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use tidegate_core::revoke::identity::ID_KEYS_MAX;
+use tidegate_core::revoke::message::ID_KEYS_MAX;
 
 const DAY_SECS: u64 = 86_400;
 const DAY_MS: u64 = 1_000 * DAY_SECS;

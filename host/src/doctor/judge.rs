@@ -5,11 +5,13 @@
 //! - `replication`: masters and their replicas
 //! - `clock`: whether the nodes' clocks agree
 //! - `sentinel`: whether a master could be replaced
+//! - `log`: whether the log of revocations is fit to be shared
 //! - `cluster`: whether every slot is somebody's, and all agree whose
 
 mod clock;
 mod cluster;
 mod entry;
+mod log;
 mod replication;
 mod sentinel;
 mod server;
@@ -19,7 +21,7 @@ mod tests;
 use super::finding::Finding;
 use crate::config::{Config, Provider};
 use std::time::SystemTime;
-use tidegate_redis::inspect::Sight;
+use tidegate_redis::inspect::{LogSight, Sight};
 use tidegate_redis::{Servers, Settings};
 
 /// All that there is to judge.
@@ -73,6 +75,11 @@ pub(super) fn redis(situation: &Situation<'_>) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// The findings on the log of revocations, where hosts share one.
+pub(super) fn shared_log(sight: &Sight, seen: &Result<LogSight, String>) -> Vec<Finding> {
+    log::findings(&sight.servers, seen)
 }
 
 /// The findings on a store in this process's memory, on a machine of so many bytes.

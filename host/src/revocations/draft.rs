@@ -18,7 +18,7 @@ pub(super) enum Step {
     /// Another log, or the same one less far.
     BeginAnew(Position),
     /// The shared log lacks nothing.
-    Settle,
+    Paid,
     /// Records that nothing can be alive of any more.
     Forget(Vec<Record>),
 }
@@ -30,8 +30,6 @@ pub(super) struct Draft {
     pub(super) lines: Vec<Line>,
     /// Where the log begins, if it is another one.
     pub(super) anew: Option<Position>,
-    /// Whether the shared log may lack something, if that is another than before.
-    pub(super) owes: Option<bool>,
     now_ms: u64,
 }
 
@@ -41,14 +39,14 @@ impl Step {
         match self {
             Self::Append(records) | Self::Hold(records) | Self::Forget(records) => records.len(),
             Self::Apply(entry) => entry.records.len(),
-            Self::BeginAnew(_) | Self::Settle => 1,
+            Self::BeginAnew(_) | Self::Paid => 1,
         }
     }
 
     /// How many records there may be more of after it.
     pub(super) fn adds(&self) -> usize {
         match self {
-            Self::Forget(_) | Self::BeginAnew(_) | Self::Settle => 0,
+            Self::Forget(_) | Self::BeginAnew(_) | Self::Paid => 0,
             _ => self.len(),
         }
     }
@@ -67,7 +65,7 @@ impl Step {
 impl Draft {
     pub(super) fn of(now: &Now, now_ms: u64) -> Self {
         let (position, held) = (now.standing.position, now.held.clone());
-        Self { position, held, lines: Vec::new(), anew: None, owes: None, now_ms }
+        Self { position, held, lines: Vec::new(), anew: None, now_ms }
     }
 
     /// Adds a step to the change. What is wrong with it alone is its own end, and changes nothing.
@@ -101,12 +99,8 @@ impl Draft {
                 self.position = *position;
                 self.lines.clear();
                 self.anew = Some(*position);
-                self.owes = Some(true);
             }
-            Step::Settle => {
-                change.settle()?;
-                self.owes = Some(false);
-            }
+            Step::Paid => change.paid(),
             Step::Forget(records) => {
                 for record in records {
                     change.forget(record)?;

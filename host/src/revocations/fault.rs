@@ -26,14 +26,15 @@ pub struct Problem {
 }
 
 /// What to do about a file that is not as it was written.
-const RESTORE: &str = "move the file away, keep it, and start again: with Redis this host fetches \
-                       everything from there and from other hosts; without, restore a copy of the \
-                       folder, or import the last export (`tidegate revocations import`)";
+const RESTORE: &str = "move the folder away, keep it, and start again: with Redis this host fetches \
+                       everything from there and from other hosts; without, restore a copy of it, or import the last export (`tidegate revocations import`)";
 
 impl Fault {
     pub(super) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::Full,
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly,
             _ => Self::Io(error.to_string()),
         }

@@ -1,7 +1,7 @@
 //! How whoever wants something written reaches who writes; and the threads of both that do.
 
 use super::draft::Step;
-use super::maker::{self, Maker};
+use super::maker::{Maker, Making};
 use super::scribe::{Job, NotDone, Scribe, Task};
 use super::{Problem, Shared};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,15 +39,13 @@ pub(super) struct Here {
 impl Hands {
     pub(super) fn threads(shared: Arc<Shared>) -> Result<Self, Problem> {
         let (jobs, waiting) = mpsc::channel(JOBS_MAX);
-        let (orders, ordered) = std::sync::mpsc::sync_channel(1);
+        let (order, orders) = std::sync::mpsc::sync_channel(1);
         let is_busy = Arc::new(AtomicBool::new(false));
-        let scribe = Scribe::new(shared.clone(), Maker::Thread(orders, is_busy.clone()));
+        let scribe = Scribe::new(shared.clone(), Maker::Thread(order, is_busy.clone()));
         let mut threads = Threads { shared: shared.clone(), jobs: None, threads: Vec::new() };
         threads.start("tidegate-ledger", move || scribe.run(waiting))?;
-        let weak = jobs.downgrade();
-        threads.start("tidegate-images", move || {
-            maker::run(&shared, &ordered, &is_busy, &weak);
-        })?;
+        let making = Making { shared, orders, is_busy, jobs: jobs.downgrade() };
+        threads.start("tidegate-images", move || making.run())?;
         threads.jobs = Some(jobs);
         Ok(Self::Threads(threads))
     }
@@ -91,12 +89,9 @@ impl Here {
             return;
         }
         self.looked_ms.store(now_ms, Ordering::Relaxed);
-        // It is in memory, and does not fail.
-        let _ = self.shared.forget(|gone| {
-            let (done, _) = oneshot::channel();
-            scribe.write(vec![Job { task: Task::One(Step::Forget(gone)), done }]);
-            true
-        });
+        let (done, _) = oneshot::channel();
+        let task = Task::One(Step::Forget(self.shared.over()));
+        scribe.write(vec![Job { task, done }]);
     }
 
     fn scribe(&self) -> MutexGuard<'_, Scribe> {

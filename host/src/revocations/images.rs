@@ -83,11 +83,12 @@ impl Times {
 }
 
 impl Members {
-    /// Reads all records: a second for some millions.
+    /// Reads all records: a second for some millions. Fails as soon as `goes_on` does.
     pub(super) fn of(
         snapshot: &Snapshot,
         times: &Times,
         last: Option<&Set>,
+        goes_on: impl Fn() -> Result<(), Fault>,
     ) -> Result<Self, Fault> {
         let mut by_generation: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         // Room for what there was, so that growing copies nothing.
@@ -105,9 +106,10 @@ impl Members {
                     members.push(short);
                 }
             }
+            goes_on()
         })?;
         by_generation.retain(|_, members| !members.is_empty());
-        Ok(Self { cut: snapshot.position, span_secs: times.span_secs, by_generation })
+        Ok(Self { cut: snapshot.position(), span_secs: times.span_secs, by_generation })
     }
 
     /// Makes the images; those of `last` that are made of the same stay.

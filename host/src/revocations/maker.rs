@@ -1,9 +1,8 @@
-//! Who makes images, and forgets what is over: never in the way of what is to be written.
+//! Who makes images, and runs of what is recent: never in the way of what is to be written.
 
 use super::cuts::WINDOW_MS;
-use super::draft::Step;
 use super::images::{Members, Times};
-use super::ledger::Snapshot;
+use super::ledger::{Settling, Snapshot};
 use super::scribe::{Job, Task};
 use super::{Fault, Shared};
 use std::sync::Arc;
@@ -17,26 +16,42 @@ use tokio::sync::oneshot;
 /// How often it is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The longest time between two looks for what is over; a twelfth of a generation otherwise.
-const FORGET_EVERY_MAX: Duration = Duration::from_secs(600);
+/// The longest time between two counts of what is over; a twelfth of a generation otherwise.
+const COUNT_EVERY_MAX: Duration = Duration::from_secs(600);
+
+/// When a sixteenth of all is over the rest is written without it.
+const OVER_PART: u64 = 16;
 
 /// The longest rest after images were made. It is as long as that took, so that one core has at
 /// most half of its time to do, however much comes.
 const REST_MAX: Duration = Duration::from_secs(30);
 
-/// How many records are forgotten at once: whoever accepts meanwhile waits for that.
-const FORGOTTEN_MAX: usize = 4_096;
+/// What the scribe has made.
+pub(super) enum Order {
+    /// Images of this.
+    Images(Snapshot),
+    /// A run of this.
+    Run(Settling),
+}
 
-/// How the scribe has images made.
+/// How the scribe has it made.
 pub(super) enum Maker {
     /// On a thread of its own.
-    Thread(SyncSender<Snapshot>, Arc<AtomicBool>),
-    /// Right here.
+    Thread(SyncSender<Order>, Arc<AtomicBool>),
+    /// Right here: nothing settles in memory.
     Here(Arc<Shared>),
 }
 
+/// The thread.
+pub(super) struct Making {
+    pub(super) shared: Arc<Shared>,
+    pub(super) orders: Receiver<Order>,
+    pub(super) is_busy: Arc<AtomicBool>,
+    pub(super) jobs: WeakSender<Job>,
+}
+
 impl Maker {
-    /// Whether it would make some now.
+    /// Whether it would make something now.
     pub(super) fn is_free(&self) -> bool {
         match self {
             Self::Thread(_, is_busy) => !is_busy.load(Ordering::Acquire),
@@ -44,72 +59,91 @@ impl Maker {
         }
     }
 
-    /// Makes images of this.
-    pub(super) fn make(&self, snapshot: Snapshot) {
-        match self {
-            Self::Thread(orders, is_busy) => {
+    /// Makes this.
+    pub(super) fn order(&self, order: Order) {
+        match (self, order) {
+            (Self::Thread(orders, is_busy), order) => {
                 is_busy.store(true, Ordering::Release);
                 // There is room, for it was free; or it has ended, and so will the scribe.
-                let _ = orders.try_send(snapshot);
+                let _ = orders.try_send(order);
             }
-            Self::Here(shared) => shared.make(snapshot),
+            (Self::Here(shared), Order::Images(snapshot)) => shared.make(&snapshot),
+            (Self::Here(_), Order::Run(_)) => {}
         }
     }
 }
 
-/// Makes images as they are ordered, and looks for what else there is to do, until the scribe
-/// has ended.
-pub(super) fn run(
-    shared: &Shared,
-    orders: &Receiver<Snapshot>,
-    is_busy: &AtomicBool,
-    jobs: &WeakSender<Job>,
-) {
-    let mut forgot = Instant::now();
-    let forget_every = Duration::from_secs((shared.span_secs / 12).max(1).into());
-    let (mut rests_until, mut rests) = (Instant::now(), false);
-    loop {
-        match orders.recv_timeout(LOOK_EVERY) {
-            Ok(snapshot) => {
-                let began = Instant::now();
-                shared.make(snapshot);
-                rests_until = Instant::now() + began.elapsed().min(REST_MAX);
-                rests = true;
+impl Making {
+    /// Makes what is ordered, and looks for what else there is to do, until the scribe has ended.
+    pub(super) fn run(self) {
+        let twelfth = Duration::from_secs((self.shared.span_secs / 12).max(1).into());
+        let count_every = twelfth.min(COUNT_EVERY_MAX);
+        let mut counted = Instant::now();
+        let mut rests_until = None;
+        loop {
+            match self.orders.recv_timeout(LOOK_EVERY) {
+                Ok(order) => rests_until = Some(Instant::now() + self.make(order)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        if rests && Instant::now() >= rests_until {
-            rests = false;
-            is_busy.store(false, Ordering::Release);
-        }
-        shared.id_keys.look();
-        if write(jobs, Task::Look).is_none() {
-            return;
-        }
-        if forgot.elapsed() >= forget_every.min(FORGET_EVERY_MAX) {
-            forgot = Instant::now();
-            let forget = |gone| write(jobs, Task::One(Step::Forget(gone))).is_some();
-            if let Err(fault) = shared.forget(forget) {
-                tracing::warn!(%fault, "revocations that are over cannot be looked for");
+            if rests_until.take_if(|until| Instant::now() >= *until).is_some() {
+                self.is_busy.store(false, Ordering::Release);
+            }
+            self.shared.id_keys.look();
+            let mut is_written = self.write(Task::Look);
+            if counted.elapsed() >= count_every {
+                counted = Instant::now();
+                if self.shared.is_worth_settling() {
+                    is_written = self.write(Task::Settle);
+                }
+            }
+            if is_written.is_none() {
+                return;
             }
         }
     }
-}
 
-/// Has something written; `None` if nobody will.
-fn write(jobs: &WeakSender<Job>, task: Task) -> Option<()> {
-    let (done, answer) = oneshot::channel();
-    jobs.upgrade()?.blocking_send(Job { task, done }).ok()?;
-    let _ = answer.blocking_recv().ok()?;
-    Some(())
+    /// Makes what is ordered; returns how long to rest then.
+    fn make(&self, order: Order) -> Duration {
+        let began = Instant::now();
+        match order {
+            Order::Images(snapshot) => {
+                self.shared.make(&snapshot);
+                began.elapsed().min(REST_MAX)
+            }
+            Order::Run(settling) => match self.settle(&settling) {
+                Ok(()) => Duration::ZERO,
+                Err(_) if self.shared.is_ending.load(Ordering::Relaxed) => Duration::ZERO,
+                Err(fault) => {
+                    tracing::error!(%fault, "revocations cannot be written in order: tried again");
+                    REST_MAX
+                }
+            },
+        }
+    }
+
+    fn settle(&self, settling: &Settling) -> Result<(), Fault> {
+        let times = self.shared.times(self.shared.wall.now_ms() / 1_000);
+        let settled = settling
+            .write(move |record| times.is_over(record.until_secs), || self.shared.may_go_on())?;
+        self.write(Task::Settled(settled));
+        Ok(())
+    }
+
+    /// Has something written; `None` if nobody will.
+    fn write(&self, task: Task) -> Option<()> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.upgrade()?.blocking_send(Job { task, done }).ok()?;
+        let _ = answer.blocking_recv().ok()?;
+        Some(())
+    }
 }
 
 impl Shared {
     /// Makes images of what was known then, and shows them to proxies.
-    fn make(&self, snapshot: Snapshot) {
+    fn make(&self, snapshot: &Snapshot) {
         let began = Instant::now();
-        match self.try_make(&snapshot) {
+        match self.try_make(snapshot) {
             Ok(()) => self.meters.made(began.elapsed()),
             Err(_) if self.is_ending.load(Ordering::Relaxed) => {}
             Err(what) => {
@@ -127,14 +161,15 @@ impl Shared {
         };
         let times = self.times(self.wall.now_ms() / WINDOW_MS * (WINDOW_MS / 1_000));
         let sizes = forms.iter().find_map(|(_, last)| last.as_deref());
-        let members = Members::of(snapshot, &times, sizes).map_err(|fault| self.damaged(fault))?;
+        let members = Members::of(snapshot, &times, sizes, || self.may_go_on());
+        let members = members.map_err(|fault| self.damaged(fault))?;
         let mut sets = Vec::with_capacity(forms.len());
         for (form, last) in &forms {
             sets.push((*form, Arc::new(members.make(*form, last.as_deref())?)));
         }
         let mut now = self.now();
         // The log may have become another meanwhile.
-        if now.standing.position.log == snapshot.position.log {
+        if now.standing.position.log == snapshot.position().log {
             now.shelf.put(sets, Instant::now());
             drop(now);
             self.tell();
@@ -142,32 +177,54 @@ impl Shared {
         Ok(())
     }
 
-    /// Goes through all records and has those forgotten that are over, until `forget` will not.
-    pub(super) fn forget(&self, mut forget: impl FnMut(Vec<Record>) -> bool) -> Result<(), Fault> {
+    /// Whether so much is over that it is worth writing all the rest anew.
+    fn is_worth_settling(&self) -> bool {
         let times = self.times(self.wall.now_ms() / 1_000);
-        let mut after = None;
-        loop {
-            let page = self.page(after, usize::MAX, |record| times.is_over(record.until_secs))?;
-            for over in page.records.chunks(FORGOTTEN_MAX) {
-                if !forget(over.to_vec()) {
-                    return Ok(());
-                }
-            }
-            after = page.next;
-            if after.is_none() || self.is_ending.load(Ordering::Relaxed) {
-                return Ok(());
+        let mut over = 0;
+        let looked = self.ledger.scan(None, |record| {
+            over += u64::from(times.is_over(record.until_secs));
+            !self.is_ending.load(Ordering::Relaxed)
+        });
+        match looked {
+            Ok(()) => over > 0 && over * OVER_PART >= self.now().standing.tally.all(),
+            Err(fault) => {
+                tracing::warn!(%fault, "revocations that are over cannot be counted");
+                false
             }
         }
+    }
+
+    /// What is over of all that is kept in memory.
+    pub(super) fn over(&self) -> Vec<Record> {
+        let times = self.times(self.wall.now_ms() / 1_000);
+        let mut over = Vec::new();
+        let looked = self.ledger.scan(None, |record| {
+            if times.is_over(record.until_secs) {
+                over.push(*record);
+            }
+            true
+        });
+        looked.map(|()| over).unwrap_or_default()
     }
 
     fn times(&self, as_of_secs: u64) -> Times {
         Times { as_of_secs, span_secs: self.span_secs, leeway_secs: self.leeway_secs }
     }
 
-    /// What cannot be read now may not be believed later.
+    /// What takes long ends when the process does.
+    fn may_go_on(&self) -> Result<(), Fault> {
+        match self.is_ending.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Fault::Io("this process is ending".to_owned())),
+        }
+    }
+
+    /// What is not as it was written may not be believed later.
     fn damaged(&self, fault: Fault) -> String {
         let what = fault.to_string();
-        self.now().fault = Some(fault);
+        if matches!(fault, Fault::Damaged(_)) {
+            self.now().damage = Some(fault);
+        }
         what
     }
 }

@@ -6,18 +6,21 @@
 
 use super::cuts::Cuts;
 use super::draft::{Draft, Step};
-use super::ledger::Standing;
-use super::maker::Maker;
+use super::ledger::{Settled, Standing};
+use super::maker::{Maker, Order};
 use super::tail::Tail;
 use super::{ENTRY_RECORDS_MAX, Entry, Fault, NotAccepted, NotApplied, Shared};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_core::revoke::Position;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many records are written at once. More would only make those wait that came first.
 const TOGETHER_MAX: usize = 16_384;
+
+/// How often a disk that failed is tried while nobody asks for anything.
+const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Something to write, and whom to tell.
 pub(super) struct Job {
@@ -34,6 +37,10 @@ pub(super) enum Task {
     /// Nothing, but it is time to look whether images are to be made, and whether a disk that
     /// failed works again.
     Look,
+    /// Nothing, but enough of what is there is over: it is worth making a run without it.
+    Settle,
+    /// A run that was made.
+    Settled(Settled),
 }
 
 /// Why it was not written.
@@ -50,6 +57,10 @@ pub(super) struct Scribe {
     shared: Arc<Shared>,
     cuts: Cuts,
     maker: Maker,
+    /// Whether the last order was a run: then images come first, for a run may fail for long.
+    is_run_last: bool,
+    /// When a disk that failed was tried last.
+    tried: Instant,
 }
 
 /// Steps of one job, and how it ends.
@@ -61,7 +72,8 @@ struct Open {
 
 impl Scribe {
     pub(super) fn new(shared: Arc<Shared>, maker: Maker) -> Self {
-        Self { shared, cuts: Cuts::default(), maker }
+        let (cuts, tried) = (Cuts::default(), Instant::now());
+        Self { shared, cuts, maker, is_run_last: false, tried }
     }
 
     /// Writes until nobody can ask for it any more.
@@ -99,6 +111,11 @@ impl Scribe {
                     self.look();
                     Ok(())
                 }
+                Task::Settle => {
+                    self.settle();
+                    Ok(())
+                }
+                Task::Settled(settled) => self.settled(settled),
             };
             let end = end.map(|()| self.shared.now().standing.position);
             open.push_back(Open { steps: steps.len() - before, end, done });
@@ -170,7 +187,6 @@ impl Scribe {
             now.held = draft.held;
             now.holds += 1;
         }
-        now.owes = draft.owes.unwrap_or(now.owes);
         now.fault = None;
         draft.lines.into_iter().for_each(|line| now.tail.push(line));
         drop(now);
@@ -208,8 +224,9 @@ impl Scribe {
             let now = self.shared.now();
             (now.fault.is_some(), now.shelf.lacks(Instant::now()), now.standing.clone())
         };
-        if is_broken {
-            match self.shared.ledger.change(&mut standing, 0, |_| Ok(())) {
+        if is_broken && self.tried.elapsed() >= TRY_EVERY {
+            self.tried = Instant::now();
+            match self.shared.ledger.change(&mut standing, 1, |_| Ok(())) {
                 Ok(()) => {
                     tracing::info!("revocations can be written again");
                     self.shared.now().fault = None;
@@ -217,23 +234,61 @@ impl Scribe {
                 Err(fault) => return self.failed(VecDeque::new(), &fault),
             }
         }
-        let ids = standing.counts.revoking();
+        let ids = standing.tally.revoking();
         if lacks || self.cuts.meanwhile(now_ms, ids) {
             self.cut();
+        } else if standing.is_due_to_settle() {
+            self.settle();
         }
     }
 
     fn cuts_before(&mut self, step: &Step, now_ms: u64) -> bool {
-        let ids = self.shared.now().standing.counts.revoking();
+        let ids = self.shared.now().standing.tally.revoking();
         let entry = step.entry(now_ms);
         entry.is_some_and(|(made_ms, _)| self.cuts.before(made_ms, now_ms, ids))
             && self.maker.is_free()
     }
 
     fn cuts_behind(&mut self, step: &Step, now_ms: u64) -> bool {
-        let ids = self.shared.now().standing.counts.revoking();
+        let ids = self.shared.now().standing.tally.revoking();
         let entry = step.entry(now_ms);
         entry.is_some_and(|(_, records)| self.cuts.behind(records, ids)) && self.maker.is_free()
+    }
+
+    /// Has a run made of what is recent, unless the maker has something else to do, or all is in
+    /// memory; returns whether it is being made.
+    fn settle(&mut self) -> bool {
+        if !self.maker.is_free() {
+            return false;
+        }
+        let mut standing = self.shared.now().standing.clone();
+        match self.shared.ledger.settle(&mut standing) {
+            Ok(settling) => {
+                self.shared.now().standing = standing;
+                let is_made = settling.is_some();
+                self.is_run_last = is_made;
+                settling.into_iter().for_each(|it| self.maker.order(Order::Run(it)));
+                is_made
+            }
+            Err(fault) => {
+                self.failed(VecDeque::new(), &fault);
+                false
+            }
+        }
+    }
+
+    fn settled(&mut self, settled: Settled) -> Result<(), NotDone> {
+        let mut standing = self.shared.now().standing.clone();
+        match self.shared.ledger.settled(&mut standing, settled) {
+            Ok(()) => {
+                self.shared.now().standing = standing;
+                Ok(())
+            }
+            Err(fault) => {
+                self.failed(VecDeque::new(), &fault);
+                Err(NotDone::Fault(fault))
+            }
+        }
     }
 
     /// Has images made of what is known now, unless some are being made.
@@ -242,10 +297,15 @@ impl Scribe {
             return;
         }
         let standing = self.shared.now().standing.clone();
+        // First: images are quicker to make of what has settled.
+        if standing.is_due_to_settle() && !self.is_run_last && self.settle() {
+            return;
+        }
+        self.is_run_last = false;
         match self.shared.ledger.snapshot(&standing) {
             Ok(snapshot) => {
                 self.cuts.cut();
-                self.maker.make(snapshot);
+                self.maker.order(Order::Images(snapshot));
             }
             Err(fault) => tracing::warn!(%fault, "no images of revocations can be made"),
         }
@@ -265,7 +325,7 @@ impl Task {
         match self {
             Self::One(step) => step.len(),
             Self::Apply(entries) => entries.iter().map(|entry| entry.records.len()).sum(),
-            Self::Look => 0,
+            Self::Look | Self::Settle | Self::Settled(_) => 0,
         }
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tidegate_core::revoke::Record;
 use tokio::task::JoinHandle;
 
-/// Batches under way at once: they share syncs of the disk, and trips to Redis.
-const UNDER_WAY_MAX: usize = 16;
+/// Batches under way at once: they share syncs of the disk, and trips to Redis. As many as one sync
+/// takes (16), and as many behind them.
+const UNDER_WAY_MAX: usize = 32;
 
 /// Two acknowledgements as one: as of the later place, and no more durable than both are.
 pub(super) fn both(one: &Accepted, other: &Accepted) -> Accepted {

@@ -8,7 +8,7 @@
 use crate::config::RevocationsApi;
 use crate::files::Files;
 use crate::tls::{self, Own};
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap, ORIGIN};
 use proxy_wasm_host::exchange::CertificateFacts;
 use rustls::ServerConfig;
 use sha2::{Digest, Sha256};
@@ -61,6 +61,10 @@ pub(super) enum Stranger {
     WrongToken,
     /// Whose certificate it is will not do.
     WrongName,
+    /// There was no handshake: no certificate that will do, or no TLS.
+    NoHandshake,
+    /// A page that a browser shows, where no credentials are asked for.
+    Browser,
 }
 
 impl Callers {
@@ -125,6 +129,11 @@ impl Callers {
         certificate: Option<&CertificateFacts>,
         headers: &HeaderMap,
     ) -> Result<String, Stranger> {
+        // Any page that a browser shows may send requests to this machine; where no credentials
+        // are asked for, that it says whence it comes is all that tells it from an operator.
+        if self.is_open() && headers.contains_key(ORIGIN) {
+            return Err(Stranger::Browser);
+        }
         let names = self.settings.tls.as_ref().map(|tls| tls.client_names.as_slice());
         let names = names.unwrap_or_default();
         if !names.is_empty() && !certificate.is_some_and(|it| bears_any(it, names)) {
@@ -158,12 +167,18 @@ impl Access {
 }
 
 impl Stranger {
+    /// All of them.
+    pub(super) const ALL: [Self; 5] =
+        [Self::NoToken, Self::WrongToken, Self::WrongName, Self::NoHandshake, Self::Browser];
+
     /// Its name in metrics and in the audit log.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::NoToken => "no_token",
             Self::WrongToken => "wrong_token",
             Self::WrongName => "wrong_certificate",
+            Self::NoHandshake => "no_handshake",
+            Self::Browser => "browser",
         }
     }
 }

@@ -36,6 +36,10 @@ impl Counts {
             "Requests to it that were not let in, and handshakes that failed, by reason",
             self.strangers.clone(),
         );
+        // There from the start, so that the first of a kind is an increase.
+        for stranger in Stranger::ALL {
+            let _ = self.strangers.get_or_create(&WhyLabel { why: stranger.name() });
+        }
     }
 
     pub(super) fn answered(&self, status: StatusCode) {
@@ -43,14 +47,6 @@ impl Counts {
     }
 
     pub(super) fn stranger(&self, stranger: Stranger) {
-        self.why(stranger.name());
-    }
-
-    pub(super) fn no_handshake(&self) {
-        self.why("no_handshake");
-    }
-
-    fn why(&self, why: &'static str) {
-        self.strangers.get_or_create(&WhyLabel { why }).inc();
+        self.strangers.get_or_create(&WhyLabel { why: stranger.name() }).inc();
     }
 }

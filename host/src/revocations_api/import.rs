@@ -9,6 +9,7 @@ use super::Api;
 use super::asked;
 use super::audit::Call;
 use super::batches::Batches;
+use super::body;
 use super::fields::Fields;
 use super::query::{OnError, Query};
 use super::reply::{self, Reply, durability, later, position};
@@ -41,10 +42,6 @@ const UNREAD_ROOM: usize = ERRORS_TOLD_MAX as usize + 2;
 
 /// A body of which nothing comes for so long has broken off.
 const QUIET_MAX: Duration = Duration::from_secs(30);
-
-/// How long what is still sent is read and forgotten once the import has stopped: who sends and
-/// does not look would otherwise find the connection reset, and never see why.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// A host that knew everything so lately knows whatever has been lifted.
 const FRESH: Duration = Duration::from_secs(5);
@@ -123,8 +120,7 @@ impl Import {
         self.end(ended.err());
         let Self { tell, .. } = self;
         drop(tell);
-        let drain = async { while let Some(Ok(_)) = body.frame().await {} };
-        let _ = tokio::time::timeout(DRAIN_MAX, drain).await;
+        body::forget(body).await;
     }
 
     async fn read(&mut self, body: &mut Incoming) -> Result<(), Stop> {

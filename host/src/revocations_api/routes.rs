@@ -10,7 +10,7 @@ use super::reply::{NDJSON, Refusal, Reply, later, problem, refusal};
 use super::wrong::Wrong;
 use super::{Api, change, export, import, look};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use std::sync::Arc;
 use tidegate_core::revoke::{Id, Kind};
@@ -57,12 +57,6 @@ pub(super) async fn answer(api: &Arc<Api>, guest: &Guest, request: Request<Incom
 
 /// Whether this guest may come in, and as whom.
 fn enter(api: &Api, guest: &Guest, headers: &HeaderMap, request_id: &str) -> Result<Call, Refusal> {
-    // Any page that a browser shows may send requests to this machine; where no credentials are
-    // asked for, that it says whence it comes is all that tells it from an operator.
-    if api.callers.is_open() && headers.contains_key(ORIGIN) {
-        audit::stranger(guest.peer, "browser", request_id);
-        return Err(refusal(StatusCode::FORBIDDEN, "requests of browsers' pages are not answered"));
-    }
     let who = match api.callers.who(guest.certificate.as_ref(), headers) {
         Ok(who) => who,
         Err(stranger) => {
@@ -95,6 +89,10 @@ fn unauthorized(stranger: Stranger) -> Reply {
         ),
         Stranger::WrongName => {
             let what = "the certificate bears none of revocations.api.tls.client_names";
+            return problem(StatusCode::FORBIDDEN, what);
+        }
+        Stranger::Browser | Stranger::NoHandshake => {
+            let what = "requests of browsers' pages are not answered";
             return problem(StatusCode::FORBIDDEN, what);
         }
     };

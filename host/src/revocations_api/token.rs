@@ -8,6 +8,7 @@
 //! this reader does not may see it so.
 
 use super::asked::{self, Terms, Thing};
+use super::bounds;
 use crate::config::Claims;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -104,7 +105,7 @@ impl Tokens {
         if until_secs + terms.leeway_secs <= terms.now_secs() {
             return Ok(Sense::Over);
         }
-        asked::bounded("exp", until_secs, terms)
+        bounds::bounded("exp", until_secs, terms)
             .map_err(|wrong| Refused::Wrong(wrong.to_string()))?;
         Ok(Sense::Revoke(vec![Record {
             id: *id,

@@ -10,7 +10,7 @@ use super::revoking::Kept;
 use super::routes::{self, Reply};
 use super::store::Predecessor;
 use crate::config::{Http, Provider};
-use crate::revocations::{Revocations, Wall};
+use crate::revocations::Wall;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -51,8 +51,8 @@ impl Embedded {
     }
 
     /// What is revoked, for those who revoke in this process.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody does yet"))]
-    pub(crate) fn revocations(&self) -> Option<&Arc<Revocations>> {
+    #[cfg(test)]
+    pub(crate) fn revocations(&self) -> Option<&Arc<crate::revocations::Revocations>> {
         self.0.revocations.get()
     }
 

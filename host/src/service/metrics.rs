@@ -5,6 +5,7 @@
 mod leases;
 mod redis;
 mod revocations;
+mod shared_log;
 
 use super::Site;
 use super::door::Use;
@@ -12,6 +13,7 @@ use super::outcome::Outcome;
 use super::revoking::Kept;
 use super::routes::Reply;
 use super::store::Store;
+use crate::revocations::SharedLog;
 use crate::revocations_api::Counts;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -82,7 +84,7 @@ struct StoreLabel {
 pub(super) struct Counted(Gauge);
 
 impl Metrics {
-    pub(super) fn new(store: &Arc<Store>, kept: &Kept) -> Self {
+    pub(super) fn new(store: &Arc<Store>, kept: &Kept, shared_log: Option<Arc<SharedLog>>) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let metrics = Self {
             asks: Family::default(),
@@ -123,6 +125,9 @@ impl Metrics {
         if let Some(revocations) = kept.open() {
             revocations.register(&mut registry);
             registry.register_collector(Box::new(revocations::Collected(revocations.clone())));
+        }
+        if let Some(log) = shared_log {
+            registry.register_collector(Box::new(shared_log::Collected(log)));
         }
         if store.redis_stats().is_some() {
             metrics.fleet.register(&mut registry);

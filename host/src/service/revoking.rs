@@ -20,10 +20,13 @@ pub(super) enum Kept {
     /// From the beginning, or not at all.
     Open(Option<Arc<Revocations>>),
     /// From when it is first looked at, in this process's memory.
-    InMemory(
-        LazyLock<Option<Arc<Revocations>>, Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>>,
-    ),
+    InMemory(Lazily),
 }
+
+/// Opened when it is first looked at.
+type Lazily = LazyLock<Option<Arc<Revocations>>, Open>;
+
+type Open = Box<dyn FnOnce() -> Option<Arc<Revocations>> + Send>;
 
 impl Kept {
     /// In this process's memory. Most processes have nothing to do with revocations.

@@ -71,6 +71,14 @@ impl Store {
         }
     }
 
+    /// The log of revocations that hosts share, if there is one.
+    pub(super) fn log(&self) -> Option<tidegate_redis::log::Log> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store.log()),
+        }
+    }
+
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",

@@ -105,6 +105,13 @@ impl Host {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// The most memory that it ever had, in bytes.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits for its end by itself. Callers' connections go on meanwhile: they have to
     /// answer its goodbyes.
     pub async fn ended(&mut self) -> ExitStatus {

@@ -6,6 +6,7 @@ mod server;
 
 mod cluster;
 mod memory;
+mod revocations;
 mod sentinel;
 mod standalone;
 mod tls;

@@ -4,10 +4,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod damage;
+mod disk;
 mod host;
 mod images;
 mod ledger;
 mod made_up;
+mod measured;
 mod news;
 mod opened;
 mod owed;

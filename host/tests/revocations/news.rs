@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tidegate::revocations::Revocations;
-use tidegate_core::revoke::message::{DELTAS_MAX, Form, News, NewsAsk};
+use tidegate_core::revoke::message::{Form, News, NewsAsk};
 use tidegate_core::revoke::{EVER, Id, Position};
 
 /// A proxy: it knows what it was told, and nothing else.
@@ -66,7 +66,6 @@ async fn much_at_once_comes_in_answers_that_have_room_for_it() {
         answers += 1;
     }
     assert_eq!((answers, proxy.deltas.len()), (1, 4_000));
-    assert!(DELTAS_MAX >= 2_000);
     assert_eq!(proxy.known, host.position());
 }
 
@@ -178,8 +177,13 @@ async fn a_proxy_goes_on_where_it_was_after_the_host_restarted() {
     }
     drop(host);
     let host = open(folder.path());
-    let news = proxy.asks(&host, Duration::from_secs(10)).await;
-    assert!(!news.anew);
+    loop {
+        let news = proxy.asks(&host, Duration::from_secs(10)).await;
+        assert!(!news.anew);
+        if !news.more {
+            break;
+        }
+    }
     assert_eq!(proxy.deltas.len(), 10);
 }
 

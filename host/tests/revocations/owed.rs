@@ -2,9 +2,10 @@
 //! whatever happens to the host between.
 
 use crate::made_up::token;
+use crate::opened::settings;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate::revocations::{Entry, Home, Revocations, Settings};
+use tidegate::revocations::{Entry, Revocations};
 use tidegate_core::revoke::Position;
 
 #[tokio::test]
@@ -16,7 +17,7 @@ async fn what_is_owed_to_the_shared_log_survives_a_restart() {
     drop(ledger);
     let ledger = open(folder.path());
     assert!(ledger.owes());
-    ledger.settle().await.unwrap();
+    ledger.paid().await.unwrap();
     assert!(!ledger.owes());
     drop(ledger);
     assert!(!open(folder.path()).owes());
@@ -72,6 +73,5 @@ fn entries(mut at: Position, count: u64) -> Vec<Entry> {
 }
 
 fn open(folder: &Path) -> Arc<Revocations> {
-    let home = Home::Folder(folder.to_owned());
-    Revocations::open(&Settings { home, is_shared: true, id_keys: Vec::new() }).unwrap()
+    Revocations::open(&settings(folder, true)).unwrap()
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidegate::revocations::{
-    Accepted, Durability, ENTRY_RECORDS_MAX, Home, Problem, Reach, Revocations, Settings, SharedLog,
+    Accepted, Durability, ENTRY_RECORDS_MAX, Home, Problem, Reach, Revocations, Settings,
+    SharedLog, Wall,
 };
 use tidegate_core::revoke::{EVER, Id, Kind, Position, Record};
 use tidegate_redis::log::Read;
@@ -90,7 +91,14 @@ pub fn open(folder: &Path, is_shared: bool) -> Arc<Revocations> {
 
 fn try_open(folder: &Path, is_shared: bool) -> Result<Arc<Revocations>, Problem> {
     let home = Home::Folder(folder.to_owned());
-    Revocations::open(&Settings { home, is_shared, id_keys: Vec::new() })
+    Revocations::open(&Settings {
+        home,
+        is_shared,
+        span_secs: 7_200,
+        leeway_secs: 60,
+        id_key_files: Vec::new(),
+        wall: Wall::of_this_machine(),
+    })
 }
 
 /// How to reach a server by itself.

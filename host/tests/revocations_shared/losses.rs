@@ -15,7 +15,7 @@ async fn what_was_flushed_is_put_back_by_one_of_the_hosts() {
     until("both know", || hosts[1].knows_all(&records)).await;
     let start = Instant::now();
     server.command(&["FLUSHALL"]);
-    until("both noticed", || hosts.iter().all(|host| host.shared.counts().losses() == 1)).await;
+    until("both noticed", || hosts.iter().all(|host| host.shared.counts().losses() > 0)).await;
     until("nothing is owed", || hosts.iter().all(|host| !host.ledger.owes())).await;
     println!("{RECORDS} records are back {:?} after they were flushed", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
@@ -80,14 +80,18 @@ async fn a_log_that_was_evicted_is_put_back() {
     let records = tokens(0..500);
     host.accept(&records).await;
     let losses = || host.shared.counts().losses();
-    // Other keys come, few and large, until by chance the log is what goes.
-    let mut round = 0;
-    while losses() < 2 {
-        round += 1;
-        server.command(&["DEBUG", "POPULATE", "50", &format!("limits:{round}"), "100000"]);
-        assert!(round < 1_000, "the log was evicted {} times only", losses());
+    let mut rounds = 0;
+    for evicted in 1..=3 {
+        // Other keys come, few and large, until by chance the log is what goes.
+        while server.command(&["EXISTS", LOG]) == ":1" && losses() < evicted {
+            rounds += 1;
+            assert!(rounds < 10_000, "the log is never evicted");
+            server.command(&["DEBUG", "POPULATE", "50", &format!("limits:{rounds}"), "100000"]);
+        }
+        until("it was noticed", || losses() >= evicted).await;
+        until("it is there again", || server.command(&["EXISTS", LOG]) == ":1").await;
     }
-    println!("evicted {} times in {round} rounds", losses());
+    println!("evicted {} times in {rounds} rounds", losses());
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     until("nothing is owed", || !host.ledger.owes() && host.shared.trouble().is_none()).await;
     are_shared(&redis(&server), &records).await;

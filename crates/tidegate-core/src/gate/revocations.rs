@@ -8,8 +8,9 @@
 //! Making an id takes about a microsecond; a worker remembers those of lately by a quick hash of
 //! their parts, under its process's secret seed ([`KnownKeys`]).
 
-use super::pulls::{Place, Pulls};
+use super::pulls::Pulls;
 use super::question::{Answered, Asked, Purpose};
+use super::sharing::Place;
 use super::{Gate, Ground, Step, Ticket, Waiting};
 use crate::ask::NoAnswer;
 use crate::facts::Facts;

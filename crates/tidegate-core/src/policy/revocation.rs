@@ -45,7 +45,8 @@ pub struct TokenFrom {
 /// Where a token, or what it claims, is found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// What the proxy's JWT filter has verified, in the request's metadata.
+    /// What the proxy's JWT filter has verified, in the request's metadata. It should take tokens
+    /// from one place only: of several valid ones it notes one, and others may believe another.
     JwtAuthn {
         /// All of the metadata.
         metadata: WantId,

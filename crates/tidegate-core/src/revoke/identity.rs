@@ -5,6 +5,7 @@
 //! can be trusted to be all: it is [`Unfit`], and is refused.
 
 use super::id::{Id, IdKey, Kind};
+use super::message::ID_KEYS_MAX;
 use crate::client;
 use crate::facts::Facts;
 use crate::policy::{ByClaim, ClaimId, Policy, Revocation, Source};
@@ -16,9 +17,6 @@ use sha2::{Digest as _, Sha256};
 /// The most ids of one request: of a token itself, its four claims, its key and its issuer, and
 /// of a session cookie under each key.
 pub const IDS_MAX: usize = 9;
-
-/// The most keys that secrets are known by at once: one, and the one that follows it.
-pub const ID_KEYS_MAX: usize = 2;
 
 /// What of a request can be revoked; reused from request to request.
 #[derive(Debug, Default)]

@@ -183,7 +183,10 @@ impl Known {
             let fresh = answered.before(Span::from_millis(news.age_ms.into()));
             self.fresh = self.fresh.max(Some(fresh));
         }
-        if let Some(manifest) = news.manifest {
+        // What images hold must be known to have been in this log's past: should that be lost, the
+        // position is, and they with it. The others are told of again.
+        let is_past = |manifest: &Manifest| manifest.cut <= self.position.number;
+        if let Some(manifest) = news.manifest.filter(is_past) {
             self.expect(manifest);
         }
         true
@@ -296,6 +299,9 @@ impl Known {
         self.id_keys.clone_from(&manifest.id_keys);
         self.choose_form(&manifest);
         let is_in_place = self.cut == Some(manifest.cut) && self.cut_form == manifest.form;
+        if is_in_place {
+            self.coming = None;
+        }
         if manifest.form != self.form || is_in_place {
             return;
         }

@@ -78,8 +78,8 @@ pub struct Delta {
     pub number: u64,
     /// Of what.
     pub id: Id,
-    /// What holds of it now, with all records of it together: tokens issued at or before this
-    /// second are revoked; 0: none is any more.
+    /// What holds of it behind that entry, with all records of it up to there together: tokens
+    /// issued at or before this second are revoked; 0: none is any more.
     pub before_secs: u64,
     /// How long ago it was accepted, in milliseconds; at most `u32::MAX`.
     pub age_ms: u32,

@@ -54,15 +54,16 @@ impl Host {
         last.map_or(0, |entry| self.entries[entry as usize - 1].1)
     }
 
-    /// Loses its last entries, and writes others in their places.
-    pub(crate) fn lose(&mut self, entries: usize) {
+    /// Loses its last entries, as a fail-over does; returns them, for who knows them puts them back.
+    pub(crate) fn lose(&mut self, entries: usize) -> Vec<(Thing, u64)> {
         let left = self.entries.len().saturating_sub(entries);
-        self.entries.truncate(left);
+        let lost = self.entries.split_off(left);
         self.positions.truncate(left + 1);
         self.by_id.values_mut().for_each(|entries| entries.retain(|it| *it <= left as u64));
         if self.manifests[0].cut > left as u64 {
             self.cut();
         }
+        lost
     }
 
     /// Makes images of all that holds now.
@@ -100,7 +101,7 @@ impl Host {
         let from = if is_ours { ask.known.number } else { manifest.cut } as usize;
         let upto = self.entries.len().min(from + most.max(1));
         let delta = |(((id, _), _), number): (&(Thing, u64), u64)| {
-            let before_secs = self.before_secs(id, self.position().number);
+            let before_secs = self.before_secs(id, number);
             Delta { number, id: *id, before_secs, age_ms: 5 }
         };
         let deltas = self.entries[from..upto].iter().zip(from as u64 + 1..).map(delta).collect();

@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn what_it_says_of_an_id_is_true_as_of_its_position_or_later(
@@ -119,7 +119,9 @@ proptest! {
                     known.hear_checked(&ids, &host.checked(&ids), Span::from_secs(5));
                 }
                 Step::Lose(entries) => {
-                    host.lose(entries);
+                    let lost = host.lose(entries);
+                    host.set(thing(39), EVER);
+                    lost.into_iter().for_each(|(thing, before_secs)| host.set(thing, before_secs));
                     heard.clear();
                     // What it heard of the lost entries it knows until it hears of that: nothing
                     // can be held against the host before.

@@ -3,7 +3,7 @@
 
 use super::entry::{self, Entry, Raw};
 use super::line::Line;
-use super::{ENTRY_RECORDS_MAX, LOG, TURN};
+use super::{ENTRY_RECORDS_MAX, LOG, REHEARSAL, TURN};
 use crate::call::Script;
 use crate::error::Error;
 use redis::{Cmd, Value};
@@ -87,13 +87,7 @@ impl Writer {
             commands.push(wait);
             blocks = replicas.within;
         }
-        let mut replies = self.line.ask(&commands, blocks).await?;
-        if matches!(replies.first(), Some(Err(error)) if error.is_no_script()) {
-            commands.insert(0, Script::Append.load());
-            replies = self.line.ask(&commands, blocks).await?;
-            replies.remove(0)?;
-        }
-        let mut replies = replies.into_iter();
+        let mut replies = self.run(Script::Append, commands, blocks).await?.into_iter();
         let said = replies.next().unwrap_or(Err(Error::Garbled("no reply")))?;
         let log = match known {
             Known::Position(position) => position.log,
@@ -165,18 +159,20 @@ impl Writer {
         entry::log_of_range(&self.ask(range).await?)
     }
 
-    /// Cuts off all entries before that of this number, and returns how many there were.
-    /// Whoever is not as far any more must read from the head: so what is in force in them
-    /// must have been appended again, as must have been the last entry.
+    /// Cuts off all entries of that log before that of this number, but never its last one, and
+    /// returns how many there were; `None` if there is another log, or none. Whoever is not as
+    /// far any more must read from the head: so what is in force in them must have been appended
+    /// again.
     ///
     /// # Errors
     ///
     /// [`Error`].
-    pub async fn cut(&mut self, before: u64) -> Result<u64, Error> {
-        let mut trim = redis::cmd("XTRIM");
-        trim.arg(LOG).arg("MINID").arg(before);
-        match self.ask(trim).await? {
-            Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
+    pub async fn cut(&mut self, log: u64, before: u64) -> Result<Option<u64>, Error> {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(Script::Cut.sha()).arg(1).arg(LOG).arg(log).arg(before);
+        let mut replies = self.run(Script::Cut, vec![call], Duration::ZERO).await?;
+        match replies.pop().unwrap_or(Err(Error::Garbled("no reply")))? {
+            Value::Int(count) => Ok(u64::try_from(count).ok()),
             _ => Err(Error::Garbled("no number")),
         }
     }
@@ -235,9 +231,52 @@ impl Writer {
         self.ask(unlink).await.map(drop)
     }
 
+    /// Says every command that the log wants, about a key of its own, which it takes away again;
+    /// returns those that were refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no reply to any.
+    pub(crate) async fn rehearse(&mut self) -> Result<Vec<(&'static str, Error)>, Error> {
+        let parts: [&[&'static str]; 7] = [
+            &["XADD", REHEARSAL, "*", "c", "", "r", ""],
+            &["XREAD", "COUNT", "1", "STREAMS", REHEARSAL, "0"],
+            &["XRANGE", REHEARSAL, "-", "+"],
+            &["XREVRANGE", REHEARSAL, "+", "-"],
+            &["XTRIM", REHEARSAL, "MINID", "0"],
+            &["WAIT", "0", "1"],
+            &["UNLINK", REHEARSAL],
+        ];
+        let commands = parts.map(|words| {
+            let mut command = Cmd::new();
+            command.arg(words);
+            command
+        });
+        let replies = self.line.ask(&commands, Duration::ZERO).await?;
+        let said = parts.into_iter().zip(replies);
+        Ok(said.filter_map(|(words, reply)| Some((words[0], reply.err()?))).collect())
+    }
+
     /// Why the log cannot be written now, as far as that is a matter of connections.
     pub fn trouble(&self) -> Option<&str> {
         self.line.trouble()
+    }
+
+    /// Says these, the first of which calls that script; loads it if it is not there.
+    async fn run(
+        &mut self,
+        script: Script,
+        mut commands: Vec<Cmd>,
+        blocks: Duration,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let replies = self.line.ask(&commands, blocks).await?;
+        if !matches!(replies.first(), Some(Err(error)) if error.is_no_script()) {
+            return Ok(replies);
+        }
+        commands.insert(0, script.load());
+        let mut replies = self.line.ask(&commands, blocks).await?;
+        replies.remove(0)?;
+        Ok(replies)
     }
 
     async fn ask(&mut self, command: Cmd) -> Result<Value, Error> {

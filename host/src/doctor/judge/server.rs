@@ -126,8 +126,8 @@ fn eviction(subject: &str, info: &Info) -> Option<Finding> {
         });
     }
     let what = match policy.starts_with("allkeys-") {
-        true => "drops any key when it is full: counts, and revocations",
-        false => "drops keys that expire when it is full: counts, and revocations",
+        true => "drops any key when it is full: counts, and the log of revocations",
+        false => "drops keys that expire when it is full: counts",
     };
     Some(
         Finding::warning("eviction", subject, format!("{policy} {what}{lost}"))

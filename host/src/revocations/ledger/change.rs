@@ -1,10 +1,12 @@
 //! One change of the file: all of it becomes durable, or none.
 
+use super::run::Run;
 use super::standing::Standing;
-use super::{ENTRIES, HELD, OWED, RECORDS, STANDING, VALUE_BYTES, entry, record, value};
+use super::{ENTRIES, HELD, RECENT, SETTLING, STANDING, VALUE_BYTES, entry, record, value};
 use crate::revocations::Fault;
 use redb::{Database, ReadableTable as _, WriteTransaction};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tidegate_core::revoke::record::RECORD_BYTES;
 use tidegate_core::revoke::{Id, Position, Record};
 
@@ -19,43 +21,64 @@ type Table<'t> = redb::Table<'t, &'static [u8; 16], &'static [u8; VALUE_BYTES]>;
 /// What is being changed.
 pub(in crate::revocations) struct Change<'t> {
     standing: &'t mut Standing,
-    records: Table<'t>,
+    recent: Table<'t>,
+    settling: Option<Table<'t>>,
+    run: Option<Arc<Run>>,
     entries: redb::Table<'t, u64, &'static [u8]>,
     held: Table<'t>,
-    owed: redb::Table<'t, (), ()>,
 }
 
 /// Changes the file. When this returns, what `work` did is durable.
 pub(super) fn commit<T>(
     database: &Database,
     standing: &mut Standing,
+    run: Option<Arc<Run>>,
     work: impl FnOnce(&mut Change<'_>) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
+    let transaction = begin(database)?;
+    let done = {
+        let settling = match standing.is_settling {
+            true => Some(transaction.open_table(SETTLING)?),
+            false => None,
+        };
+        let mut change = Change {
+            standing,
+            recent: transaction.open_table(RECENT)?,
+            settling,
+            run,
+            entries: transaction.open_table(ENTRIES)?,
+            held: transaction.open_table(HELD)?,
+        };
+        let done = work(&mut change)?;
+        change.trim()?;
+        done
+    };
+    end(transaction, standing)?;
+    Ok(done)
+}
+
+/// Changes which tables there are, and what the file says of itself.
+pub(super) fn transact(
+    database: &Database,
+    standing: &Standing,
+    work: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let transaction = begin(database)?;
+    work(&transaction)?;
+    end(transaction, standing)
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
     let mut transaction = database.begin_write()?;
     // First all pages, and when they are on the disk the root: so a root that does not fit its
     // pages is damage, and never a commit that was cut short.
     transaction.set_two_phase_commit(true);
-    let done = within(&transaction, standing, work)?;
-    transaction.commit()?;
-    Ok(done)
+    Ok(transaction)
 }
 
-fn within<T>(
-    transaction: &WriteTransaction,
-    standing: &mut Standing,
-    work: impl FnOnce(&mut Change<'_>) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    let mut change = Change {
-        standing,
-        records: transaction.open_table(RECORDS)?,
-        entries: transaction.open_table(ENTRIES)?,
-        held: transaction.open_table(HELD)?,
-        owed: transaction.open_table(OWED)?,
-    };
-    let done = work(&mut change)?;
-    change.trim()?;
-    transaction.open_table(STANDING)?.insert((), &change.standing.to_bytes())?;
-    Ok(done)
+fn end(transaction: WriteTransaction, standing: &Standing) -> Result<(), Fault> {
+    transaction.open_table(STANDING)?.insert((), &standing.to_bytes())?;
+    Ok(transaction.commit()?)
 }
 
 impl Change<'_> {
@@ -66,15 +89,13 @@ impl Change<'_> {
         &mut self,
         records: &[Record],
     ) -> Result<Vec<(Id, u64)>, Fault> {
-        // By id, so that each page is changed once.
         let mut by_id: BTreeMap<Id, Record> = BTreeMap::new();
         for record in records {
             by_id.entry(record.id).and_modify(|held| *held = held.and(record)).or_insert(*record);
         }
         let mut told = Vec::with_capacity(by_id.len());
         for (id, new) in by_id {
-            let old = self.records.get(&id.0)?;
-            let old = old.map(|value| record(&id.0, value.value())).transpose()?;
+            let old = self.get(id)?;
             let both = old.map_or(new, |old| old.and(&new));
             if old != Some(both) {
                 self.put(old, both)?;
@@ -84,24 +105,36 @@ impl Change<'_> {
         Ok(told)
     }
 
-    fn put(&mut self, old: Option<Record>, new: Record) -> Result<(), Fault> {
-        self.records.insert(&new.id.0, &value(&new))?;
-        if let Some(old) = old {
-            self.standing.leaves(&old);
+    fn get(&self, id: Id) -> Result<Option<Record>, Fault> {
+        for table in [Some(&self.recent), self.settling.as_ref()].into_iter().flatten() {
+            if let Some(value) = table.get(&id.0)? {
+                return record(&id.0, value.value()).map(Some);
+            }
         }
-        self.standing.comes(&new);
+        self.run.as_ref().map_or(Ok(None), |run| run.get(id))
+    }
+
+    fn put(&mut self, old: Option<Record>, new: Record) -> Result<(), Fault> {
+        if self.recent.insert(&new.id.0, &value(&new))?.is_none() {
+            self.standing.recent += 1;
+        }
+        if let Some(old) = old {
+            self.standing.tally.take(&old);
+        }
+        self.standing.tally.add(&new);
         Ok(())
     }
 
-    /// Forgets a record, if it is still this one.
-    pub(in crate::revocations) fn forget(&mut self, gone: &Record) -> Result<bool, Fault> {
-        let old = self.records.get(&gone.id.0)?.map(|value| *value.value());
-        if old != Some(value(gone)) {
-            return Ok(false);
+    /// Forgets a record that is recent, if it is still this one and nothing is under it.
+    pub(in crate::revocations) fn forget(&mut self, gone: &Record) -> Result<(), Fault> {
+        let is_alone = self.run.is_none() && self.settling.is_none();
+        let old = self.recent.get(&gone.id.0)?.map(|value| *value.value());
+        if is_alone && old == Some(value(gone)) {
+            self.recent.remove(&gone.id.0)?;
+            self.standing.recent -= 1;
+            self.standing.tally.take(gone);
         }
-        self.records.remove(&gone.id.0)?;
-        self.standing.leaves(gone);
-        Ok(true)
+        Ok(())
     }
 
     /// The log goes on with this entry, whose records were [taken](Self::take).
@@ -135,14 +168,13 @@ impl Change<'_> {
         })?;
         self.standing.logged = logged;
         self.standing.position = position;
-        self.owed.insert((), ())?;
+        self.standing.owes = true;
         Ok(())
     }
 
     /// The shared log has everything.
-    pub(in crate::revocations) fn settle(&mut self) -> Result<(), Fault> {
-        self.owed.remove(())?;
-        Ok(())
+    pub(in crate::revocations) const fn paid(&mut self) {
+        self.standing.owes = false;
     }
 
     /// The shared log lacks this one yet.

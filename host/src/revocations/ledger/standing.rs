@@ -1,61 +1,60 @@
 //! What the file says of itself, so that it can be held against what it holds.
 
 use super::VERSION;
-use tidegate_core::revoke::{Kind, Position, Record};
-use tidegate_core::wire::revoke::checksum;
+use super::tally::{NUMBERS, Tally};
+use tidegate_core::revoke::Position;
 
-/// Bytes of a [`Standing`]: 1 version, 24 position, 8 each count, 8 sum, 8 logged.
-pub(super) const STANDING_BYTES: usize = 1 + 24 + COUNTS * 8 + 8 + 8;
+/// Bytes of a [`Standing`]: 1 version, 24 position, 8 each number of the tally, and of the rest.
+pub(super) const STANDING_BYTES: usize = 1 + 24 + NUMBERS * 8 + 5 * 8;
 
-const COUNTS: usize = Kind::ALL.len() + 1;
+/// Settling is worth it from so many records on …
+const SETTLE_MIN: u64 = 65_536;
+
+/// … and at so many in any case: a B-tree takes ten times as much for each as a run does.
+const SETTLE_MAX: u64 = 262_144;
 
 /// What the file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::revocations) struct Standing {
     /// How far the log is known.
     pub(in crate::revocations) position: Position,
-    pub(in crate::revocations) counts: Counts,
-    /// The checksums of all records, summed.
-    sum: u64,
+    /// Of all records.
+    pub(in crate::revocations) tally: Tally,
     /// How many records the entries have that are kept.
     pub(super) logged: u64,
+    /// How many records are in `recent`.
+    pub(super) recent: u64,
+    /// Whether there are some in `settling`.
+    pub(super) is_settling: bool,
+    /// The number of the run; 0 if there is none.
+    pub(super) run: u64,
+    /// Whether the shared log may lack something.
+    pub(in crate::revocations) owes: bool,
 }
-
-/// How many records there are: first those that lift, then by kind those that revoke.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::revocations) struct Counts([u64; COUNTS]);
 
 impl Standing {
     /// Nothing yet.
     pub(super) fn at(position: Position) -> Self {
-        Self { position, counts: Counts::default(), sum: 0, logged: 0 }
+        let tally = Tally::default();
+        Self { position, tally, logged: 0, recent: 0, is_settling: false, run: 0, owes: false }
     }
 
-    /// About how many bytes of the file are in use, pages that are not full among them.
-    pub(super) fn bytes(&self) -> u64 {
-        let records: u64 = self.counts.0.iter().sum();
-        records * 64 + self.logged * 48 + (1 << 20)
+    /// Whether there is enough to make another run of.
+    pub(in crate::revocations) fn is_due_to_settle(&self) -> bool {
+        let enough = (self.tally.all() / 8).clamp(SETTLE_MIN, SETTLE_MAX);
+        self.is_settling || self.recent >= enough
     }
 
-    /// Whether both have the same records.
-    pub(super) fn has_records_of(&self, other: &Self) -> bool {
-        (&self.counts, self.sum) == (&other.counts, other.sum)
-    }
-
-    pub(super) fn comes(&mut self, record: &Record) {
-        *self.counts.at(record) += 1;
-        self.sum = self.sum.wrapping_add(checksum(&record.to_bytes()));
-    }
-
-    pub(super) fn leaves(&mut self, record: &Record) {
-        *self.counts.at(record) -= 1;
-        self.sum = self.sum.wrapping_sub(checksum(&record.to_bytes()));
+    /// About how many bytes of the B-tree's file are in use, pages that are not full among them.
+    pub(super) const fn bytes(&self) -> u64 {
+        let settling = if self.is_settling { SETTLE_MAX } else { 0 };
+        (self.recent + settling) * 64 + self.logged * 48 + (1 << 20)
     }
 
     pub(super) fn to_bytes(&self) -> [u8; STANDING_BYTES] {
         let Position { log, number, chain } = self.position;
-        let numbers =
-            [log, number, chain].into_iter().chain(self.counts.0).chain([self.sum, self.logged]);
+        let rest = [self.logged, self.recent, self.is_settling.into(), self.run, self.owes.into()];
+        let numbers = [log, number, chain].into_iter().chain(self.tally.0).chain(rest);
         let mut bytes = [VERSION; STANDING_BYTES];
         for (place, number) in bytes[1..].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
@@ -68,31 +67,14 @@ impl Standing {
             .chunks_exact(8)
             .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default()));
         let mut next = || numbers.next().unwrap_or_default();
-        let position = Position { log: next(), number: next(), chain: next() };
         Self {
-            position,
-            counts: Counts(std::array::from_fn(|_| next())),
-            sum: next(),
+            position: Position { log: next(), number: next(), chain: next() },
+            tally: Tally(std::array::from_fn(|_| next())),
             logged: next(),
+            recent: next(),
+            is_settling: next() != 0,
+            run: next(),
+            owes: next() != 0,
         }
-    }
-}
-
-impl Counts {
-    /// All of them, but for those that lift.
-    pub(in crate::revocations) fn revoking(&self) -> u64 {
-        self.0[1..].iter().sum()
-    }
-
-    pub(in crate::revocations) const fn lifted(&self) -> u64 {
-        self.0[0]
-    }
-
-    pub(in crate::revocations) const fn of(&self, kind: Kind) -> u64 {
-        self.0[kind as usize]
-    }
-
-    const fn at(&mut self, record: &Record) -> &mut u64 {
-        &mut self.0[if record.lifts { 0 } else { record.kind as usize }]
     }
 }

@@ -153,18 +153,21 @@ impl Hand {
             }
             let epoch = stage.borrow_and_update().clone();
             let Some(ledger) = self.ledger.upgrade() else { return };
-            let known = Known::Position(ledger.position());
+            let known = ledger.position();
             drop(ledger);
             let records: Vec<_> = call.entries.iter().map(Entry::records).collect();
             let entries: Vec<_> = records.iter().map(Vec::as_slice).collect();
-            match self.writer.append(known, &entries, call.replicas()).await {
+            match self.writer.append(Known::Position(known), &entries, call.replicas()).await {
                 Ok(log::Appended::Done { positions, replicas }) => {
                     let count = records.iter().map(Vec::len).sum::<usize>();
                     self.situation.counts.add_appended(count as u64);
                     return call.tell(&positions, replicas.unwrap_or(0));
                 }
-                Ok(log::Appended::Lost | log::Appended::Damaged) => {
+                Ok(why @ (log::Appended::Lost | log::Appended::Damaged)) => {
                     self.situation.counts.add_not_appended(1);
+                    if why == log::Appended::Damaged {
+                        self.situation.set_damaged(known.log);
+                    }
                     // The follower looks four times a second, and finds it too. Or it is ahead
                     // by now, where this was rolled back: then it may be tried again as well.
                     let changed = stage.wait_for(|stage| *stage != epoch);

@@ -112,6 +112,9 @@ impl Follower {
     /// One reading, and what follows from it.
     async fn step(&mut self, ledger: &Arc<Revocations>) -> Result<(), Hitch> {
         let after = if self.at_head { Position::default() } else { ledger.position() };
+        if self.situation.is_damaged(ledger.position().log) {
+            return self.damaged(ledger).await;
+        }
         match self.reader.read(after, BLOCK_MAX).await? {
             Read::News(news) => self.take_in(ledger, news).await,
             Read::Lost if after.log == 0 => Err(Hitch::Changed),
@@ -133,7 +136,7 @@ impl Follower {
             match ledger.apply(entries.into_iter().map(Entry::from).collect()).await {
                 Ok(_) => {}
                 // The head was cut between two looks.
-                Err(NotApplied::Gap) => return self.lost(ledger).await,
+                Err(NotApplied::Gap) => return self.find(ledger).await.map(drop),
                 Err(why) => return Err(why.into()),
             }
             self.at_head = false;
@@ -174,14 +177,32 @@ impl Follower {
 
     /// What the ledger knows is not in the log.
     async fn lost(&mut self, ledger: &Arc<Revocations>) -> Result<(), Hitch> {
+        let known = ledger.position();
+        let is_empty = known.number == 0 && ledger.stats().is_empty();
+        let common = self.find(ledger).await?;
+        if is_empty {
+            // A host without a past has lost nothing.
+            ledger.paid().await?;
+            return Ok(());
+        }
+        self.situation.counts.add_losses(1);
+        tracing::warn!(
+            known = known.number,
+            in_both = common.map_or(0, |common| common.number),
+            "the shared log lacks what is known here: it is put back"
+        );
+        Ok(())
+    }
+
+    /// Finds where to go on from: the newest position in both, or, where there is none, the log's
+    /// head. From then on the ledger owes.
+    async fn find(&mut self, ledger: &Arc<Revocations>) -> Result<Option<Position>, Hitch> {
         if let Some(mending) = self.mending.take() {
-            // Nothing may settle what is owed from now on.
+            // From now on nobody may say that it is paid.
             mending.end().await;
         }
         let known = ledger.position();
-        let is_empty = known.number == 0 && ledger.stats().is_empty();
-        let last = self.reader.last().await?;
-        let common = match last {
+        let common = match self.reader.last().await? {
             Some(last) if last.log == known.log && !self.at_head => {
                 self.common(ledger, last.number.min(known.number)).await?
             }
@@ -200,22 +221,11 @@ impl Follower {
             None => self.head().await?,
         };
         ledger.begin_anew(at).await?;
-        if is_empty {
-            ledger.settle().await?;
-        }
-        if !self.at_head && !is_empty {
-            self.situation.counts.add_losses(1);
-            tracing::warn!(
-                known = known.number,
-                in_both = common.map_or(0, |common| common.number),
-                "the shared log lacks what is known here: it is put back"
-            );
-        }
         self.epoch += 1;
         self.at_head = common.is_none();
         self.lacking = lacking;
         self.situation.lost();
-        Ok(())
+        Ok(common)
     }
 
     /// The newest position that the ledger and the log have in common, up to this number.
@@ -275,6 +285,7 @@ impl Follower {
     /// place, into which all hosts then put what they know.
     async fn damaged(&mut self, ledger: &Arc<Revocations>) -> Result<(), Hitch> {
         let log = self.writer.log_id().await?.ok_or(Hitch::Changed)?;
+        self.situation.set_damaged(0);
         // What is behind the gap perhaps nobody else knows.
         let salvaged = mending::salvage(&mut self.writer).await?;
         tracing::error!(

@@ -21,8 +21,9 @@ use tidegate_redis::log::{
 };
 use tokio::time::{Instant, sleep};
 
-/// How long a turn lasts, if it is not lengthened: whoever had it has died, say.
-const TURN: Duration = Duration::from_secs(5);
+/// How long a turn lasts, if it is not lengthened: so long the others wait where whoever had it
+/// has died, or a fail-over brought back a turn that had ended.
+pub(super) const TURN: Duration = Duration::from_secs(5);
 
 /// How often whoever waits for a turn asks for it.
 const TURN_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -162,7 +163,7 @@ impl Mender {
                 }
             }
         }
-        self.ledger.settle().await?;
+        self.ledger.paid().await?;
         self.writer.end_turn().await?;
         Ok(count)
     }
@@ -198,7 +199,11 @@ impl Mender {
             let start = Instant::now();
             match self.writer.append(Known::Position(*at), &entries, None).await? {
                 Appended::Done { positions, .. } => *at = positions.last().copied().unwrap_or(*at),
-                Appended::Lost | Appended::Damaged => return Err(Broken::Lost),
+                Appended::Lost => return Err(Broken::Lost),
+                Appended::Damaged => {
+                    self.situation.set_damaged(at.log);
+                    return Err(Broken::Lost);
+                }
             }
             self.situation.counts.add_put_back(part.len() as u64);
             sleep(start.elapsed()).await;

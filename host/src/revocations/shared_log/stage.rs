@@ -3,6 +3,7 @@
 use super::Counts;
 use crate::revocations::{Position, Revocations};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
 
@@ -12,6 +13,8 @@ pub(super) struct Situation {
     /// Who waits for an entry to be durable here: callers whose revocation is in it, of whom
     /// there are no more than the appender takes.
     waiting: Mutex<HashMap<Position, Vec<oneshot::Sender<()>>>>,
+    /// The log that takes no more entries, as whoever would append has found; 0 is none.
+    damaged: AtomicU64,
     pub(super) counts: Counts,
 }
 
@@ -42,6 +45,7 @@ impl Default for Situation {
         Self {
             stage: watch::Sender::new(stage),
             waiting: Mutex::default(),
+            damaged: AtomicU64::new(0),
             counts: Counts::default(),
         }
     }
@@ -79,6 +83,15 @@ impl Situation {
             *stage = Stage::Followed { epoch };
             is_new
         })
+    }
+
+    /// This log takes no more entries: only the follower can put another in its place.
+    pub(super) fn set_damaged(&self, log: u64) {
+        self.damaged.store(log, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_damaged(&self, log: u64) -> bool {
+        self.damaged.load(Ordering::Relaxed) == log
     }
 
     /// Waits until that entry is durable here, or lost.

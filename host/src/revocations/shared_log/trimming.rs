@@ -9,9 +9,9 @@
 //! ten minutes late: one host whose clock is wrong cuts nothing that lives. A record of a newer
 //! version is in force as far as this one can tell, and stays where it is.
 
-use super::mending::{has_expired, now_secs};
+use super::mending::{TURN, has_expired, now_secs};
 use super::stage::{Situation, Stage};
-use crate::revocations::{Fault, Id, Record, Revocations};
+use crate::revocations::{Fault, Id, Position, Record, Revocations};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -33,9 +33,6 @@ const SAMPLES: u64 = 64;
 /// A log so short is not worth the work.
 const ENTRIES_MIN: u64 = 1_024;
 
-/// How long a turn lasts: longer than all steps.
-const TURN: Duration = Duration::from_secs(60);
-
 /// Why it was broken off.
 enum Broken {
     Server(Error),
@@ -48,6 +45,8 @@ struct Trimmer<'a> {
     ledger: &'a Revocations,
     writer: &'a mut Writer,
     situation: &'a Situation,
+    who: u64,
+    turn_since: Instant,
     now_secs: u64,
 }
 
@@ -86,7 +85,8 @@ async fn trim(
         return Ok(());
     }
     let now_secs = writer.now_secs().await?.min(now_secs());
-    let mut trimmer = Trimmer { ledger, writer, situation, now_secs };
+    let turn_since = Instant::now();
+    let mut trimmer = Trimmer { ledger, writer, situation, who, turn_since, now_secs };
     let trimmed = trimmer.run().await;
     writer.end_turn().await?;
     trimmed
@@ -99,9 +99,12 @@ impl Trimmer<'_> {
             let start = Instant::now();
             let head = self.writer.head(STEP_ENTRIES).await?;
             let Some(first) = head.first() else { return Err(Broken::Changed) };
-            let first = first.position.number;
-            // What the ledger knows is there, so at least that entry stays.
-            let last = self.ledger.position().number;
+            let (Position { log, number: first, .. }, known) =
+                (first.position, self.ledger.position());
+            if log != known.log {
+                return Err(Broken::Changed);
+            }
+            let last = known.number;
             self.situation.counts.set_entries((last + 1).saturating_sub(first));
             let over = head.iter().take_while(|entry| self.is_over(entry)).count();
             let is_cut = match over {
@@ -110,21 +113,25 @@ impl Trimmer<'_> {
                         Some(known) => known,
                         None => *is_wasteful.insert(self.is_wasteful(first, last).await?),
                     };
-                    is_wasteful && self.carry(&head, last).await?
+                    is_wasteful && self.carry(log, &head).await?
                 }
-                over => self.cut(head[over - 1].position.number + 1, last).await?,
+                over => self.cut(log, head[over - 1].position.number + 1).await?,
             };
             if !is_cut {
                 return Ok(());
             }
             // No more than half of the server's time.
             sleep(start.elapsed()).await;
+            if self.turn_since.elapsed() > TURN / 4 {
+                self.writer.take_turn(self.who, TURN).await?;
+                self.turn_since = Instant::now();
+            }
         }
         Ok(())
     }
 
     /// Appends what is in force in these entries again, and cuts them.
-    async fn carry(&mut self, head: &[Entry], last: u64) -> Result<bool, Broken> {
+    async fn carry(&mut self, log: u64, head: &[Entry]) -> Result<bool, Broken> {
         let (Some(end), false) = (head.last(), head.iter().any(|entry| entry.unknown > 0)) else {
             return Ok(false);
         };
@@ -144,11 +151,11 @@ impl Trimmer<'_> {
             Appended::Lost | Appended::Damaged => return Err(Broken::Changed),
         }
         self.situation.counts.add_carried(carried.len() as u64);
-        self.cut(end.position.number + 1, last).await
+        self.cut(log, end.position.number + 1).await
     }
 
-    async fn cut(&mut self, before: u64, last: u64) -> Result<bool, Broken> {
-        let cut = self.writer.cut(before.min(last)).await?;
+    async fn cut(&mut self, log: u64, before: u64) -> Result<bool, Broken> {
+        let cut = self.writer.cut(log, before).await?.ok_or(Broken::Changed)?;
         self.situation.counts.add_cut(cut);
         Ok(cut > 0)
     }

@@ -100,3 +100,45 @@ async fn a_store_that_comes_back_empty_is_of_another_era() {
     assert_ne!(grant.era, leased.era);
     assert_eq!((grant.units, grant.remaining), (1, 79), "what it knows to be taken is");
 }
+
+/// As through a door, and the same on every run: what is revoked in this process is told to the
+/// filters in it, at once and without waiting for what may come.
+#[tokio::test]
+async fn filters_are_told_what_is_revoked_in_this_process() {
+    use crate::revocations::Durability;
+    use tidegate_core::revoke::message::{Check, Form, NewsAsk};
+    use tidegate_core::revoke::{EVER, Id, Kind, Position, Record};
+
+    async fn post(store: &Store, body: Vec<u8>) -> Bytes {
+        let request = Request::post("/v1/ask")
+            .header("content-type", wire::ASK_TYPE)
+            .header(wire::WAITS_MS, "60000")
+            .body(Full::from(body));
+        let reply = store.embedded.answer(request.unwrap()).await;
+        assert_eq!(reply.status(), 200);
+        reply.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    let store = Store::new();
+    let mut ask = NewsAsk { known: Position::default(), cut: 0, form: Form::Fuse };
+    let first = post(&store, wire::revoke::encode_news_ask(&ask)).await;
+    ask.known = wire::revoke::decode_news(&first).unwrap().position;
+    let id = Id::of(Kind::Session, &[b"iss", b"sid"]);
+    let record = Record {
+        id,
+        kind: Kind::Session,
+        lifts: false,
+        before_secs: EVER,
+        until_secs: EVER,
+        by_exp: false,
+        at_ms: 0,
+    };
+    let revocations = store.embedded.revocations().unwrap();
+    revocations.accept(vec![record], Durability::Shared).await.unwrap();
+    store.passes(30);
+    let news = post(&store, wire::revoke::encode_news_ask(&ask)).await;
+    let news = wire::revoke::decode_news(&news).unwrap();
+    assert_eq!((news.deltas[0].id, news.deltas[0].age_ms, news.held_ms), (id, 30, 0));
+    let checked = post(&store, wire::revoke::encode_check(&Check { ids: vec![id] })).await;
+    assert_eq!(wire::revoke::decode_checked(&checked).unwrap().before_secs, [EVER]);
+}

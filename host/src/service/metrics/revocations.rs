@@ -38,7 +38,7 @@ const TOLD: &[Told] = &[
     ("revocation_ledger_bytes", "The size of the file, with what is free in it", |s| {
         s.file_bytes as f64
     }),
-    ("revocation_ledger_up", "Whether the file can be written", |s| {
+    ("revocation_ledger_up", "Whether the files can be written, and are whole", |s| {
         f64::from(u8::from(s.fault.is_none()))
     }),
     ("revocation_images", "Images that proxies fetch, one for each generation", |s| {
