@@ -264,12 +264,17 @@ mod tests {
         let rounds = bench::What::Filter.rounds();
         assert_eq!(
             parsed(&["bench", "filter"]),
-            Ok(Task::Bench { what: bench::What::Filter, rounds })
+            Ok(Task::Bench { what: bench::What::Filter, rounds, entries: None })
         );
         assert_eq!(
             parsed(&["bench", "filter", "--rounds", "3"]),
-            Ok(Task::Bench { what: bench::What::Filter, rounds: 3 })
+            Ok(Task::Bench { what: bench::What::Filter, rounds: 3, entries: None })
         );
+        assert_eq!(
+            parsed(&["bench", "revocation", "--entries", "100000", "--rounds", "3"]),
+            Ok(Task::Bench { what: bench::What::Revocation, rounds: 3, entries: Some(100_000) })
+        );
+        assert!(parsed(&["bench", "filter", "--entries", "3"]).is_err());
         let names = vec!["full".into(), "frozen".into()];
         assert_eq!(parsed(&["test", "faults", "full", "frozen"]), Ok(Task::Faults { names }));
         assert_eq!(parsed(&["test", "faults"]), Ok(Task::Faults { names: Vec::new() }));

@@ -65,7 +65,7 @@ impl Times {
         if !revokes || self.is_over(record.until_secs) {
             return None;
         }
-        if !record.by_exp {
+        if !record.by_exp || !record.kind.shows_end() {
             return Some(0);
         }
         let horizon = generation(self.as_of_secs, self.span_secs).saturating_add(GENERATIONS_MAX);

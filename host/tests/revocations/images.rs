@@ -59,14 +59,16 @@ async fn each_record_is_where_it_is_looked_for() {
         before_secs: START_SECS,
         ..ending(4, START_SECS + 500)
     };
+    // Nobody who shows it shows its end, which whoever revoked it may have told.
+    let opaque = Record { kind: Kind::Opaque, by_exp: true, ..ending(7, START_SECS + 100) };
     let lifted = lifted(ending(5, START_SECS + 100));
     let over = ending(6, START_SECS - 2 * u64::from(SPAN_SECS));
-    accept(&host, vec![soon, later, far, subject, lifted, over]).await;
+    accept(&host, vec![soon, later, far, subject, opaque, lifted, over]).await;
     next_cut(&nanos);
     let manifest = manifest(&host, Form::Fuse).await;
     assert_eq!((manifest.cut, manifest.span_secs), (1, SPAN_SECS));
     let own = generation(START_SECS, SPAN_SECS);
-    for (record, wanted) in [(soon, own), (later, own + 1), (far, 0), (subject, 0)] {
+    for (record, wanted) in [(soon, own), (later, own + 1), (far, 0), (subject, 0), (opaque, 0)] {
         assert!(found_in(&host, &manifest, record.id).contains(&wanted), "{record:?}");
     }
     let generations: Vec<u32> = manifest.images.iter().map(|image| image.generation).collect();

@@ -145,8 +145,10 @@ impl Revocations {
         let mut read = |page: SharedPage, with: &mut dyn FnMut(&[u8])| {
             ground.shared(Place::Page(page), with);
         };
-        for (_, id) in ids {
-            match self.known.look(id, *expires_secs, &mut read) {
+        for (kind, id) in ids {
+            // What has no end of its own is in no generation: there it could only be mistaken.
+            let expires_secs = expires_secs.filter(|_| kind.shows_end());
+            match self.known.look(id, expires_secs, &mut read) {
                 Found::Before(before_secs) if revokes(before_secs, *issued_secs) => {
                     return Looked::Rejected(Rejection::Revoked);
                 }

@@ -57,6 +57,12 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
+    /// Whether a request that shows one shows its end, too: the `exp` beside its id. Of all others
+    /// a request cannot tell, so where an id is looked up must not depend on it.
+    pub const fn shows_end(self) -> bool {
+        matches!(self, Self::Token | Self::TokenHash)
+    }
+
     /// As it is called outside: in the API, in exports, in metrics.
     pub const fn name(self) -> &'static str {
         match self {
