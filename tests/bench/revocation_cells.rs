@@ -10,7 +10,7 @@ use crate::revocation_wasm::Hosts;
 use crate::{Cost, policy};
 use anyhow::{Context, ensure};
 use harness::envoy::{Envoy, HTTP, Policy, answer_directly, envoy};
-use harness::{Result, load};
+use harness::{Result, load, wait};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub(crate) async fn measure(
     let plan = envoy(Policy::Text(String::new())).host(hosts.empty).in_envoy();
     let plan = plan.filters(Cell::ALL.len() as u32).edit(move |config| edit(config, hosts.full));
     let envoy = plan.start().await?;
-    // One worker of two filters that look.
-    all_know(&envoy, 2).await?;
+    // Two of the filters look.
+    all_know(&envoy, 2, 1).await?;
     let listeners = envoy.listeners()?;
     let place = |cell: Cell| listeners.get(cell.name()).copied().context("a listener of its own");
     let few = requests(tokens, FIRST, Shown::FEW);
@@ -70,22 +70,24 @@ pub(crate) async fn measure(
         }
     }
     figures.print("CPU µs per request in Envoy", entries);
-    tell_asks(&envoy, (rounds as u64 + 1) * REQUESTS as u64)
+    tell_asks(&envoy, (rounds as u64 + 1) * REQUESTS as u64).await
 }
 
 /// A look that asked each time, or none at all, would cost something else.
-fn tell_asks(envoy: &Envoy, requests: u64) -> Result<()> {
-    let count = |name| gauge(envoy, name).context("a counter");
-    let (unsure, degraded) = (count("asked_unsure")?, count("degraded")?);
-    // By both machines, of both ways to show tokens.
-    let looked = count("clear")? + degraded;
-    ensure!(looked >= 4 * requests, "{looked} of {} requests were looked at", 4 * requests);
+async fn tell_asks(envoy: &Envoy, requests: u64) -> Result<()> {
+    // By both machines, of both ways to show tokens; told with the next tick.
+    let [looked, unsure, degraded] = wait::until("all requests to be looked at", async || {
+        let (unsure, degraded) = (gauge(envoy, "asked_unsure")?, gauge(envoy, "degraded")?);
+        let looked = gauge(envoy, "clear")? + degraded;
+        (looked >= 4 * requests).then_some([looked, unsure, degraded])
+    })
+    .await?;
     ensure!(
         (unsure + degraded) * 100 <= looked * UNSURE_PERCENT_MAX,
         "{unsure} of {looked} requests were asked about because news were late, and {degraded} \
          had no answer: this machine is too busy to measure on"
     );
-    let asked = count("asked_positive")? as f64 * 1e6 / requests as f64;
+    let asked = gauge(envoy, "asked_positive").context("a counter")? as f64 * 1e6 / requests as f64;
     println!("\nAsked about, per million requests whose token is new: {asked:.0}.");
     Ok(())
 }

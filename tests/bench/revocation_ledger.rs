@@ -97,7 +97,7 @@ pub(crate) async fn cold_proxies(empty: &Revoker, full: &Revoker, entries: u64) 
             let plan = envoy(Policy::Struct(policy(Cost::Revocation, "tidegate_host")));
             let plan = plan.workers(workers).host(revoker.host.address()).in_envoy();
             let envoy = plan.start().await?;
-            let machines = all_know(&envoy, workers).await?;
+            let machines = all_know(&envoy, 1, workers).await?;
             let took = started.elapsed().as_secs_f64();
             let wire = envoy.stat("cluster.tidegate_host.upstream_cx_rx_bytes_total")?;
             let images = gauge(&envoy, "image_bytes").context("a gauge")? / machines;
@@ -112,16 +112,16 @@ pub(crate) async fn cold_proxies(empty: &Revoker, full: &Revoker, entries: u64) 
     Ok(())
 }
 
-/// Waits until all of a proxy's machines that have told how they are decide by what they know; how
-/// many these are. There is one for each worker of each filter, and the main thread may have its own.
+/// Waits until all machines of so many filters decide by what they know; how many these are: one for
+/// each worker, and that of the main thread, which hears of news as well.
 ///
 /// # Errors
 ///
 /// If that does not come.
-pub(crate) async fn all_know(envoy: &Envoy, workers: u32) -> Result<u64> {
+pub(crate) async fn all_know(envoy: &Envoy, filters: u32, workers: u32) -> Result<u64> {
+    let machines = u64::from(filters * (workers + 1));
     wait::within(PATIENCE, "all workers to know", async || {
-        let sure = gauge(envoy, "workers_sure")?;
-        (sure >= u64::from(workers) && gauge(envoy, "workers_unsure")? == 0).then_some(sure)
+        (gauge(envoy, "workers_sure")? == machines).then_some(machines)
     })
     .await
 }
