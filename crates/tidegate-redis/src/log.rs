@@ -3,9 +3,9 @@
 //!
 //! Its key is `tidegate:{revocations}:log`. Entry *n* of log *l* has the id `n-l`, so numbers
 //! have no gaps, and the log's own id costs a byte in each (a stream keeps differences). Its
-//! fields are `c`, the [chain](Position::then) in 16 hex digits, and `r`, [records](Record) of
-//! 34 bytes. An entry of one record takes about 75 bytes of the server's memory, one of 1,024
-//! records 34 each. The stream has no TTL.
+//! fields are `c`, the [chain](tidegate_core::revoke::Position::then) in 16 hex digits, and `r`,
+//! [records](tidegate_core::revoke::Record) of 34 bytes. An entry of one record takes about 75
+//! bytes of the server's memory, one of 1,024 records 34 each. The stream has no TTL.
 //!
 //! A server may forget: by a fail-over that lost the last writes, a flush, an eviction, a
 //! restart. The log does not resist that, it shows it: whoever holds a position is told
