@@ -18,7 +18,8 @@ const EXIT_CONFIG: u8 = 78;
 
 /// Rate limits that hold across many proxies.
 #[derive(Parser)]
-#[command(name = "tidegate", version, arg_required_else_help = true)]
+// Lines as they are: whether they were wrapped would depend on who else is built with us.
+#[command(name = "tidegate", version, arg_required_else_help = true, term_width = 0)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
