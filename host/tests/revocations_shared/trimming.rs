@@ -52,7 +52,9 @@ async fn what_is_in_force_for_long_is_carried_forward() {
         late.ledger.position() == host.ledger.position() && !late.ledger.owes()
     })
     .await;
-    assert_eq!((late.shared.counts().losses(), late.shared.counts().put_back()), (1, 0));
+    // More than once, if the other still cuts while it looks.
+    assert!(late.shared.counts().losses() >= 1);
+    assert_eq!(late.shared.counts().put_back(), 0);
 }
 
 /// A log that has nothing in force keeps its last entry, so that it is known where it was.
