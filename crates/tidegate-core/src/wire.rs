@@ -235,8 +235,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads what every message begins with; returns how many parts follow.
-    fn head(&mut self, kind: u8, most: usize, or_else: &'static str) -> Result<usize, Malformed> {
+    /// Reads what every message begins with.
+    fn kind(&mut self, kind: u8) -> Result<(), Malformed> {
         let [version] = self.take()?;
         if version != VERSION {
             return Err(self.wrong::<1>("a version other than 2"));
@@ -244,6 +244,12 @@ impl Reader<'_> {
         if self.take()? != [kind] {
             return Err(self.wrong::<1>("another kind of message"));
         }
+        Ok(())
+    }
+
+    /// The same of a message of parts; returns how many follow.
+    fn head(&mut self, kind: u8, most: usize, or_else: &'static str) -> Result<usize, Malformed> {
+        self.kind(kind)?;
         let [count] = self.take()?;
         if count == 0 || usize::from(count) > most {
             return Err(self.wrong::<1>(or_else));

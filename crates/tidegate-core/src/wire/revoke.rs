@@ -256,17 +256,6 @@ fn put_manifest(bytes: &mut Vec<u8>, manifest: &Manifest) {
 }
 
 impl Reader<'_> {
-    fn kind(&mut self, kind: u8) -> Result<(), Malformed> {
-        let [version] = self.take()?;
-        if version != VERSION {
-            return Err(self.wrong::<1>("a version other than 2"));
-        }
-        if self.take()? != [kind] {
-            return Err(self.wrong::<1>("another kind of message"));
-        }
-        Ok(())
-    }
-
     fn position(&mut self) -> Result<Position, Malformed> {
         Ok(Position { log: self.u64()?, number: self.u64()?, chain: self.u64()? })
     }
