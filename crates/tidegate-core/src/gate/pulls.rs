@@ -37,6 +37,7 @@ const RETRY: (Span, Span) = (Span::from_millis(100), Span::from_secs(1));
 const SILENCE: Span = Span::from_millis(2_500);
 
 /// How it goes.
+#[derive(Default)]
 pub(super) struct Pulls {
     pub(super) me: u64,
     /// How many shared news were read.
@@ -59,21 +60,7 @@ pub(super) struct Pulls {
 
 impl Pulls {
     pub(super) fn new(me: HolderId) -> Self {
-        let never = Instant(0);
-        Self {
-            me: me.0,
-            read: 0,
-            is_polling: false,
-            is_fetching: false,
-            next_news: never,
-            next_chunk: never,
-            pause: RETRY.0,
-            failed_chunks: 0,
-            heard: never,
-            filled: Vec::new(),
-            left: Vec::new(),
-            filled_at: never,
-        }
+        Self { me: me.0, pause: RETRY.0, ..Self::default() }
     }
 }
 
@@ -134,12 +121,11 @@ impl Gate {
             Ok(_) | Err(_) => return revocations.pulls.fail(now),
         };
         let Ok(news) = decode_news(&bytes) else { return revocations.pulls.fail(now) };
-        let more = news.more;
-        if !revocations.hear(news, from, asked, now, now) {
+        if !revocations.hear(&news, from, asked, now, now) {
             return revocations.pulls.fail(now);
         }
         revocations.pulls.pause = RETRY.0;
-        revocations.pulls.next_news = if more { now } else { asked.after(NEWS_PAUSE) };
+        revocations.pulls.next_news = if news.more { now } else { asked.after(NEWS_PAUSE) };
         let has_turn = revocations.share_news(ground, &bytes, from, asked, now);
         revocations.lay_sheet(ground, now);
         self.pull(now, has_turn);
@@ -183,25 +169,23 @@ impl Revocations {
     /// Learns news; returns whether they were of use.
     pub(super) fn hear(
         &mut self,
-        news: News,
+        news: &News,
         from: &Position,
         asked: Instant,
         came: Instant,
         now: Instant,
     ) -> bool {
         const LAGS_MAX: usize = 4_096;
-        let ages: Vec<u32> = if news.anew {
-            Vec::new()
-        } else {
-            news.deltas.iter().map(|delta| delta.age_ms).take(LAGS_MAX).collect()
-        };
         if !self.known.hear(news, from, asked) {
             return false;
         }
         self.pulls.heard = now;
-        let waited = now.since(came);
-        let lag = |age: u32| Span(Span::from_millis(age.into()).0.saturating_add(waited.0));
-        self.lags.extend(ages.into_iter().map(lag).take(LAGS_MAX - self.lags.len().min(LAGS_MAX)));
+        if !news.anew {
+            let waited = now.since(came);
+            let room = LAGS_MAX.saturating_sub(self.lags.len());
+            let lag = |age_ms: u32| Span(Span::from_millis(age_ms.into()).0 + waited.0);
+            self.lags.extend(news.deltas.iter().take(room).map(|delta| lag(delta.age_ms)));
+        }
         true
     }
 }

@@ -71,7 +71,7 @@ impl Revocations {
             let from = Position { log: word(24), number: word(32), chain: word(40) };
             let news = shared.get(SHARED_HEAD_BYTES..).map(decode_news);
             if let Some(Ok(news)) = news.filter(|_| word(0) == number) {
-                self.hear(news, &from, asked, came, now);
+                self.hear(&news, &from, asked, came, now);
             }
         }
         self.pulls.read = self.pulls.read.max(turn.shared);

@@ -32,6 +32,7 @@ pub enum Found {
 }
 
 /// What one worker knows.
+#[derive(Default)]
 pub struct Known {
     position: Position,
     /// When it knew all that there was, last.
@@ -45,6 +46,7 @@ pub struct Known {
     /// In which form those are, and in which they are wanted.
     cut_form: Form,
     form: Form,
+    /// 0 as long as nobody has said: as good as 1.
     workers: u32,
     /// Images that are not all in place yet.
     coming: Option<Manifest>,
@@ -65,28 +67,6 @@ pub enum Heard {
     Kept,
     /// It goes where workers share it.
     Shared(Slot),
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self {
-            position: Position::default(),
-            fresh: None,
-            deltas: Deltas::default(),
-            images: Images::default(),
-            cut: None,
-            span_secs: 0,
-            id_keys: Vec::new(),
-            cut_form: Form::Fuse,
-            form: Form::Fuse,
-            workers: 1,
-            coming: None,
-            part: None,
-            laid: Sheet::default(),
-            in_use: Sheet::default(),
-            answers: Vec::new(),
-        }
-    }
 }
 
 impl Known {
@@ -159,7 +139,7 @@ impl Known {
 
     /// Learns news that were asked for at `asked`. Returns whether they go on from what is known;
     /// news that do not change nothing.
-    pub fn hear(&mut self, news: News, from: &Position, asked: Instant) -> bool {
+    pub fn hear(&mut self, news: &News, from: &Position, asked: Instant) -> bool {
         if !news.anew && *from != self.position {
             return false;
         }
@@ -186,8 +166,8 @@ impl Known {
         // What images hold must be known to have been in this log's past: should that be lost, the
         // position is, and they with it. The others are told of again.
         let is_past = |manifest: &Manifest| manifest.cut <= self.position.number;
-        if let Some(manifest) = news.manifest.filter(is_past) {
-            self.expect(manifest);
+        if let Some(manifest) = news.manifest.as_ref().filter(|it| is_past(it)) {
+            self.expect(manifest.clone());
         }
         true
     }

@@ -17,7 +17,7 @@ fn thing(n: u64) -> Thing {
 
 fn pull_news(known: &mut Known, host: &Host, most: usize) -> bool {
     let ask = known.news_ask();
-    known.hear(host.news(&ask, most), &ask.known, NOW)
+    known.hear(&host.news(&ask, most), &ask.known, NOW)
 }
 
 fn pull_chunk(known: &mut Known, host: &Host) -> bool {
@@ -91,7 +91,7 @@ proptest! {
                 Step::News { most } => {
                     let ask = known.news_ask();
                     let news = host.news(&ask, most);
-                    prop_assert!(known.hear(news.clone(), &ask.known, NOW));
+                    prop_assert!(known.hear(&news, &ask.known, NOW));
                     heard.push((ask.known, news));
                 }
                 // Only what begins anew may be taken from where one does not stand; that comes from
@@ -100,7 +100,7 @@ proptest! {
                     let (from, news) = at.get(&heard);
                     if !news.anew && *from != known.position() {
                         let before = known.position();
-                        prop_assert!(!known.hear(news.clone(), from, NOW));
+                        prop_assert!(!known.hear(news, from, NOW));
                         prop_assert_eq!(known.position(), before);
                     }
                 }
@@ -217,11 +217,11 @@ fn it_is_as_fresh_as_the_host_was_when_it_answered() {
     let (host, mut known) = (Host::new(1), Known::default());
     let ask = known.news_ask();
     let news = News { held_ms: 300, age_ms: 100, ..host.news(&ask, 1) };
-    assert!(known.hear(news, &ask.known, NOW));
+    assert!(known.hear(&news, &ask.known, NOW));
     assert_eq!(known.fresh(), Some(NOW.after(Span::from_millis(200))));
     let more = News { more: true, anew: false, manifest: None, ..host.news(&ask, 1) };
     let later = NOW.after(Span::from_secs(9));
-    assert!(known.hear(more, &host.position(), later));
+    assert!(known.hear(&more, &host.position(), later));
     assert_eq!(known.fresh(), Some(NOW.after(Span::from_millis(200))), "there is more to know");
 }
 
