@@ -10,8 +10,8 @@
 //! - [`time`]: points and spans that somebody hands in
 //! - [`policy`]: what the operator meant
 //! - [`facts`]: what a shell tells us about a request; [`client`]: what a stranger wrote there
-//! - [`token`]: the token that a request carries and what it claims; [`protobuf`]: how a proxy
-//!   writes down what it has verified
+//! - [`token`]: the token that a request carries and what it claims; [`json`], [`protobuf`]: how these are
+//!   written down
 //! - [`key`]: whose budget a request draws on
 //! - [`plan`]: which limits apply
 //! - [`limit`]: quotas and the algorithms that count them
@@ -33,6 +33,7 @@ pub mod facts;
 mod field;
 pub mod gate;
 pub mod headers;
+pub mod json;
 pub mod key;
 pub mod lease;
 pub mod limit;

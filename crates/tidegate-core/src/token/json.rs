@@ -6,6 +6,7 @@
 
 use super::claims::{Claims, Number};
 use super::{Malformed, PAYLOAD_BYTES_MAX};
+use crate::json::escaped;
 
 /// How deep a payload may be nested, its root included: a bit each in a word.
 pub const DEPTH_MAX: u32 = 64;
@@ -154,36 +155,10 @@ impl Text<'_> {
 
     /// What stands behind a backslash.
     fn escaped(&mut self) -> Result<char, Malformed> {
-        Ok(match self.next()? {
-            byte @ (b'"' | b'\\' | b'/') => char::from(byte),
-            b'b' => '\x08',
-            b'f' => '\x0c',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let mut code = self.hex4()?;
-                if code >> 10 == 0xd800 >> 10 {
-                    self.word(b"\\u")?;
-                    let low = self.hex4()?;
-                    if low >> 10 != 0xdc00 >> 10 {
-                        return Err(Malformed);
-                    }
-                    code = 0x1_0000 + ((code & 0x3ff) << 10 | low & 0x3ff);
-                }
-                // Half of a pair is no character.
-                char::from_u32(code).ok_or(Malformed)?
-            }
-            _ => return Err(Malformed),
-        })
-    }
-
-    fn hex4(&mut self) -> Result<u32, Malformed> {
-        let mut code = 0;
-        for _ in 0..4 {
-            code = code << 4 | char::from(self.next()?).to_digit(16).ok_or(Malformed)?;
-        }
-        Ok(code)
+        let mut at = 0;
+        let char = escaped(self.0, &mut at).map_err(|_| Malformed)?;
+        self.0 = self.0.get(at..).unwrap_or_default();
+        Ok(char)
     }
 
     /// A number whose first byte was taken, with fraction and exponent.

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use tidegate_core::json::escaped;
 
 /// Why a text is no JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,51 +176,8 @@ impl Reader<'_> {
             if !self.take(b'\\') {
                 return Err("a control character in a text: expected an escape");
             }
-            text.push(self.escaped()?);
+            text.push(escaped(self.text.as_bytes(), &mut self.at)?);
         }
-    }
-
-    /// What stands behind a backslash.
-    fn escaped(&mut self) -> Read<char> {
-        let char = match self.peek() {
-            Some(same @ (b'"' | b'\\' | b'/')) => char::from(same),
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'u') => return self.code_point(),
-            _ => return Err("an escape that JSON does not have"),
-        };
-        self.at += 1;
-        Ok(char)
-    }
-
-    /// `u263a`, or for a character beyond U+FFFF two of them: `ud83d\ude00`.
-    fn code_point(&mut self) -> Read<char> {
-        let mut code = self.hex()?;
-        if (0xd800..0xdc00).contains(&code) && self.take(b'\\') {
-            let low = self.hex()?;
-            if (0xdc00..0xe000).contains(&low) {
-                code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-            }
-        }
-        char::from_u32(code).ok_or("half of a character, without its other half")
-    }
-
-    /// `u` and four digits.
-    fn hex(&mut self) -> Read<u32> {
-        const WANTED: &str = "expected `u` and four hexadecimal digits";
-        if !self.take(b'u') {
-            return Err(WANTED);
-        }
-        let mut code = 0;
-        for _ in 0..4 {
-            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            code = code << 4 | digit.ok_or(WANTED)?;
-            self.at += 1;
-        }
-        Ok(code)
     }
 
     fn number(&mut self) -> Read<Value> {
