@@ -5,6 +5,7 @@
 //! - [`appender`]: takes what is accepted here to the log, many in one call
 //! - [`mending`]: puts into the log what it lacks and this host knows
 //! - [`trimming`]: keeps the log from growing for ever
+//! - [`turn`]: which host does either
 //! - [`stage`]: how it is with the log, and who waits for which of its entries
 //!
 //! What is accepted is first appended, and acknowledged when the follower has brought it back:
@@ -21,6 +22,7 @@ mod follower;
 mod mending;
 mod stage;
 mod trimming;
+mod turn;
 
 pub use counts::Counts;
 

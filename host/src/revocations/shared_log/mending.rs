@@ -9,7 +9,8 @@
 //! took. Until it is done the ledger knows that it owes, whatever happens to this process.
 
 use super::stage::Situation;
-use crate::revocations::{Fault, Id, NotApplied, Position, Record, Revocations};
+use super::turn::{Broken, Turn};
+use crate::revocations::{Fault, Id, Position, Record, Revocations};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
@@ -20,10 +21,6 @@ use tidegate_redis::log::{
     Appended, CALL_ENTRIES_MAX, ENTRY_RECORDS_MAX, Known, Log, Read, Reader, Writer,
 };
 use tokio::time::{Instant, sleep};
-
-/// How long a turn lasts, if it is not lengthened: so long the others wait where whoever had it
-/// has died, or a fail-over brought back a turn that had ended.
-pub(super) const TURN: Duration = Duration::from_secs(5);
 
 /// How often whoever waits for a turn asks for it.
 const TURN_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -50,14 +47,6 @@ pub(super) enum Lacking {
     },
 }
 
-/// Why it was broken off.
-enum Broken {
-    Server(Error),
-    Ledger(Fault),
-    /// The log has lost something again: the follower finds it, and begins again.
-    Lost,
-}
-
 /// Sees to it that the log lacks nothing. Returns when that is so, or when it has lost something
 /// again.
 pub(super) async fn run(
@@ -68,10 +57,9 @@ pub(super) async fn run(
     who: u64,
 ) {
     let mut mender = Mender {
-        who,
+        turn: Turn::of(who),
         reader: log.reader(),
         writer: log.writer(),
-        turn_since: Instant::now(),
         ledger,
         situation,
     };
@@ -82,7 +70,7 @@ pub(super) async fn run(
                 tracing::info!(records = count, "the shared log has all that is known here");
                 return;
             }
-            Err(Broken::Lost) => return,
+            Err(Broken::Changed) => return,
             Err(Broken::Server(error)) => tracing::debug!(%error, "mending was broken off"),
             Err(Broken::Ledger(fault)) => tracing::warn!(%fault, "mending was broken off"),
         }
@@ -104,12 +92,11 @@ pub(super) async fn salvage(writer: &mut Writer) -> Result<Vec<Record>, Error> {
 }
 
 struct Mender {
-    who: u64,
+    turn: Turn,
     ledger: Arc<Revocations>,
     reader: Reader,
     writer: Writer,
     situation: Arc<Situation>,
-    turn_since: Instant,
 }
 
 /// Records that were seen, by 64 bits of a hash that nobody can foresee: among ten million others
@@ -133,10 +120,9 @@ impl Seen {
 impl Mender {
     /// Returns how many records the log lacked.
     async fn mend(&mut self, lacking: &Lacking) -> Result<usize, Broken> {
-        while !self.writer.take_turn(self.who, TURN).await? {
+        while !self.turn.take(&mut self.writer).await? {
             sleep(TURN_AGAIN_AFTER).await;
         }
-        self.turn_since = Instant::now();
         let after = match lacking {
             Lacking::All => Position::default(),
             Lacking::These { after, .. } => *after,
@@ -157,7 +143,7 @@ impl Mender {
                 while let Some(from) = next {
                     let ledger = self.ledger.clone();
                     let pages = tokio::task::spawn_blocking(move || pages(&ledger, from)).await;
-                    let (known, more) = pages.map_err(|_| Broken::Lost)??;
+                    let (known, more) = pages.map_err(|_| Broken::Changed)??;
                     count += self.put_back(&mut at, &seen, known).await?;
                     next = more.map(Some);
                 }
@@ -173,14 +159,14 @@ impl Mender {
         let mut seen = Seen::default();
         loop {
             let Read::News(news) = self.reader.read(after, Duration::ZERO).await? else {
-                return Err(Broken::Lost);
+                return Err(Broken::Changed);
             };
             after = news.entries.last().map_or(after, |entry| entry.position);
             news.entries.iter().flat_map(|entry| &entry.records).for_each(|it| seen.add(it));
             if news.complete_at.is_some() {
                 return Ok((seen, after));
             }
-            self.keep_turn().await?;
+            self.turn.keep(&mut self.writer).await?;
         }
     }
 
@@ -199,25 +185,17 @@ impl Mender {
             let start = Instant::now();
             match self.writer.append(Known::Position(*at), &entries, None).await? {
                 Appended::Done { positions, .. } => *at = positions.last().copied().unwrap_or(*at),
-                Appended::Lost => return Err(Broken::Lost),
+                Appended::Lost => return Err(Broken::Changed),
                 Appended::Damaged => {
                     self.situation.set_damaged(at.log);
-                    return Err(Broken::Lost);
+                    return Err(Broken::Changed);
                 }
             }
             self.situation.counts.add_put_back(part.len() as u64);
             sleep(start.elapsed()).await;
-            self.keep_turn().await?;
+            self.turn.keep(&mut self.writer).await?;
         }
         Ok(lacking.len())
-    }
-
-    async fn keep_turn(&mut self) -> Result<(), Broken> {
-        if self.turn_since.elapsed() > TURN / 4 {
-            self.writer.take_turn(self.who, TURN).await?;
-            self.turn_since = Instant::now();
-        }
-        Ok(())
     }
 }
 
@@ -260,26 +238,5 @@ impl Hasher for AsItIs {
 
     fn write_u64(&mut self, number: u64) {
         self.0 = number;
-    }
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Self::Server(error)
-    }
-}
-
-impl From<Fault> for Broken {
-    fn from(fault: Fault) -> Self {
-        Self::Ledger(fault)
-    }
-}
-
-impl From<NotApplied> for Broken {
-    fn from(not: NotApplied) -> Self {
-        match not {
-            NotApplied::Fault(fault) => Self::Ledger(fault),
-            NotApplied::Gap | NotApplied::Ending => Self::Lost,
-        }
     }
 }

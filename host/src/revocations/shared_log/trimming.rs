@@ -9,13 +9,13 @@
 //! ten minutes late: one host whose clock is wrong cuts nothing that lives. A record of a newer
 //! version is in force as far as this one can tell, and stays where it is.
 
-use super::mending::{TURN, has_expired, now_secs};
+use super::mending::{has_expired, now_secs};
 use super::stage::{Situation, Stage};
-use crate::revocations::{Fault, Id, Position, Record, Revocations};
+use super::turn::{Broken, Turn};
+use crate::revocations::{Id, Position, Record, Revocations};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tidegate_redis::Error;
 use tidegate_redis::log::{
     Appended, CALL_ENTRIES_MAX, ENTRY_RECORDS_MAX, Entry, Known, Log, Writer,
 };
@@ -33,20 +33,11 @@ const SAMPLES: u64 = 64;
 /// A log so short is not worth the work.
 const ENTRIES_MIN: u64 = 1_024;
 
-/// Why it was broken off.
-enum Broken {
-    Server(Error),
-    Ledger(Fault),
-    /// The log is not what is known of it.
-    Changed,
-}
-
 struct Trimmer<'a> {
     ledger: &'a Revocations,
     writer: &'a mut Writer,
     situation: &'a Situation,
-    who: u64,
-    turn_since: Instant,
+    turn: Turn,
     now_secs: u64,
 }
 
@@ -81,12 +72,12 @@ async fn trim(
     situation: &Situation,
     who: u64,
 ) -> Result<(), Broken> {
-    if !writer.take_turn(who, TURN).await? {
+    let mut turn = Turn::of(who);
+    if !turn.take(writer).await? {
         return Ok(());
     }
     let now_secs = writer.now_secs().await?.min(now_secs());
-    let turn_since = Instant::now();
-    let mut trimmer = Trimmer { ledger, writer, situation, who, turn_since, now_secs };
+    let mut trimmer = Trimmer { ledger, writer, situation, turn, now_secs };
     let trimmed = trimmer.run().await;
     writer.end_turn().await?;
     trimmed
@@ -122,10 +113,7 @@ impl Trimmer<'_> {
             }
             // No more than half of the server's time.
             sleep(start.elapsed()).await;
-            if self.turn_since.elapsed() > TURN / 4 {
-                self.writer.take_turn(self.who, TURN).await?;
-                self.turn_since = Instant::now();
-            }
+            self.turn.keep(self.writer).await?;
         }
         Ok(())
     }
@@ -181,17 +169,5 @@ impl Trimmer<'_> {
             }
         }
         Ok(useless * 2 > all)
-    }
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Self::Server(error)
-    }
-}
-
-impl From<Fault> for Broken {
-    fn from(fault: Fault) -> Self {
-        Self::Ledger(fault)
     }
 }
