@@ -2,12 +2,13 @@
 //!
 //! - [`record`](tidegate_core::revoke::record) says what a revocation is, and how any two go
 //!   together; [`log`](tidegate_core::revoke::log) in which order all of them stand
+//! - [`acceptance`]: how durable a revocation has to be; [`stats`]: how it is with all of them
 //! - [`ledger`]: all live records and the newest entries of the log, in a file that survives
 //!   whatever happens to this process; [`fault`]: what can go wrong with it, and what to do then
 //! - [`scribe`]: the one thread that writes it, and whoever waits for it shares one sync of the
 //!   disk; [`draft`]: what will be known then; [`hands`]: the way to it
 //! - [`tail`]: what came last, in memory, as proxies are told of it
-//! - [`shared_log`]: the log that hosts share, in Redis
+//! - [`shared_log`]: the log that hosts share, in Redis; [`follow`]: what it does here
 //! - [`cuts`]: where in the log images are made; [`images`]: of what; [`maker`]: by whom;
 //!   [`shelf`]: where they are fetched
 //! - [`news`]: what proxies are told
@@ -18,9 +19,11 @@
 //! at once. With Redis all hosts share one, and this host follows it: see [`Follow`] and
 //! [`Revocations::apply`].
 
+mod acceptance;
 mod cuts;
 mod draft;
 mod fault;
+mod follow;
 mod hands;
 mod id_keys;
 mod images;
@@ -31,12 +34,16 @@ mod news;
 mod scribe;
 mod shared_log;
 mod shelf;
+mod stats;
 mod tail;
 mod wall;
 
+pub use acceptance::{Accepted, Durability, NotAccepted, Reach};
 pub use fault::{Fault, Problem};
+pub use follow::{Accepting, Entry, Follow, NotApplied};
 pub use news::Unready;
 pub use shared_log::{Counts, SharedLog};
+pub use stats::{Generation, Images, Page, Stats};
 pub use wall::Wall;
 
 use draft::Step;
@@ -48,9 +55,7 @@ use prometheus_client::registry::Registry;
 use scribe::Task;
 use shelf::Shelf;
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -125,152 +130,6 @@ pub enum Home {
     /// This process's memory, until it ends: for proxies that run the filter themselves, and for
     /// tests of policies.
     Memory,
-}
-
-/// How far a revocation must have got before it is acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Durable here and, if hosts share a log, in that log.
-    #[default]
-    Shared,
-    /// Durable here is enough: if the shared log is away, it gets there when it is back.
-    ThisHost,
-    /// As `Shared`, and as many replicas of the shared log's server have it.
-    Replicas(u8),
-}
-
-/// A revocation that was acknowledged: it is durable on this host, whatever happens now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// Who knows the log up to here knows of it. If it is only [held](Reach::Held), that is where
-    /// the log was.
-    pub position: Position,
-    /// Who else has it.
-    pub reach: Reach,
-}
-
-/// Who has an acknowledged revocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// This host, and there are no others: the log is its own.
-    ThisHost,
-    /// The log that all hosts share, and so many replicas of its server, if that was asked for.
-    Shared {
-        /// Fewer than were asked for, perhaps: the revocation holds all the same.
-        replicas: u32,
-    },
-    /// This host, and its proxies: the shared log is away, and gets it when it is back.
-    Held,
-}
-
-/// Why a revocation was not accepted. Nothing is known of it then, or (after
-/// [`Self::Unknown`]) it may be: sending it again does no harm.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotAccepted {
-    /// No record, or more than [`ENTRY_RECORDS_MAX`].
-    Count(usize),
-    /// The file cannot be written: full, read-only, damaged.
-    Fault(Fault),
-    /// The shared log is away, for this reason, and durable here alone was not enough.
-    Away(String),
-    /// It is not known whether the shared log has it.
-    Unknown(String),
-    /// As many records as may already wait for the shared log.
-    HeldMax,
-    /// Replicas were asked for, and the log is this host's own.
-    NoReplicas,
-    /// The process is ending.
-    Ending,
-}
-
-/// One entry of the shared log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The position behind it.
-    pub position: Position,
-    /// At most [`ENTRY_RECORDS_MAX`], in the order in which they stand there.
-    pub records: Vec<Record>,
-}
-
-/// Why entries were not applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotApplied {
-    /// The first one does not follow on [`Revocations::position`], or a later one not on that
-    /// before it, or one has too many records or none. None was applied.
-    Gap,
-    /// The file cannot be written. Some may have been applied: up to
-    /// [`Revocations::position`].
-    Fault(Fault),
-    /// The process is ending.
-    Ending,
-}
-
-/// Who takes what is accepted to a log that hosts share, and follows it.
-pub trait Follow: Send + Sync {
-    /// Appends these to the shared log and calls [`Revocations::apply`] on what came of it, or
-    /// [`Revocations::hold`] where that is enough.
-    fn accept<'a>(&'a self, records: Vec<Record>, wanted: Durability) -> Accepting<'a>;
-}
-
-/// What [`Follow::accept`] will have done.
-pub type Accepting<'a> = Pin<Box<dyn Future<Output = Result<Accepted, NotAccepted>> + Send + 'a>>;
-
-/// Some of all records, in the order of their ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Those that were asked for; there may be none and still be more behind.
-    pub records: Vec<Record>,
-    /// Ask for what comes after this one; `None` if this was the last page.
-    pub next: Option<Id>,
-}
-
-/// How it is with the revocations of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Records that revoke, by kind, in the order of [`Kind::ALL`].
-    pub records: [u64; Kind::ALL.len()],
-    /// Records that lift, which are kept until what they lift cannot come back.
-    pub lifted: u64,
-    /// Records that wait for the shared log.
-    pub held: usize,
-    /// How far the log is known.
-    pub position: Position,
-    /// Whether hosts share the log.
-    pub is_shared: bool,
-    /// How long ago this host last knew that it knew everything; nothing if the log is its own,
-    /// `None` if it never did.
-    pub age: Option<Duration>,
-    /// The size of the files, with whatever is free in them; 0 in memory.
-    pub file_bytes: u64,
-    /// Why it cannot be written, since the last try; or that it is damaged.
-    pub fault: Option<Fault>,
-    /// What proxies fetch; `None` while the first is being made.
-    pub images: Option<Images>,
-}
-
-/// Images that proxies fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// The entry of the log up to which they hold all.
-    pub cut: u64,
-    /// How long ago they were made.
-    pub age: Duration,
-    /// How long a generation is, in seconds.
-    pub span_secs: u32,
-    /// One for each that has any id.
-    pub generations: Vec<Generation>,
-}
-
-/// The image of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Generation {
-    /// Which: tokens with an `exp` of this number less 1, times the span, and later; 0 is what is
-    /// looked at for all.
-    pub number: u32,
-    /// How many ids are in it.
-    pub ids: u64,
-    /// Its size.
-    pub bytes: u32,
 }
 
 /// What the methods, the threads and answers to proxies share.
@@ -467,110 +326,6 @@ impl Revocations {
     }
 }
 
-/// For whoever follows a log that hosts share.
-impl Revocations {
-    /// From now on `follow` takes what is accepted to the shared log. Once; whoever comes later
-    /// is not heard.
-    pub fn follow(&self, follow: Arc<dyn Follow>) {
-        let _ = self.follow.set(follow);
-    }
-
-    /// How far the log is known, durably.
-    pub fn position(&self) -> Position {
-        self.shared.now().standing.position
-    }
-
-    /// Takes these in, which follow on [`Self::position`], and returns when they are durable.
-    /// What an entry says, and that the log is known up to there, becomes so at once. Records
-    /// that were [held](Self::hold) and stand in these are held no more.
-    ///
-    /// # Errors
-    ///
-    /// [`NotApplied`].
-    pub async fn apply(&self, entries: Vec<Entry>) -> Result<Position, NotApplied> {
-        if entries.is_empty() {
-            return Ok(self.position());
-        }
-        Ok(self.hands.write(Task::Apply(entries)).await?)
-    }
-
-    /// Takes these in, durably, although the shared log does not have them yet: proxies of this
-    /// host are told, and they are [`Self::held`] until [`Self::apply`] brings them.
-    ///
-    /// # Errors
-    ///
-    /// [`NotAccepted::HeldMax`] and [`NotAccepted::Fault`]; then none of them is.
-    pub async fn hold(&self, records: Vec<Record>) -> Result<Position, NotAccepted> {
-        Ok(self.hands.write(Task::One(Step::Hold(records))).await?)
-    }
-
-    /// What waits for the shared log, in the order of ids: at most [`HELD_MAX`].
-    pub fn held(&self) -> Vec<Record> {
-        self.shared.now().held.iter().map(|held| held.record).collect()
-    }
-
-    /// Gives up the log that was known: from now on it is known up to `position` of another, or
-    /// of the same one, and [`Self::apply`] goes on from there. Whatever was revoked stays so; what
-    /// the log does not have must be put into it, which is up to the caller: see [`Self::export`],
-    /// [`Self::owes`].
-    ///
-    /// # Errors
-    ///
-    /// [`NotApplied::Fault`].
-    pub async fn begin_anew(&self, position: Position) -> Result<Position, NotApplied> {
-        Ok(self.hands.write(Task::One(Step::BeginAnew(position))).await?)
-    }
-
-    /// Whether [`Self::begin_anew`] was called and [`Self::paid`] was not since: the log may lack
-    /// something that is known here. Durable, as the position is.
-    pub fn owes(&self) -> bool {
-        self.shared.now().standing.owes
-    }
-
-    /// Whatever is known here is in the log.
-    ///
-    /// # Errors
-    ///
-    /// [`NotApplied::Fault`].
-    pub async fn paid(&self) -> Result<Position, NotApplied> {
-        Ok(self.hands.write(Task::One(Step::Paid)).await?)
-    }
-
-    /// The position behind the entry of that number of the log, if it is kept.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault`] if the file cannot be read.
-    pub fn position_at(&self, number: u64) -> Result<Option<Position>, Fault> {
-        self.shared.ledger.position_at(self.position().log, number)
-    }
-
-    /// The newest entries of the log after this number, oldest first, as far back as they are
-    /// kept (65,536 entries, and half a million records): at most 65,536 records of them at once.
-    /// So the newest position that is in another log too can be found, and what came after it be
-    /// put there. Blocks for some milliseconds.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault`] if the file cannot be read.
-    pub fn entries_after(&self, number: u64) -> Result<Vec<Entry>, Fault> {
-        self.shared.ledger.entries_after(self.position().log, number)
-    }
-
-    /// All of the shared log was known here at this moment.
-    pub fn set_fresh(&self, at: Instant) {
-        let mut now = self.shared.now();
-        now.fresh = now.fresh.max(Some(at));
-    }
-}
-
-impl Stats {
-    /// Whether nothing at all is known.
-    pub fn is_empty(&self) -> bool {
-        self.lifted == 0 && self.held == 0 && self.records.iter().all(|count| *count == 0)
-    }
-}
-
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Revocations").field("position", &self.position()).finish_non_exhaustive()
@@ -645,20 +400,5 @@ impl Now {
     fn age_ms(&self, is_shared: bool) -> u32 {
         let millis = |age: Duration| u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
         self.age(is_shared).map_or(u32::MAX, millis)
-    }
-}
-
-impl NotAccepted {
-    /// Its name in metrics: one of a fixed few.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Count(_) => "count",
-            Self::Fault(fault) => fault.kind(),
-            Self::Away(_) => "away",
-            Self::Unknown(_) => "unknown",
-            Self::HeldMax => "held_max",
-            Self::NoReplicas => "no_replicas",
-            Self::Ending => "ending",
-        }
     }
 }
