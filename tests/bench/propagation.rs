@@ -7,7 +7,7 @@
 #[path = "../../crates/tidegate-redis/tests/server/mod.rs"]
 mod server;
 
-use harness::host::{Environment, patient};
+use harness::host::{of_sentinels, patient};
 use harness::propagation::{Account, Lab};
 use harness::redis::Redis;
 use harness::{Result, load};
@@ -39,23 +39,14 @@ async fn measure(rounds: usize) -> Result<()> {
     drop((lab, redis));
     // Its processes end with this thread.
     let Some(mut fleet) = Fleet::start() else { return Ok(()) };
-    let mut lab = Lab::start(of(&fleet)).await?;
+    let sentinels = fleet.sentinels.iter().map(|sentinel| sentinel.port);
+    let told = of_sentinels(sentinels, NAME, [PASSWORD, SENTINEL_PASSWORD]);
+    let mut lab = Lab::start(told).await?;
     let mut all = lab.revoke(AROUND.0).await?;
     fleet.servers[0].kill();
     all.add(lab.revoke(AROUND.1).await?);
     print("Sentinel, master killed", all);
     Ok(())
-}
-
-fn of(fleet: &Fleet) -> Environment {
-    let sentinels = fleet.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port));
-    vec![
-        ("TIDEGATE_PROVIDER", "redis".to_owned()),
-        ("TIDEGATE_REDIS_SENTINEL_HOSTS", sentinels.collect::<Vec<_>>().join(",")),
-        ("TIDEGATE_REDIS_SENTINEL_MASTER", NAME.to_owned()),
-        ("TIDEGATE_REDIS_SENTINEL_PASSWORD", SENTINEL_PASSWORD.to_owned()),
-        ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
-    ]
 }
 
 fn print(name: &str, account: Account) {

@@ -194,6 +194,23 @@ impl Host {
     }
 }
 
+/// What a host is told of a Redis under sentinels, which listen on these ports of this machine;
+/// passwords are the servers' and theirs.
+pub fn of_sentinels(
+    ports: impl Iterator<Item = u16>,
+    master: &str,
+    [password, sentinel_password]: [&str; 2],
+) -> Environment {
+    let sentinels = ports.map(|port| format!("127.0.0.1:{port}"));
+    vec![
+        ("TIDEGATE_PROVIDER", "redis".to_owned()),
+        ("TIDEGATE_REDIS_SENTINEL_HOSTS", sentinels.collect::<Vec<_>>().join(",")),
+        ("TIDEGATE_REDIS_SENTINEL_MASTER", master.to_owned()),
+        ("TIDEGATE_REDIS_SENTINEL_PASSWORD", sentinel_password.to_owned()),
+        ("TIDEGATE_REDIS_PASSWORD", password.to_owned()),
+    ]
+}
+
 /// What a host is told of a Redis with which it is patient.
 pub fn patient(redis: &Redis) -> Environment {
     let patience = ["TIDEGATE_REDIS_READ_TIMEOUT", "TIDEGATE_REDIS_POOL_TIMEOUT"];

@@ -1,11 +1,9 @@
 //! A host service that keeps what is revoked, and its API.
 
-use crate::client::{Answer, Call, Client, call, get, post};
+use crate::client::{Answer, Call, Client, post};
 use crate::host::{Environment, Host};
-use crate::redis::Redis;
 use crate::{Result, ports};
 use anyhow::ensure;
-use hyper::Method;
 use serde_json::Value;
 use std::net::SocketAddr;
 use tempfile::TempDir;
@@ -26,15 +24,6 @@ impl Revoker {
     /// If it does not come up.
     pub async fn alone() -> Result<Self> {
         Self::with(vec![("TIDEGATE_PROVIDER", "memory".to_owned())]).await
-    }
-
-    /// One that shares its log with others, in this Redis.
-    ///
-    /// # Errors
-    ///
-    /// If it does not come up.
-    pub async fn on_redis(redis: &Redis) -> Result<Self> {
-        Self::with(crate::host::patient(redis)).await
     }
 
     /// One that is set like this.
@@ -87,25 +76,6 @@ impl Revoker {
     pub async fn send(&self, call: Call) -> Result<Answer> {
         let call = call.header("content-type", "application/json");
         Client::http1(self.api).await?.send(call).await
-    }
-
-    /// What it has counted.
-    ///
-    /// # Errors
-    ///
-    /// If there is no answer.
-    pub async fn stats(&self) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.send(get("/v1/revocations/stats")).await?.body)?)
-    }
-
-    /// Forgets all that an id of this kind says.
-    ///
-    /// # Errors
-    ///
-    /// If that is not acknowledged.
-    pub async fn delete(&self, kind: &str, id: &str) -> Result<Value> {
-        let path = format!("/v1/revocations/{kind}/{id}");
-        self.acknowledged(call(Method::DELETE, &path)).await
     }
 
     async fn acknowledged(&self, call: Call) -> Result<Value> {

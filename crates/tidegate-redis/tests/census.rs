@@ -1,5 +1,6 @@
 //! The census on real servers: what hosts tell comes together, fades, and is forgotten.
 
+mod rights;
 mod server;
 
 use server::cluster::{self, Cluster};
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use tidegate_core::ask::LimitTag;
 use tidegate_redis::{Address, Census, Counted, Password, Record, Servers, Settings, Store};
 
-const RIGHTS: &str = include_str!("../../../host/deploy/redis/servers.acl");
 const ROLL: &str = "tidegate:{census}";
 const HALF_LIFE: Duration = Duration::from_secs(10);
 const LIMIT: Counted = Counted::Limit(LimitTag(7));
@@ -97,15 +97,8 @@ async fn the_dead_leave_the_roll_and_it_has_a_bound() {
 #[tokio::test]
 async fn least_rights_are_enough() {
     let Some(server) = Server::start() else { return };
-    let (_, user) = RIGHTS.split_once("\nuser tidegate on PASSWORDS ").unwrap();
-    let (rights, _) = user.split_once("\n\n").unwrap();
-    let words = ["ACL", "SETUSER", "tidegate", "on", ">of-the-host"].into_iter();
-    let words: Vec<_> = words.chain(rights.split_whitespace().filter(|w| *w != "\\")).collect();
-    assert_eq!(server.command(&words), "+OK");
-    let mut settings = patient(Servers::Standalone(Address::new("127.0.0.1", server.port)));
-    settings.access.credentials.username = Some("tidegate".to_owned());
-    settings.access.credentials.password = Password::Text("of-the-host".to_owned());
-    let store = Store::start(settings);
+    let settings = patient(Servers::Standalone(Address::new("127.0.0.1", server.port)));
+    let store = Store::start(rights::least(&server, settings));
     until(|| store.trouble().is_none()).await;
     assert_eq!(store.census(&census(1, 0.0)).await.unwrap().hosts, 1);
 }

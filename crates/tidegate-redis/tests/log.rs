@@ -2,6 +2,7 @@
 //! order, and whatever a server forgets is noticed by whoever knew of it.
 
 mod logging;
+mod rights;
 mod server;
 
 use logging::{LOG, all_after, append, news, once_read, record, records};
@@ -11,10 +12,7 @@ use std::time::{Duration, Instant};
 use tidegate_core::revoke::record::RECORD_BYTES;
 use tidegate_core::revoke::{Position, Record};
 use tidegate_redis::log::{Appended, ENTRY_RECORDS_MAX, Known, News, Read, Replicas, Writer};
-use tidegate_redis::{Error, Password, Refusal, Settings, Store};
-
-/// What the host may do on a server.
-const RIGHTS: &str = include_str!("../../../host/deploy/redis/servers.acl");
+use tidegate_redis::{Error, Refusal, Settings, Store};
 
 /// Of no log.
 const NONE: Position = Position { log: 0, number: 0, chain: 0 };
@@ -374,15 +372,8 @@ async fn what_others_put_in_its_place_is_no_log() {
 #[tokio::test]
 async fn least_rights_are_enough() {
     let Some(server) = Server::start() else { return };
-    let (_, user) = RIGHTS.split_once("\nuser tidegate on PASSWORDS ").unwrap();
-    let (rights, _) = user.split_once("\n\n").unwrap();
-    let words = ["ACL", "SETUSER", "tidegate", "on", ">of-the-host"].into_iter();
-    let words: Vec<_> = words.chain(rights.split_whitespace().filter(|w| *w != "\\")).collect();
-    assert_eq!(server.command(&words), "+OK");
-    let mut settings = Settings::standalone("127.0.0.1".to_owned(), server.port);
-    settings.access.credentials.username = Some("tidegate".to_owned());
-    settings.access.credentials.password = Password::Text("of-the-host".to_owned());
-    let store = Store::start(settings);
+    let settings = Settings::standalone("127.0.0.1".to_owned(), server.port);
+    let store = Store::start(rights::least(&server, settings));
     until(|| store.trouble().is_none()).await;
     let (mut writer, mut reader) = (store.log().writer(), store.log().reader());
     let first = append(&mut writer, Known::Nothing, &[record(1)]).await;

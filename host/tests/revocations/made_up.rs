@@ -3,7 +3,7 @@
 use tidegate_core::revoke::{EVER, Id, Kind, Record};
 
 /// A token's record, told from others by its number.
-pub fn token(number: u64) -> Record {
+pub(crate) fn token(number: u64) -> Record {
     let id = Id::of(Kind::Token, &[b"https://issuer.example", &number.to_le_bytes()]);
     Record {
         id,
@@ -17,6 +17,6 @@ pub fn token(number: u64) -> Record {
 }
 
 /// Its lifting.
-pub fn lifted(record: Record) -> Record {
+pub(crate) fn lifted(record: Record) -> Record {
     Record { lifts: true, at_ms: record.at_ms + 1, ..record }
 }

@@ -1,6 +1,7 @@
 //! Hosts of a test: each has a ledger in a folder of its own, and follows the log.
 #![allow(unreachable_pub, reason = "a module of a test")]
 
+use crate::made_up;
 use crate::server::Server;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tidegate::revocations::{
     Accepted, Durability, ENTRY_RECORDS_MAX, Home, Problem, Reach, Revocations, Settings,
     SharedLog, Wall,
 };
-use tidegate_core::revoke::{EVER, Id, Kind, Position, Record};
+use tidegate_core::revoke::{Position, Record};
 use tidegate_redis::log::Read;
 use tidegate_redis::{Settings as Redis, Store};
 
@@ -123,16 +124,7 @@ pub async fn are_shared(redis: &Redis, records: &[Record]) {
 
 /// Records, told from others by their numbers.
 pub fn tokens(numbers: std::ops::Range<u64>) -> Vec<Record> {
-    let token = |number: u64| Record {
-        id: Id::of(Kind::Token, &[b"https://issuer.example", &number.to_le_bytes()]),
-        kind: Kind::Token,
-        lifts: false,
-        before_secs: EVER,
-        until_secs: 4_000_000_000,
-        by_exp: true,
-        at_ms: 1_000,
-    };
-    numbers.map(token).collect()
+    numbers.map(made_up::token).collect()
 }
 
 /// How many records the log has, all entries together.

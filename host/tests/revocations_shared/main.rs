@@ -5,6 +5,9 @@ mod crashes;
 mod fail_over;
 mod hosts;
 mod losses;
+#[path = "../revocations/made_up.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod made_up;
 mod outages;
 #[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
 mod server;

@@ -4,7 +4,7 @@ use super::{Lab, say};
 use crate::fault::{A_BURST, Fault, Heals, NONE, nothing};
 use crate::server::Server;
 use crate::server::sentinel::{Fleet, NAME, PASSWORD, SENTINEL_PASSWORD};
-use harness::host::Environment;
+use harness::host::{Environment, of_sentinels};
 use rustix::process::Signal;
 use std::time::Duration;
 
@@ -89,14 +89,8 @@ impl Lab for Fleet {
     }
 
     fn environment(&self) -> Environment {
-        let sentinels = self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port));
-        vec![
-            ("TIDEGATE_PROVIDER", "redis".to_owned()),
-            ("TIDEGATE_REDIS_SENTINEL_HOSTS", sentinels.collect::<Vec<_>>().join(",")),
-            ("TIDEGATE_REDIS_SENTINEL_MASTER", NAME.to_owned()),
-            ("TIDEGATE_REDIS_SENTINEL_PASSWORD", SENTINEL_PASSWORD.to_owned()),
-            ("TIDEGATE_REDIS_PASSWORD", PASSWORD.to_owned()),
-        ]
+        let sentinels = self.sentinels.iter().map(|sentinel| sentinel.port);
+        of_sentinels(sentinels, NAME, [PASSWORD, SENTINEL_PASSWORD])
     }
 
     /// Of the first master, once no sentinel takes it for one any more.
