@@ -3,20 +3,21 @@
 //! wasmtime's own allocator serves here, not its pool: a machine lives as long as its filter
 //! is set up, so that there is next to nothing for a pool to speed up.
 
-mod cache;
+pub mod cache;
+pub mod epochs;
 mod exports;
 mod imports;
 
 use crate::abi::Calls;
 use crate::vm::State;
 use cache::Cache;
+use epochs::Epochs;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
-use wasmtime::{Config, EngineWeak, InstancePre, Memory, Store, Table};
+use wasmtime::{Config, InstancePre, Memory, Store, Table};
 
 /// How often the clock that stops loops ticks; a callback runs at most this much longer than
 /// it may.
@@ -33,8 +34,7 @@ struct Inner {
     /// All host calls there are.
     calls: Calls,
     cache: Option<Cache>,
-    /// The ticker ends when this is dropped.
-    _running: Sender<()>,
+    _epochs: Epochs,
 }
 
 /// A filter's code, compiled and looked over; cheap to clone.
@@ -80,9 +80,10 @@ impl Engine {
         let told = |error| LoadError(format!("wasmtime cannot run here: {}", one_line(&error)));
         let wasm = wasmtime::Engine::new(&config).map_err(told)?;
         let calls = Calls::new(&wasm).map_err(told)?;
-        let running = start_ticker(wasm.weak()).map_err(|error| told(error.into()))?;
+        let epochs =
+            Epochs::start(&wasm, TICK, "wasm-ticker").map_err(|error| told(error.into()))?;
         let cache = cache.and_then(Cache::open);
-        Ok(Self { inner: Arc::new(Inner { wasm, calls, cache, _running: running }) })
+        Ok(Self { inner: Arc::new(Inner { wasm, calls, cache, _epochs: epochs }) })
     }
 
     /// Compiles a module, or takes it from the cache.
@@ -192,18 +193,6 @@ impl Module {
     }
 }
 
-/// Ticks until the sender that it returns is dropped, or the engine.
-fn start_ticker(engine: EngineWeak) -> std::io::Result<Sender<()>> {
-    let (running, stopped) = channel();
-    std::thread::Builder::new().name("wasm-ticker".into()).spawn(move || {
-        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
-            let Some(engine) = engine.upgrade() else { return };
-            engine.increment_epoch();
-        }
-    })?;
-    Ok(running)
-}
-
 fn looks_like_a_module(code: &[u8]) -> Result<(), LoadError> {
     let found = match code {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => return Ok(()),
@@ -221,7 +210,8 @@ fn looks_like_a_module(code: &[u8]) -> Result<(), LoadError> {
 }
 
 /// An error and its causes, in one line.
-pub(crate) fn one_line(error: &wasmtime::Error) -> String {
+#[must_use]
+pub fn one_line(error: &wasmtime::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         for part in cause.to_string().lines().map(str::trim).filter(|part| !part.is_empty()) {

@@ -2,7 +2,9 @@
 //! facts behind properties.
 
 use crate::maps::HeaderMap;
+use crate::plugin::PluginConfig;
 pub use crate::properties::FilterState;
+use crate::properties::{self, Seen, View};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,6 +23,16 @@ pub struct Exchange {
     pub facts: Facts,
     /// What filters keep with it.
     pub filter_state: FilterState,
+}
+
+impl Exchange {
+    /// A property of it as a filter of this configuration would read it with the request's headers
+    /// before it; the path's parts with a NUL between them. `None` for what is not there.
+    #[must_use]
+    pub fn property(&self, config: &PluginConfig, path: &[u8]) -> Option<Vec<u8>> {
+        let seen = Seen { request_headers: true, ..Seen::default() };
+        properties::get(path, &View { exchange: Some(self), config, seen }).ok()
+    }
 }
 
 /// What the proxy knows and filters ask for by property.

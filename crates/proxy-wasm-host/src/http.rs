@@ -52,6 +52,18 @@ pub enum HttpEvent {
     Reset,
 }
 
+/// An answer in place of upstream's. A gRPC client gets `grpc_status`, or what its status stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Refusal {
+    pub status: u16,
+    pub grpc_status: Option<u32>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// They become `response.code_details`.
+    pub details: String,
+}
+
 /// How much of each direction's body a stream usually holds at most, in bytes, while a
 /// filter buffers or pauses: what Envoy's connections hold.
 pub const BUFFER_BYTES: usize = 1 << 20;
@@ -107,6 +119,15 @@ impl HttpStream {
     pub fn reply(&self, status: u16, headers: HeaderMap, body: Bytes, details: &str) {
         let (status, details) = (u32::from(status), details.to_owned());
         let reply = LocalReply { status, details, headers, body, grpc_status: None };
+        self.chain.run(|state| state.answer(&reply));
+    }
+
+    /// Refuses a request that no filter has seen: the response passes the filters.
+    pub fn refuse(&self, request: HeaderMap, refusal: Refusal) {
+        let Refusal { status, grpc_status, headers, body, details } = refusal;
+        self.chain.exchange.borrow_mut().request_headers = Some(request);
+        let status = u32::from(status);
+        let reply = LocalReply { status, details, headers, body, grpc_status };
         self.chain.run(|state| state.answer(&reply));
     }
 

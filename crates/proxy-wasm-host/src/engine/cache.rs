@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,13 +21,14 @@ const FILES_MAX: usize = 32;
 const EXTENSION: &str = "cwasm";
 
 /// The folder.
-pub(super) struct Cache {
+pub struct Cache {
     folder: PathBuf,
     user: u32,
 }
 
 /// Names what is compiled: the code, by which compiler, with what settings, for what machine.
-pub(super) fn key(engine: &Engine, code: &[u8]) -> String {
+#[must_use]
+pub fn key(engine: &Engine, code: &[u8]) -> String {
     let mut digest = Digesting(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut digest);
     digest.0.update(code);
@@ -36,7 +37,8 @@ pub(super) fn key(engine: &Engine, code: &[u8]) -> String {
 
 impl Cache {
     /// The folder, made if need be; `None` if it cannot be, or is not safely this user's.
-    pub(super) fn open(folder: PathBuf) -> Option<Self> {
+    #[must_use]
+    pub fn open(folder: PathBuf) -> Option<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
         // The owner of a process's own entry is its effective user.
         let user = fs::metadata("/proc/self").ok()?.uid();
@@ -47,6 +49,19 @@ impl Cache {
 
     /// What was compiled of this, if it is there and can be trusted.
     pub(super) fn get(&self, engine: &Engine, key: &str) -> Option<Module> {
+        let file = self.file(key)?;
+        // SAFETY: `serialize` made the content for an engine with the same key; the rest is
+        // what [`Cache::file`] promises.
+        #[allow(unsafe_code)]
+        unsafe {
+            Module::deserialize_open_file(engine, file).ok()
+        }
+    }
+
+    /// The file of a key, if it is there and can be trusted: it still is what was put there, and
+    /// nobody but this user can write to it; who can, can change this program as well. It is the
+    /// file that was looked at, not its name, that is opened.
+    fn file(&self, key: &str) -> Option<File> {
         let mut files = self.files().into_iter();
         let path = files.find(|path| parts(path).is_some_and(|(known, _)| known == key))?;
         let mut file = File::open(&path).ok()?;
@@ -55,18 +70,22 @@ impl Cache {
         if !facts.is_file() || !self.is_ours(&facts) || digest(&mut file)? != wanted {
             return None;
         }
-        // SAFETY: `serialize` made the content for an engine with the same key, and its digest
-        // says that it is whole. It is the file that was looked at, not its name, that is
-        // opened, and nobody but this user can write to it: who can, can change this program
-        // as well.
-        #[allow(unsafe_code)]
-        unsafe {
-            Module::deserialize_open_file(engine, file).ok()
-        }
+        Some(file)
+    }
+
+    /// The content of a key's file, as [`Cache::put`] was given it, if it is there and can be
+    /// trusted.
+    #[must_use]
+    pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        let mut file = self.file(key)?;
+        let mut bytes = Vec::new();
+        file.rewind().ok()?;
+        file.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Keeps what was compiled. If it cannot be, it is compiled again the next time.
-    pub(super) fn put(&self, key: &str, compiled: &[u8]) {
+    pub fn put(&self, key: &str, compiled: &[u8]) {
         let digest = hex(Sha256::new_with_prefix(compiled));
         let outdated = self
             .files()

@@ -75,6 +75,27 @@ impl Metrics {
         Some(found.load(Relaxed).cast_signed())
     }
 
+    /// Adds to a counter by its name.
+    pub(crate) fn count(&self, name: &str, by: u64) {
+        if let Ok(counter) = self.find(name, |all| &mut all.counters) {
+            counter.fetch_add(by, Relaxed);
+        }
+    }
+
+    /// Adds to a gauge by its name, or takes from it.
+    pub(crate) fn level(&self, name: &str, by: i64) {
+        if let Ok(gauge) = self.find(name, |all| &mut all.gauges) {
+            gauge.fetch_add(by.cast_unsigned(), Relaxed);
+        }
+    }
+
+    /// Puts a value into a histogram by its name.
+    pub(crate) fn sample(&self, name: &str, value: u64) {
+        if let Ok(histogram) = self.find(name, |all| &mut all.histograms) {
+            histogram.record(value);
+        }
+    }
+
     fn find<T: Default>(
         &self,
         name: &str,

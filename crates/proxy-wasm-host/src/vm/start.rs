@@ -7,13 +7,13 @@ use super::limits::Budget;
 use super::state::{Context, Contexts, Mode, Place, Root};
 use super::ticks::Ticks;
 use super::{Callbacks, ContextId, Machines, Running, State, Vm, count};
+use crate::engine::epochs::epochs_of;
 use crate::engine::{Module, TICK};
 use crate::plugin::PluginConfig;
 use crate::shared::metrics::Ids;
 use crate::worker::StartError;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 use wasmtime::Store;
 
 impl Vm {
@@ -58,14 +58,14 @@ impl Vm {
         let mut store = Store::new(module.engine().wasm(), state);
         store.limiter(|state| &mut state.budget);
         store.epoch_deadline_trap();
-        store.set_epoch_deadline(ticks_of(config.limits.start));
+        store.set_epoch_deadline(epochs_of(config.limits.start, TICK));
         let running = initialise(module, config, store)?;
         Ok(Self {
             id,
             key,
             callbacks: Callbacks::of(&running.entries),
             running: RefCell::new(Some(running)),
-            callback_ticks: ticks_of(config.limits.callback),
+            callback_ticks: epochs_of(config.limits.callback, TICK),
             ticks,
             process,
             outside,
@@ -97,7 +97,7 @@ impl Vm {
         let Some(id) = self.with(add) else {
             return Err(told(config, "the machine that it shares has failed"));
         };
-        let ticks = (!is_new).then(|| ticks_of(config.limits.start));
+        let ticks = (!is_new).then(|| epochs_of(config.limits.start, TICK));
         self.start_step(
             config,
             id,
@@ -219,10 +219,4 @@ impl Running {
 /// An error line of a filter.
 fn told(config: &PluginConfig, what: &str) -> StartError {
     StartError(format!("filter \"{}\": {what}", config.name))
-}
-
-/// How many ticks of the engine's clock a time is, at least: the first comes at any moment.
-fn ticks_of(time: Duration) -> u64 {
-    let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(ticks).unwrap_or(u64::MAX / 2).min(u64::MAX / 2) + 1
 }

@@ -4,6 +4,7 @@ use crate::foreign::Functions;
 use crate::shared::data::Data;
 use crate::shared::metrics::Metrics;
 use crate::shared::queues::{Listener, Queues};
+use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,6 +71,41 @@ impl Process {
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<i64> {
         self.metrics.value(name)
+    }
+
+    /// What modules of a `vm_id` share under a key, and the number that it carries; for a host that
+    /// runs others beside filters.
+    #[must_use]
+    pub fn shared(&self, vm_id: &str, key: &[u8]) -> Option<(Bytes, u32)> {
+        self.data.get(vm_id, key)
+    }
+
+    /// Shares a value if the present one carries this number (0: if there is none); without one in
+    /// any case. Whether it did; not at the bound either.
+    pub fn share(&self, vm_id: &str, key: &[u8], value: Bytes, version: Option<u32>) -> bool {
+        // Of the ABI's own number zero stands for whatever is there; what no value carries is
+        // taken only where nothing is.
+        let cas = match version {
+            None => 0,
+            Some(0) => u32::MAX,
+            Some(version) => version,
+        };
+        self.data.set(vm_id, key, value, cas).is_ok()
+    }
+
+    /// Adds to the counter of a name, which there is from now on; nothing at the bound.
+    pub fn count(&self, name: &str, by: u64) {
+        self.metrics.count(name, by);
+    }
+
+    /// Adds to the gauge of a name, or takes from it.
+    pub fn level(&self, name: &str, by: i64) {
+        self.metrics.level(name, by);
+    }
+
+    /// Puts a value into the histogram of a name.
+    pub fn sample(&self, name: &str, value: u64) {
+        self.metrics.sample(name, value);
     }
 
     /// Lets a filter know, on whatever worker it runs, that there is something in a queue.
