@@ -22,6 +22,8 @@ pub use revocations::Revocations;
 pub use revocations_api::{ApiTls, Claims, RevocationsApi};
 pub use text::{LogFormat, LogLevel};
 
+pub use crate::plugins::Settings as Plugin;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub struct Config {
     pub provider: Provider,
     /// Where what is revoked is kept, if it is.
     pub revocations: Option<Revocations>,
+    /// Plugins of policies, by name.
+    pub plugins: BTreeMap<String, Plugin>,
     /// Bounds on what callers may take.
     pub http: Http,
     /// Whether asks that the store gives no answer to are admitted here, uncharged. Otherwise
@@ -166,6 +170,8 @@ fn resolve(text: text::Text, tree: &Node, warnings: &mut Vec<String>) -> Result<
         admin: text.admin,
         provider,
         revocations: revocations::resolve(revocations, tree)?,
+        plugins: crate::plugins::text::resolve(text.plugins)
+            .map_err(|(name, what)| Problem::new(what).located(tree, &format!("plugins.{name}")))?,
         http: Http {
             connections_max: http.connections_max.0 as usize,
             in_flight_max: http.in_flight_max.0 as usize,

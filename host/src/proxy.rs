@@ -10,6 +10,7 @@
 //! - [`lane`]: a worker thread; [`shared`]: what all have in common
 //! - [`listener`]: how clients come in; [`exchange`]: one request and its response;
 //!   [`tcp`]: one connection without HTTP
+//! - [`guard`]: a component that decides each request before filters see it
 //! - [`headers`], [`client_address`], [`path`], [`ids`]: what filters see of a request
 //! - [`upstream`]: connections to origins; [`pipe`], [`side`]: bytes under way
 //! - [`calls`]: what filters ask of the world
@@ -22,6 +23,7 @@ mod arguments;
 mod calls;
 mod client_address;
 mod exchange;
+mod guard;
 mod headers;
 mod ids;
 mod keeper;

@@ -5,6 +5,7 @@
 //! - [`routes`]: which request is for whom
 //! - [`asks`]: one ask, from bytes to bytes; [`leases`]: one for leases; [`revokes`]: one about
 //!   revocations
+//! - [`resolves`]: one for a plugin
 //! - [`outcome`]: how it ended; [`turns`]: how many one proxy may have in flight
 //! - [`revoking`]: what is revoked, and where that is said
 //! - [`store`]: who keeps the truth
@@ -27,6 +28,7 @@ mod health;
 mod leases;
 mod metrics;
 mod outcome;
+mod resolves;
 mod revokes;
 mod revoking;
 mod routes;
@@ -36,6 +38,7 @@ mod together;
 mod turns;
 
 use crate::config::{Config, Http, Provider};
+use crate::plugins::Plugins;
 use crate::revocations::SharedLog;
 use clock::Clock;
 use door::{Door, Use};
@@ -73,6 +76,7 @@ struct Site {
     /// Polls that wait for news.
     polls: Semaphore,
     revocations: Kept,
+    plugins: Plugins,
     /// Whether it was told to stop.
     stopping: watch::Sender<bool>,
 }
@@ -84,18 +88,20 @@ struct Site {
 /// [`Failure`] if a door cannot be opened. What happens afterwards is answered, counted and
 /// logged, and ends nothing.
 pub fn run(config: Config) -> Result<(), Failure> {
+    // Loading them blocks, so it comes before all that must not be.
+    let plugins = load_plugins(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tidegate")
         .build()
         .map_err(|source| Failure { what: "cannot start threads".to_owned(), source })?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, plugins));
     // Whatever still runs after the drain (a dial to Redis) is of no use to anybody.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, plugins: Plugins) -> Result<(), Failure> {
     // First of all: from here on a signal drains instead of killing.
     let mut stop = Stop::new()?;
     let mut asks = vec![Door::tcp(config.listen, Use::Asks)?];
@@ -106,7 +112,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let revocations = revoking::ledger(&config)?;
     let clock = Clock::of_this_machine();
     let kept = Kept::Open(revocations.clone());
-    let site = Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept);
+    let _hangup = looks_at_hangup(&plugins)?;
+    let site =
+        Site::new(&config.provider, &config.http, clock, Predecessor::Perhaps, kept, plugins);
     let site = Arc::new(Site { fail_open: config.fail_open, ..site });
     let revoking = match config.revocations.as_ref().zip(revocations.as_ref()) {
         Some((settings, revocations)) => revoking::door(settings, revocations, &site.metrics)?,
@@ -144,6 +152,37 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Before any door is open: a host that cannot run what it is to run does not start.
+fn load_plugins(config: &Config) -> Result<Plugins, Failure> {
+    Plugins::load(&config.plugins)
+        .map_err(|why| Failure { what: "cannot start".to_owned(), source: io::Error::other(why) })
+}
+
+/// On SIGHUP files of plugins are looked at, for who does not want to wait a second. Without
+/// plugins it ends the process, as it does by default.
+fn looks_at_hangup(plugins: &Plugins) -> Result<Option<AbortOnDrop>, Failure> {
+    if !plugins.are_any() {
+        return Ok(None);
+    }
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|source| Failure { what: "cannot listen for signals".to_owned(), source })?;
+    let plugins = plugins.clone();
+    let task = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            plugins.look();
+        }
+    });
+    Ok(Some(AbortOnDrop(task)))
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The operator's connections: a scraper, some probes, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
@@ -157,13 +196,14 @@ impl Site {
         clock: Clock,
         predecessor: Predecessor,
         revocations: Kept,
+        plugins: Plugins,
     ) -> Self {
         let store = Arc::new(Store::new(provider, predecessor));
         // Whoever has a Redis shares what is revoked with all who have the same.
         let shared_log = revocations.open().zip(store.log());
         let shared_log = shared_log.map(|(ledger, log)| SharedLog::start(ledger, &log));
         Self {
-            metrics: Metrics::new(&store, &revocations, shared_log),
+            metrics: Metrics::new(&store, &revocations, shared_log, &plugins),
             store,
             clock,
             shares: Mutex::new(Shares::new()),
@@ -173,6 +213,7 @@ impl Site {
             fail_open: false,
             polls: Semaphore::new(bounds.connections_max),
             revocations,
+            plugins,
             stopping: watch::Sender::new(false),
         }
     }

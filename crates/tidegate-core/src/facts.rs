@@ -40,6 +40,13 @@ pub enum Want {
         /// Whether it is believed although nobody has verified the token.
         unverified: bool,
     },
+    /// An output of a plugin. No shell is asked for it: whoever runs the plugin is.
+    Output {
+        /// The plugin's place in the policy's list.
+        plugin: u8,
+        /// The output's place in the plugin's.
+        output: u8,
+    },
 }
 
 /// What a shell gives for a [`Want::SoleHeader`] that is repeated: no token and no cookie.

@@ -33,6 +33,7 @@ mod local;
 mod pulls;
 mod question;
 mod refusals;
+mod resolving;
 mod revocations;
 mod share;
 mod sharing;
@@ -49,7 +50,7 @@ use crate::policy::{Limit, Policy, Scope};
 use crate::revoke::Position;
 use crate::table::{Conflict, Slots, Table};
 use crate::time::{Instant, Span};
-use crate::token::{Reading, WithClaims};
+use crate::token::Reading;
 use crate::verdict::{LimitIndex, LimitStanding, Verdict};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -63,6 +64,8 @@ use pulls::Pulls;
 pub use question::{Answered, Asked, Question, QuestionId};
 use question::{OnItsWay, Purpose};
 use refusals::{Refusals, told};
+use resolving::{Open, Plugins};
+pub use resolving::{PluginTally, RESOLVING_MAX};
 pub use revocations::{CHECKS_MAX, RevocationState, RevocationTally};
 use revocations::{Checking, Looked, Resumed, Revocations};
 use sharing::Place;
@@ -145,6 +148,7 @@ pub struct Gate {
     leases: Leases,
     /// If the policy looks at any.
     revocations: Option<Revocations>,
+    plugins: Plugins,
     /// The request that goes on after it has waited, while it does.
     resumed: Option<Resumed>,
     breaker: Breaker,
@@ -167,6 +171,7 @@ enum Waiting {
     Request(Box<Held>),
     Question(Box<OnItsWay>),
     Checking(Box<Checking>),
+    Resolving(Box<Open>),
 }
 
 impl Gate {
@@ -180,7 +185,11 @@ impl Gate {
             plan: Vec::new(),
             local: Local::new(Table::new(policy.table_keys_max)),
             leases: Leases::new(&policy, me),
-            revocations: policy.revocation.as_ref().map(|_| Revocations::new(Pulls::new(me), seed)),
+            revocations: policy
+                .revocation
+                .as_ref()
+                .map(|rules| Revocations::new(rules, Pulls::new(me), seed)),
+            plugins: Plugins::new(&policy),
             resumed: None,
             breaker: Breaker::new(policy.host.as_ref().map_or(Span::from_secs(1), |h| h.breaker)),
             waiting: Numbered::default(),
@@ -219,11 +228,10 @@ impl Gate {
             return Step::Answer(self.reject(rejection));
         }
         let mut plan = core::mem::take(&mut self.plan);
-        let mut facts = WithClaims::new(facts, &mut self.reading, &self.policy);
-        self.planner.plan(&self.policy, &mut facts, &mut plan);
+        let open = self.plan(facts, &mut plan);
         let step = match looked {
-            Looked::Unsure => self.check(ground, &plan),
-            Looked::Clear | Looked::Rejected(_) => self.decide(ground, &plan),
+            Looked::Unsure => self.check(ground, &plan, open),
+            Looked::Clear | Looked::Rejected(_) => self.proceed(ground, &plan, open),
         };
         self.plan = plan;
         if !self.due.is_empty() {
@@ -242,7 +250,7 @@ impl Gate {
         is_there: &mut dyn FnMut(Ticket) -> bool,
     ) {
         let Some(Waiting::Question(sent)) = self.waiting.remove(question.0) else { return };
-        if !sent.purpose.is_pull() {
+        if !sent.purpose.is_pull() && !self.is_answered_here(&sent.purpose) {
             self.hear(ground, &reply, &sent);
         }
         self.follow(ground, sent.purpose, reply, is_there);
@@ -355,6 +363,7 @@ impl Gate {
         self.leases.are_any() || self.revocations.is_some()
     }
 
+    #[inline(never)] // called from several places: small code counts more
     fn decide<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
         if let [only] = plan
             && !self.policy.headers.on_allow

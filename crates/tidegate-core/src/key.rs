@@ -129,7 +129,7 @@ impl Parts {
     /// Derives a limit's key parts from a request's facts.
     ///
     /// Returns `false` if a part is absent and the limit is then skipped.
-    pub fn derive<F: Facts>(&mut self, policy: &Policy, limit: &Limit, facts: &mut F) -> bool {
+    pub fn derive(&mut self, policy: &Policy, limit: &Limit, facts: &mut dyn Facts) -> bool {
         self.bytes.clear();
         for part in &limit.key {
             let start = self.bytes.len();
@@ -168,7 +168,7 @@ impl Parts {
 }
 
 /// Appends a part's value; `false` if the request does not have it.
-fn write_part<F: Facts>(part: &KeyPart, policy: &Policy, facts: &mut F, to: &mut Vec<u8>) -> bool {
+fn write_part(part: &KeyPart, policy: &Policy, facts: &mut dyn Facts, to: &mut Vec<u8>) -> bool {
     let id = match part {
         KeyPart::ClientIp { address: id, .. } | KeyPart::Query { path: id, .. } => *id,
         KeyPart::Cookie { header: id, .. } | KeyPart::Header(id) | KeyPart::Path(id) => *id,

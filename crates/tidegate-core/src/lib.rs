@@ -39,6 +39,7 @@ pub mod lease;
 pub mod limit;
 pub mod numbered;
 pub mod plan;
+pub mod plugin;
 pub mod policy;
 pub mod protobuf;
 pub mod revoke;

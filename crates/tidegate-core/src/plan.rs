@@ -74,7 +74,7 @@ impl Planner {
     ///
     /// At most [`APPLIED_MAX`] apply; a policy by which more could is refused with a
     /// diagnostic where that can be seen, and the first ones hold where it cannot.
-    pub fn plan<F: Facts>(&mut self, policy: &Policy, facts: &mut F, plan: &mut Vec<Applied>) {
+    pub fn plan(&mut self, policy: &Policy, facts: &mut dyn Facts, plan: &mut Vec<Applied>) {
         plan.clear();
         if self.is_exempt(policy, facts) {
             return;
@@ -101,12 +101,12 @@ impl Planner {
     }
 
     /// Whether what a rule's `when` says is true of this request.
-    pub fn applies<F: Facts>(&mut self, when: &Matcher, policy: &Policy, facts: &mut F) -> bool {
+    pub fn applies(&mut self, when: &Matcher, policy: &Policy, facts: &mut dyn Facts) -> bool {
         matches(when, policy, facts, &mut self.decoded)
     }
 
     /// Whether this is a preflight that the policy lets pass: it carries no credentials.
-    pub fn is_preflight<F: Facts>(policy: &Policy, facts: &mut F) -> bool {
+    pub fn is_preflight(policy: &Policy, facts: &mut dyn Facts) -> bool {
         match policy.preflight {
             Preflight::Count => false,
             Preflight::Bypass { method, origin, requested } => {
@@ -117,7 +117,7 @@ impl Planner {
         }
     }
 
-    fn is_exempt<F: Facts>(&self, policy: &Policy, facts: &mut F) -> bool {
+    fn is_exempt(&self, policy: &Policy, facts: &mut dyn Facts) -> bool {
         let is_preflight = Self::is_preflight(policy, facts);
         let mut is_allowed = || {
             let ip = read(policy, facts, self.allow_address?).and_then(client::address)?;
@@ -139,7 +139,7 @@ fn quota_for(limit: &Limit, parts: &Parts) -> Option<Quota> {
     matching.map_or(limit.quota, |over| over.quota)
 }
 
-fn cost_of<F: Facts>(cost: Cost, policy: &Policy, facts: &mut F) -> u32 {
+fn cost_of(cost: Cost, policy: &Policy, facts: &mut dyn Facts) -> u32 {
     match cost {
         Cost::Const(units) => units,
         Cost::Header { header, default, max } => {
@@ -154,10 +154,10 @@ fn cost_of<F: Facts>(cost: Cost, policy: &Policy, facts: &mut F) -> u32 {
 }
 
 /// Whether a rule applies to this request.
-fn matches<F: Facts>(
+fn matches(
     matcher: &Matcher,
     policy: &Policy,
-    facts: &mut F,
+    facts: &mut dyn Facts,
     decoded: &mut Vec<u8>,
 ) -> bool {
     match matcher {
@@ -177,10 +177,10 @@ fn matches<F: Facts>(
 }
 
 /// A subject's bytes, if the request has it.
-fn value<'a, F: Facts>(
+fn value<'a>(
     subject: &Subject,
     policy: &Policy,
-    facts: &'a mut F,
+    facts: &'a mut dyn Facts,
     decoded: &'a mut Vec<u8>,
 ) -> Option<&'a [u8]> {
     match subject {
@@ -203,7 +203,7 @@ fn value<'a, F: Facts>(
     }
 }
 
-fn read<'a, F: Facts>(policy: &Policy, facts: &'a mut F, id: WantId) -> Option<&'a [u8]> {
+fn read<'a>(policy: &Policy, facts: &'a mut dyn Facts, id: WantId) -> Option<&'a [u8]> {
     facts.read(id, policy.want(id)?)
 }
 

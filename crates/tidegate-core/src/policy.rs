@@ -2,6 +2,7 @@
 //!
 //! The crate `tidegate-policy` makes it of a document that somebody typed.
 
+mod plugin;
 mod revocation;
 
 use crate::facts::{Want, WantId};
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use plugin::{Output, Plugin};
 pub use revocation::{
     ByClaim, CLAIMS_MAX, ClaimId, Place, Revocation, SOURCES_MAX, Source, TokenFrom,
 };
@@ -62,9 +64,12 @@ pub struct Policy {
     pub headers: HeaderFields,
     /// Where a request's token is found; `None` if nothing depends on one.
     pub token: Option<TokenFrom>,
+    /// The plugins that rules refer to by [`Want::Output`].
+    pub plugins: Vec<Plugin>,
     /// Which tokens and sessions are checked for having been revoked; `None`: none is.
     pub revocation: Option<Revocation>,
-    /// How the host service is reached; `None` if no limit is global and nothing can be revoked.
+    /// How the host service is reached; `None` if no limit is global, nothing can be
+    /// revoked, and there are no plugins.
     pub host: Option<Host>,
     /// An upper bound on the proxies that enforce this policy at once: before the host
     /// has told a proxy its share of demand, `local_share` takes one part in so many.
@@ -123,7 +128,7 @@ pub enum KeyPart {
     Method(WantId),
     /// The host, lower-cased, without its port.
     Host(WantId),
-    /// The route's name, a verified claim or other metadata: bytes as the proxy gives them.
+    /// The route's name, a claim, other metadata or a plugin's output: bytes as they are given.
     Property(WantId),
     /// These bytes.
     Const(Box<str>),
@@ -191,7 +196,7 @@ pub enum OnError {
 pub enum Cost {
     /// Always this many.
     Const(u32),
-    /// As a header says: a decimal number, `default` if absent or unreadable, at most
+    /// As a header, or a plugin's output, says: a decimal number, `default` if absent or unreadable, at most
     /// `max`. Zero is allowed and charges nothing.
     Header { header: WantId, default: u32, max: u32 },
 }

@@ -52,6 +52,14 @@ pub trait Slots {
     fn store(&mut self, set: u32, bytes: &[u8; SET_BYTES], version: u32) -> Result<(), Conflict>;
 }
 
+/// Reads a set from a shared value, as [`Slots::load`] does.
+pub fn read_set(value: &[u8], into: &mut [u8; SET_BYTES]) {
+    match <&[u8; SET_BYTES]>::try_from(value) {
+        Ok(bytes) => *into = *bytes,
+        Err(_) => into.fill(0),
+    }
+}
+
 /// Which set a key belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -74,6 +82,14 @@ impl Table {
     /// How many sets there are: a power of two.
     pub fn sets(&self) -> u32 {
         self.sets
+    }
+
+    /// What a set is called where shared values have names. Tables of different size or layout
+    /// share no memory.
+    pub const fn name_of(&self, set: u32) -> [u8; 11] {
+        let [a, b, c, d] = self.sets.to_le_bytes();
+        let [e, f, g, h] = set.to_le_bytes();
+        [b't', b'g', LAYOUT, a, b, c, d, e, f, g, h]
     }
 }
 

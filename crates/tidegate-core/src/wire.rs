@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Asks for leases are messages of kinds of their own: see [`encode_lease_ask`]. So is what is
-//! said of revocations: see [`revoke`].
+//! said of revocations: see [`revoke`]; and of plugins: see [`plugin`].
 //!
 //! All are bodies of HTTP messages: an ask of a `POST`, a reply of its 200. A host that is
 //! there and has no answer says so with 503 and a line of text; [`MARK`] tells what the host
@@ -31,6 +31,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 mod lease;
+pub mod plugin;
 pub mod revoke;
 
 pub use lease::{
@@ -59,6 +60,20 @@ pub const WAITS_MS: &str = "x-tidegate-waits-ms";
 /// now, in milliseconds. Without it the host has another reason.
 pub const AWAY_MS: &str = "x-tidegate-away-ms";
 
+/// A request's own names for itself, which its asks carry along if [`may_go_along`] says so.
+pub const FORWARDED: [&str; 2] = ["x-request-id", "traceparent"];
+
+/// Whether such a name goes on: only text that is plainly harmless does; ids are.
+pub fn may_go_along(value: &[u8]) -> bool {
+    value.len() <= 256 && value.iter().all(u8::is_ascii_graphic)
+}
+
+/// What an [`AWAY_MS`] says.
+pub fn away(value: &[u8]) -> Option<Span> {
+    let millis: u64 = core::str::from_utf8(value).ok()?.parse().ok()?;
+    Some(Span(millis.saturating_mul(1_000_000)))
+}
+
 /// The longest ask.
 pub const ASK_BYTES_MAX: usize = HEAD_BYTES + ITEMS_MAX * ITEM_BYTES;
 
@@ -79,6 +94,8 @@ const CHUNK_ASK: u8 = b'C';
 const CHUNK: u8 = b'K';
 const CHECK: u8 = b'X';
 const CHECKED: u8 = b'Y';
+const RESOLVE: u8 = b'P';
+const RESOLVED: u8 = b'Q';
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +120,10 @@ pub enum Kind {
     Check,
     /// To be read by [`revoke::decode_checked`].
     Checked,
+    /// To be read by [`plugin::decode_resolve`].
+    Resolve,
+    /// To be read by [`plugin::decode_resolved`].
+    Resolved,
 }
 
 /// Bytes that no one of this version has sent.
@@ -137,6 +158,8 @@ pub fn kind(bytes: &[u8]) -> Option<Kind> {
         CHUNK => Kind::Chunk,
         CHECK => Kind::Check,
         CHECKED => Kind::Checked,
+        RESOLVE => Kind::Resolve,
+        RESOLVED => Kind::Resolved,
         _ => return None,
     })
 }

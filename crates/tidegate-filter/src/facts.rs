@@ -114,7 +114,7 @@ fn fetch(want: &Want) -> Option<Bytes> {
         // Proxies before 1.33 know it by its old name.
         Want::Route => abi::property(b"xds\0route_name").or_else(|| abi::property(b"route_name")),
         Want::Property(path) => abi::property(path.join("\0").as_bytes()),
-        // Read off the map, and worked out of other facts.
-        Want::SoleHeader(_) | Want::Claim { .. } => None,
+        // Read off the map, worked out of other facts, and asked of plugins.
+        Want::SoleHeader(_) | Want::Claim { .. } | Want::Output { .. } => None,
     }
 }

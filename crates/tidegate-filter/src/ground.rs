@@ -3,14 +3,13 @@
 use crate::abi::{self, Failure};
 use tidegate_core::gate::{Ground, SharedPlace};
 use tidegate_core::lease::HolderId;
-use tidegate_core::table::{Conflict, SET_BYTES, Slots};
+use tidegate_core::table::{Conflict, SET_BYTES, Slots, Table, read_set};
 use tidegate_core::time::{Instant, Span};
 
 /// Shared data under fixed names: one for each set of the key table. There is no way to
 /// delete a name, so none is ever made of what a client sent.
 pub(crate) struct SharedGround {
-    /// How many sets the table has; tables of different size do not share memory.
-    pub(crate) sets: u32,
+    pub(crate) table: Table,
 }
 
 /// What all workers of this process agree on.
@@ -23,30 +22,26 @@ pub(crate) struct Process {
     number: u64,
     /// When this VM last said that it is there, in [`Process::ROUND`]s.
     said_in: u64,
+    count: Count,
 }
 
-/// Which layout of sets the names stand for: a filter of another layout leaves ours alone.
-const LAYOUT: u8 = 1;
+/// How many VMs were seen, since when; and how many were told of.
+#[derive(Default)]
+struct Count {
+    seen: u32,
+    since: Instant,
+    told: u32,
+}
 
 impl Slots for SharedGround {
     fn load(&mut self, set: u32, into: &mut [u8; SET_BYTES]) -> u32 {
-        match abi::shared(&self.name(set)) {
-            Ok((value, version)) => {
-                match <&[u8; SET_BYTES]>::try_from(&*value) {
-                    Ok(bytes) => *into = *bytes,
-                    Err(_) => into.fill(0),
-                }
-                version
-            }
-            Err(_) => {
-                into.fill(0);
-                0
-            }
-        }
+        let (value, version) = abi::shared(&self.table.name_of(set)).unwrap_or_default();
+        read_set(&value, into);
+        version
     }
 
     fn store(&mut self, set: u32, bytes: &[u8; SET_BYTES], version: u32) -> Result<(), Conflict> {
-        abi::set_shared(&self.name(set), bytes, Some(version)).map_err(|_| Conflict)
+        abi::set_shared(&self.table.name_of(set), bytes, Some(version)).map_err(|_| Conflict)
     }
 }
 
@@ -56,7 +51,7 @@ impl Ground for SharedGround {
     }
 
     fn shared(&mut self, place: SharedPlace, read: &mut dyn FnMut(&[u8])) -> u32 {
-        let Ok((value, version)) = abi::shared(&name_of(place)) else { return 0 };
+        let Ok((value, version)) = abi::shared(&place.name()) else { return 0 };
         read(&value);
         version
     }
@@ -67,33 +62,12 @@ impl Ground for SharedGround {
         bytes: &[u8],
         version: Option<u32>,
     ) -> Result<(), Conflict> {
-        let name = name_of(place);
+        let name = place.name();
         match version {
             Some(_) => abi::set_shared(&name, bytes, version),
             None => abi::put_shared(&name, bytes),
         }
         .map_err(|_| Conflict)
-    }
-}
-
-/// What a place is called, in this layout.
-const fn name_of(place: SharedPlace) -> [u8; 9] {
-    let (kind, number, page) = match place {
-        SharedPlace::Turn => (b't', 0, 0),
-        SharedPlace::News(number) => (b'n', number, 0),
-        SharedPlace::Chunk(number) => (b'c', number, 0),
-        SharedPlace::Sheet => (b's', 0, 0),
-        SharedPlace::Page(page) => (b'p', page.slot, page.page),
-    };
-    let [a, b, c, d] = page.to_le_bytes();
-    [b't', b'r', LAYOUT, kind, number, a, b, c, d]
-}
-
-impl SharedGround {
-    fn name(&self, set: u32) -> [u8; 11] {
-        let [a, b, c, d] = self.sets.to_le_bytes();
-        let [e, f, g, h] = set.to_le_bytes();
-        [b't', b'g', LAYOUT, a, b, c, d, e, f, g, h]
     }
 }
 
@@ -113,7 +87,7 @@ impl Process {
         let (seed, id) = bytes.split_first_chunk::<16>()?;
         let number = u64::from_le_bytes(*id.first_chunk()?);
         let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Self { seed: *seed, id, number, said_in: 0 })
+        Some(Self { seed: *seed, id, number, said_in: 0, count: Count::default() })
     }
 
     /// Names a gate, as no other of this process was or will be. `None` if that cannot be had.
@@ -128,40 +102,76 @@ impl Process {
         Some(HolderId::new(self.number.wrapping_add(u64::from(number >> 8)), worker))
     }
 
-    /// How many VMs of this process are at work, as of the last round in which each of them said
-    /// so; `None` if nothing is new. Call it at each tick.
+    /// How many VMs of this process are at work, if that is not as it was told last. Call it at each
+    /// tick. A number counts once it has stood for a moment: VMs start one after the other.
     pub(crate) fn count_workers(&mut self, now: Instant) -> Option<u32> {
-        let round = now.0 / Self::ROUND.0;
-        if core::mem::replace(&mut self.said_in, round) == round {
+        let count = self.census(now)?;
+        let Count { seen, since, told } = &mut self.count;
+        if *seen != count {
+            (*seen, *since) = (count, now);
+        }
+        if *told == count || now.since(*since) < Self::STANDS {
             return None;
         }
-        let mut workers = 1;
-        change(b"tidegate.workers", |bytes: [u8; 16]| {
-            let (then, counts) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-            let then = u64::from_le_bytes(*then);
-            let count = |at: usize| {
-                counts
-                    .get(at..)
-                    .and_then(|rest| rest.first_chunk())
-                    .map_or(0, |it| u32::from_le_bytes(*it))
-            };
-            let (present, last) = match round.wrapping_sub(then) {
-                0 => (count(0).saturating_add(1), count(4)),
-                1 => (1, count(0)),
-                _ => (1, 0),
-            };
-            workers = present.max(last);
-            let mut bytes = [0; 16];
-            let all = round.to_le_bytes().into_iter().chain(present.to_le_bytes());
-            for (place, byte) in bytes.iter_mut().zip(all.chain(last.to_le_bytes())) {
-                *place = byte;
-            }
-            bytes
-        })?;
-        Some(workers)
+        *told = count;
+        Some(count)
+    }
+
+    /// How many VMs said that they are there in the last round, or in this one if they are more by
+    /// now. Each of them says so once in a round.
+    fn census(&mut self, now: Instant) -> Option<u32> {
+        let round = now.0 / Self::ROUND.0;
+        if core::mem::replace(&mut self.said_in, round) != round {
+            change(WORKERS, |bytes| Census::read(&bytes).in_round(round).with_one_more().bytes())?;
+        }
+        let (bytes, _) = abi::shared(WORKERS).ok()?;
+        let Census { present, last, .. } = Census::read(&bytes).in_round(round);
+        Some(present.max(last))
     }
 
     const ROUND: Span = Span::from_secs(2);
+    const STANDS: Span = Span::from_millis(300);
+}
+
+/// Who is at work, as they say in rounds: 8 the round, 4 how many said so in it, 4 in the one before.
+struct Census {
+    round: u64,
+    present: u32,
+    last: u32,
+}
+
+/// Where that is shared.
+const WORKERS: &[u8] = b"tidegate.workers";
+
+impl Census {
+    fn read(bytes: &[u8]) -> Self {
+        let word = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        let count = |at| word(at).map_or(0, |it| u32::from_le_bytes(*it));
+        let round = bytes.first_chunk::<8>().map_or(0, |it| u64::from_le_bytes(*it));
+        Self { round, present: count(8), last: count(12) }
+    }
+
+    /// The same as it is seen in this round.
+    const fn in_round(self, round: u64) -> Self {
+        let (present, last) = match round.wrapping_sub(self.round) {
+            0 => (self.present, self.last),
+            1 => (0, self.present),
+            _ => (0, 0),
+        };
+        Self { round, present, last }
+    }
+
+    const fn with_one_more(self) -> Self {
+        Self { present: self.present.saturating_add(1), ..self }
+    }
+
+    fn bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let counts = [self.present, self.last].map(u32::to_le_bytes).concat();
+        let all = self.round.to_le_bytes().into_iter().chain(counts);
+        bytes.iter_mut().zip(all).for_each(|(place, byte)| *place = byte);
+        bytes
+    }
 }
 
 /// Changes a small value that all workers share, which is zeros at first. `None` if it could not

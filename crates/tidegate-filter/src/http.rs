@@ -6,6 +6,7 @@
 use crate::abi::memory::Scratch;
 use crate::abi::{self, Map};
 use crate::guard;
+use crate::plugins;
 use crate::vm::{self, Call, Plugin, Sent, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
 use proxy_wasm::hostcalls;
@@ -13,13 +14,11 @@ use proxy_wasm::types::BufferType;
 use tidegate_core::ask::NoAnswer;
 use tidegate_core::gate::{Answered, Asked, Question, Step, Ticket};
 use tidegate_core::headers;
+use tidegate_core::numbered::Numbered;
 use tidegate_core::policy::OnError;
 use tidegate_core::time::Span;
 use tidegate_core::verdict::{Denial, Verdict};
-use tidegate_core::wire::{self, Kind, revoke};
-
-/// The request's own names for itself, forwarded so that its callout can be found.
-const FORWARDED: [&str; 2] = ["x-request-id", "traceparent"];
+use tidegate_core::wire;
 
 /// Decides a request, or holds it.
 pub(crate) fn on_request(stream: u32) -> u32 {
@@ -51,7 +50,7 @@ pub(crate) fn on_call_response(call: Call, body_size: usize) {
         let reply = reply(sent, body_size);
         let held = &plugin.held;
         let mut is_there = |ticket: Ticket| {
-            let is_there = held.get(ticket.0).is_some_and(|stream| abi::enter(*stream).is_ok());
+            let is_there = is_held(held, ticket);
             guard::fault("reply");
             is_there
         };
@@ -204,15 +203,19 @@ fn send_local(response: &headers::Response) {
 
 /// Sends a question; one that cannot be sent stays without an answer.
 fn put(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) {
-    let answer = match question.ask {
-        Asked::Exact(_) => Kind::Reply,
-        Asked::Leases(_) => Kind::LeaseReply,
-        Asked::Check(_) => Kind::Checked,
-        Asked::News(_) => Kind::News,
-        Asked::Chunk(_) => Kind::Chunk,
-    };
+    let (body, answer) = question.ask.encode();
+    if let Asked::Resolve(_) = question.ask
+        && let Some(reply) = plugins::ask_here(vm, &body)
+    {
+        if let Some(Plugin { gate, ground, held, .. }) = vm.plugin(serial) {
+            gate.set_plugins_here();
+            let mut is_there = |ticket: Ticket| is_held(held, ticket);
+            gate.on_reply(ground, question.id, reply, &mut is_there);
+        }
+        return;
+    }
     let sent = Sent { id: question.id, answer };
-    if let Some(token) = send(vm, serial, question, is_of_request) {
+    if let Some(token) = send(vm, serial, (question.waits, &body), is_of_request) {
         vm.calls.insert(token, Call { plugin: serial, question: Some(sent) });
     } else if let Some(Plugin { gate, ground, .. }) = vm.plugin(serial) {
         gate.on_reply(ground, question.id, Err(NoAnswer::Unreachable), &mut |_| true);
@@ -220,19 +223,23 @@ fn put(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) {
 }
 
 /// Puts a question to the host service; `None` if it cannot be sent.
-fn send(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) -> Option<u32> {
+fn send(
+    vm: &mut Vm,
+    serial: Serial,
+    (waits, body): (Span, &[u8]),
+    is_of_request: bool,
+) -> Option<u32> {
     let id = vm.process.as_ref().map(|process| process.id.clone())?;
     let plugin = vm.plugin(serial)?;
-    let waits_ms = millis(question.waits);
+    let waits_ms = millis(waits);
     let waits_text = waits_ms.to_string();
     let host = plugin.gate.policy().host.as_ref()?;
-    let forwarded = FORWARDED.map(|name| {
+    let forwarded = wire::FORWARDED.map(|name| {
         if !is_of_request {
             return None;
         }
-        // Only text that is plainly harmless goes on; ids are.
-        let value = String::from_utf8(abi::header(Map::Request, name)?.to_vec()).ok()?;
-        (value.len() <= 256 && value.bytes().all(|byte| byte.is_ascii_graphic())).then_some(value)
+        let value = abi::header(Map::Request, name).filter(|value| wire::may_go_along(value))?;
+        String::from_utf8(value.to_vec()).ok()
     });
     let mut headers = vec![
         (":method", "POST"),
@@ -242,17 +249,15 @@ fn send(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) -
         (wire::PROXY, id.as_str()),
         (wire::WAITS_MS, waits_text.as_str()),
     ];
-    for (name, value) in FORWARDED.iter().zip(&forwarded) {
+    for (name, value) in wire::FORWARDED.iter().zip(&forwarded) {
         headers.extend(value.as_deref().map(|value| (*name, value)));
     }
-    let body = match &question.ask {
-        Asked::Exact(ask) => wire::encode_ask(ask),
-        Asked::Leases(ask) => wire::encode_lease_ask(ask),
-        Asked::Check(check) => revoke::encode_check(check),
-        Asked::News(ask) => revoke::encode_news_ask(ask),
-        Asked::Chunk(ask) => revoke::encode_chunk_ask(ask),
-    };
-    abi::call(&host.cluster, &headers, &body, waits_ms).ok()
+    abi::call(&host.cluster, &headers, body, waits_ms).ok()
+}
+
+/// Whether a request that waits is still there.
+fn is_held(held: &Numbered<u32>, ticket: Ticket) -> bool {
+    held.get(ticket.0).is_some_and(|stream| abi::enter(*stream).is_ok())
 }
 
 /// What the host service itself said, if it said anything.
@@ -260,27 +265,12 @@ fn reply(sent: Sent, body_size: usize) -> Result<Answered, NoAnswer> {
     if !is_ready() {
         return Err(away().map_or(NoAnswer::Unreachable, NoAnswer::StoreAway));
     }
-    let most = match sent.answer {
-        Kind::LeaseReply => wire::LEASE_REPLY_BYTES_MAX,
-        Kind::Checked => revoke::CHECKED_BYTES_MAX,
-        Kind::News => revoke::NEWS_BYTES_MAX,
-        Kind::Chunk => revoke::CHUNK_MESSAGE_BYTES_MAX,
-        _ => wire::REPLY_BYTES_MAX,
-    };
-    if body_size > most {
+    if body_size > Answered::bytes_max(sent.answer) {
         return Err(NoAnswer::Unreachable);
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
     let body = body.ok().flatten().unwrap_or_default();
-    let answered = match sent.answer {
-        Kind::LeaseReply => wire::decode_lease_reply(&body).map(Answered::Leases),
-        Kind::Checked => revoke::decode_checked(&body).map(Answered::Checked),
-        // All workers read the same bytes, as they came.
-        Kind::News => Ok(Answered::News(body)),
-        Kind::Chunk => Ok(Answered::Chunk(body)),
-        _ => wire::decode_reply(&body).map(Answered::Exact),
-    };
-    answered.map_err(|_| NoAnswer::Unreachable)
+    Answered::decode(sent.answer, body).map_err(|_| NoAnswer::Unreachable)
 }
 
 /// A proxy makes 503s and 504s of its own, and they look like answers: the mark tells.
@@ -291,9 +281,7 @@ fn is_ready() -> bool {
 
 /// For how long the store has been away, if the host service says that it is.
 fn away() -> Option<Span> {
-    let millis = abi::header(Map::CalloutResponse, wire::AWAY_MS)?;
-    let millis = core::str::from_utf8(&millis).ok()?.parse().ok()?;
-    Some(Span(u64::saturating_mul(millis, 1_000_000)))
+    wire::away(&abi::header(Map::CalloutResponse, wire::AWAY_MS)?)
 }
 
 /// Whole milliseconds, for a callout: zero would wait for ever.

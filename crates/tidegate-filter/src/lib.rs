@@ -20,6 +20,7 @@ mod ground;
 mod guard;
 mod http;
 mod metrics;
+mod plugins;
 mod vm;
 
 use guard::guarded;

@@ -1,11 +1,12 @@
 //! What happened to each limit and to what requests showed, as the proxy's counters.
 //!
 //! Counted in the gate and told on ticks, so that no request pays for it. Their number is
-//! bounded by the policy: five for each limit and ten for revocations, none of a client's making.
+//! bounded by the policy: five for each limit, four for each plugin and ten for
+//! revocations, none of a client's making.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
-use tidegate_core::gate::{Gate, RevocationState};
+use tidegate_core::gate::{Gate, PluginTally, RevocationState};
 use tidegate_core::policy::Policy;
 
 /// The metrics of one policy.
@@ -14,6 +15,8 @@ pub(crate) struct Metrics {
     workers_store_away: Option<u32>,
     is_store_away: bool,
     revocation: Option<RevocationMetrics>,
+    /// By plugin, in the order of [`OF_PLUGIN`].
+    plugins: Vec<[Option<u32>; OF_PLUGIN.len()]>,
 }
 
 struct LimitMetrics {
@@ -39,6 +42,8 @@ struct RevocationMetrics {
     told: Option<RevocationState>,
 }
 
+const OF_PLUGIN: [&str; 4] = ["answered", "defaulted", "mismatched", "nonsense"];
+
 const NAMES: [&str; 6] =
     ["clear", "revoked", "unfit", "asked_positive", "asked_unsure", "degraded"];
 
@@ -58,12 +63,19 @@ impl Metrics {
                 waited: counter("waited"),
             }
         };
+        let of_plugin = |name: &str| {
+            OF_PLUGIN.map(|outcome| {
+                let name = format!("wasm_filter.tidegate.plugin.{name}.{outcome}");
+                hostcalls::define_metric(MetricType::Counter, &name).ok()
+            })
+        };
         let away = "wasm_filter.tidegate.workers_store_away";
         Self {
             limits: policy.limits.iter().map(|told| limit(&told.name)).collect(),
             workers_store_away: hostcalls::define_metric(MetricType::Gauge, away).ok(),
             is_store_away: false,
             revocation: policy.revocation.as_ref().map(|_| RevocationMetrics::define()),
+            plugins: policy.plugins.iter().map(|plugin| of_plugin(&plugin.name)).collect(),
         }
     }
 
@@ -76,6 +88,12 @@ impl Metrics {
         }
         if let Some(revocation) = &mut self.revocation {
             revocation.tell(gate);
+        }
+        for (metrics, (_, tally)) in self.plugins.iter().zip(gate.take_plugin_tallies()) {
+            let PluginTally { answered, defaulted, mismatched, nonsense } = tally;
+            for (metric, count) in metrics.iter().zip([answered, defaulted, mismatched, nonsense]) {
+                add(*metric, i64::try_from(count).unwrap_or(i64::MAX));
+            }
         }
         for (metrics, (_, tally)) in self.limits.iter().zip(gate.take_tallies()) {
             for (metric, count) in [

@@ -64,6 +64,8 @@ pub(crate) struct Vm {
     /// Bounded by the gates: each question has one call.
     pub(crate) calls: Numbered<Call>,
     pub(crate) process: Option<Process>,
+    /// The proxy has no function that asks plugins of its own.
+    pub(crate) runs_no_plugins: bool,
     #[cfg(feature = "standing")]
     pub(crate) standings: Numbered<Vec<tidegate_core::headers::Field>>,
 }
@@ -126,7 +128,7 @@ pub(crate) fn configure(root: u32, size: usize) -> bool {
         };
         let gate = Gate::new(policy, &process.seed, me);
         let policy = gate.policy();
-        let ground = SharedGround { sets: Table::new(policy.table_keys_max).sets() };
+        let ground = SharedGround { table: Table::new(policy.table_keys_max) };
         let reader = Reader::new(&policy.wants);
         let metrics = Metrics::define(policy);
         let serial = Serial(vm.last_serial.0.wrapping_add(1));

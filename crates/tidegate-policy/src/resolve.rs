@@ -14,12 +14,13 @@
 //! Every reader here returns `None` after it has told an error, and goes on wherever
 //! going on can find more; a [`Policy`] comes out only if no error was told. Each field's
 //! spelling stands beside the code that reads it: the whole in this file, one limit in
-//! `limit`, its `when` in `matcher`, its `key` in `key`; `token` and `revocation` in files of
-//! their names.
+//! `limit`, its `when` in `matcher`, its `key` in `key`; `token`, `plugins` and `revocation` in files
+//! of their names.
 
 mod key;
 mod limit;
 mod matcher;
+mod plugin;
 mod revocation;
 mod token;
 
@@ -66,6 +67,7 @@ const POLICY_FIELDS: &[&str] = &[
     "headers",
     "host",
     "token",
+    "plugins",
     "revocation",
     "jwt_payload_key",
     "proxies_max",
@@ -105,6 +107,8 @@ struct Resolver {
     has_token: bool,
     /// Whether there is something to do but for limits.
     revokes: bool,
+    /// Whether what is read is decided before any plugin is asked.
+    precedes_plugins: bool,
 }
 
 impl Reader for Resolver {
@@ -126,13 +130,15 @@ impl Resolver {
             preflight: Preflight::Count,
             headers: HeaderFields { ratelimit: true, x_ratelimit: false, on_allow: false },
             token: None,
+            plugins: Vec::new(),
             revocation: None,
             host: None,
             proxies_max: 1,
             table_keys_max: TABLE_KEYS_DEFAULT,
         };
         let (diagnostics, jwt_payload_key) = (Vec::new(), "payload".into());
-        Self { diagnostics, policy, jwt_payload_key, has_token: false, revokes: false }
+        let (has_token, revokes, precedes_plugins) = (false, false, false);
+        Self { diagnostics, policy, jwt_payload_key, has_token, revokes, precedes_plugins }
     }
 
     /// Reads a field if it is there.
@@ -167,6 +173,7 @@ impl Resolver {
         // And these.
         self.has_token = spot.field("token").is_some();
         self.read(spot, "token", Self::token);
+        self.read(spot, "plugins", Self::plugins);
         // And whose escrow is for so many.
         self.read(spot, "proxies_max", |this, at| {
             this.policy.proxies_max = this.whole(at, (1, PROXIES_MAX))?;
@@ -197,12 +204,14 @@ impl Resolver {
             self.missing(spot, "token", wanted, Some(token::EXAMPLE.into()));
         }
         let global = self.policy.limits.iter().find(|limit| limit.scope != Scope::Local);
-        if global.is_none() && !self.revokes {
+        let is_alone = !self.revokes && self.policy.plugins.is_empty();
+        if global.is_none() && is_alone {
             self.policy.host = None;
         } else if spot.field("host").is_none() {
             let wanted = match global {
                 Some(limit) => format!("the host's cluster: limit {} is global", limit.name),
-                None => "the host's cluster: what is revoked is known there".into(),
+                None if self.revokes => "the host's cluster: what is revoked is known there".into(),
+                None => "the host's cluster: plugins run there".into(),
             };
             let hint = Some("host: { cluster: tidegate }".into());
             self.missing(spot, "host", format_args!("{wanted}"), hint);

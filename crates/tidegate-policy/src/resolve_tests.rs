@@ -57,6 +57,7 @@ fn a_short_policy_gets_every_default() {
         preflight: Preflight::Count,
         headers: HeaderFields { ratelimit: true, x_ratelimit: false, on_allow: false },
         token: None,
+        plugins: vec![],
         revocation: None,
         host: None,
         proxies_max: 1,
@@ -311,7 +312,7 @@ fn all_problems_are_told_at_once() {
         told,
         [
             "domian: found a field that is not known here, wanted one of tidegate, domain, limits, allow, \
-             cors_preflight, headers, host, token, revocation, jwt_payload_key, proxies_max, table_keys_max\n  hint: did you mean domain?",
+             cors_preflight, headers, host, token, plugins, revocation, jwt_payload_key, proxies_max, table_keys_max\n  hint: did you mean domain?",
             "tidegate: found 2, wanted 1, the only version of this shape",
             "domain: found nothing, wanted a name for the policy's budgets",
             "limits[0].rate: found \"1 min\", wanted a rate such as 100/1m or 5/s, or unlimited",

@@ -5,7 +5,9 @@
 use anyhow::{Result, bail};
 
 use crate::command;
+use crate::component;
 use crate::parts::{self, Profile};
+use crate::toolchain;
 use crate::workspace::Workspace;
 
 /// What can be measured.
@@ -13,6 +15,8 @@ use crate::workspace::Workspace;
 pub(crate) enum What {
     /// What a request costs in Envoy, with the filter and without.
     Filter,
+    /// What a decision costs in core, in the filter and in the component.
+    Component,
     /// What a request costs in the bundled proxy, beside Envoy.
     Host,
     /// What a global limit costs in all processes, and whether four Envoys keep one.
@@ -27,12 +31,13 @@ pub(crate) enum What {
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 6] =
-        ["filter", "host", "global", "propagation", "redis", "revocation"];
+    pub(crate) const NAMES: [&'static str; 7] =
+        ["filter", "component", "host", "global", "propagation", "redis", "revocation"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
         match name {
+            "component" => Self::Component,
             "host" => Self::Host,
             "global" => Self::Global,
             "propagation" => Self::Propagation,
@@ -46,7 +51,7 @@ impl What {
     /// two minutes; or five, of all that a global limit can be.
     pub(crate) const fn rounds(self) -> u32 {
         match self {
-            Self::Filter | Self::Host | Self::Revocation => 60,
+            Self::Filter | Self::Component | Self::Host | Self::Revocation => 60,
             Self::Global | Self::Propagation | Self::Redis => 20,
         }
     }
@@ -54,6 +59,7 @@ impl What {
     const fn program(self) -> &'static str {
         match self {
             Self::Filter => "bench-filter",
+            Self::Component => "bench-component",
             Self::Host => "bench-host",
             Self::Global => "bench-global",
             Self::Propagation => "bench-propagation",
@@ -75,7 +81,7 @@ pub(crate) fn run(
     entries: Option<u64>,
 ) -> Result<()> {
     // The load comes from h2load: a client in C takes less of the machine than one of ours would.
-    if !matches!(what, What::Global | What::Propagation | What::Revocation) {
+    if matches!(what, What::Filter | What::Host | What::Redis) {
         needs("h2load", "nghttp2-client")?;
     }
     if what == What::Redis {
@@ -84,6 +90,9 @@ pub(crate) fn run(
     let mut arguments = vec!["--rounds".to_owned(), rounds.to_string()];
     if let Some(entries) = entries {
         arguments.extend(["--entries".to_owned(), entries.to_string()]);
+    }
+    if what == What::Component {
+        component::build(&toolchain::find()?, workspace)?;
     }
     parts::become_program(workspace, what.program(), Profile::Release, arguments)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::toolchain::Toolchain;
-use crate::wasm::{self, Exceptions, Linking, Package};
+use crate::wasm::{self, Exceptions, Linking, Package, Panics};
 use crate::workspace::Workspace;
 
 /// Filters of our own in Rust: the module's name, its crate, the features it is built with.
@@ -30,7 +30,8 @@ pub(crate) fn build(toolchain: &Toolchain, workspace: &Workspace) -> Result<Path
     let places = wasm::places(toolchain, workspace)?;
     for (name, package, features) in OURS {
         let package = Package { name: package, features, linking: Linking::Plain };
-        let module = wasm::compile(toolchain, workspace, Exceptions::Standard, &package, &places)?;
+        let panics = Panics::Unwind(Exceptions::Standard);
+        let module = wasm::compile(toolchain, workspace, panics, &package, &places)?;
         wasm::write_if_changed(&folder.join(format!("{name}.wasm")), &module)?;
     }
     examples::build(toolchain, workspace, &folder)?;

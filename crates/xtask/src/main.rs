@@ -8,9 +8,11 @@
 mod bench;
 mod checkers;
 mod command;
+mod component;
 mod demo;
 mod faults;
 mod filter;
+mod foreign;
 mod guests;
 mod linker;
 mod module;
@@ -42,6 +44,10 @@ usage: cargo xtask <command>
       Builds target/filter/tidegate.wasm, and tidegate-standing.wasm, which can also write the
       standing into responses. --legacy-eh: with the exception opcodes that older Envoys know.
 
+  build component
+      Builds target/component/tidegate.component.wasm: the same limiter for hosts that speak the
+      component model, as the world `edge-guard` of wit/.
+
   build guests
       Builds into target/guests/ the filters that the conformance tests run.
 
@@ -51,8 +57,9 @@ usage: cargo xtask <command>
 
   test [--only STEP,...] [-- ARGUMENTS]
       Runs all steps in this order: fmt, clippy, deny, filter, reproducible, tests,
-      bundled, deploy, demo. What `deploy` checks manifests and rules with it fetches; where that
-      cannot be, it is skipped aloud, or fails if TIDEGATE_REQUIRE_REAL=1.
+      bundled, foreign, deploy, demo. What `deploy` checks manifests and rules with it fetches, and
+      `foreign` the tools of other languages; where that cannot be, they are skipped aloud, or
+      fail if TIDEGATE_REQUIRE_REAL=1.
       ARGUMENTS go to the step tests' `cargo test`, and without -p they pick tests in all packages.
 
   test faults [NAME...]
@@ -63,6 +70,9 @@ usage: cargo xtask <command>
   bench filter [--rounds N]
       Measures what the filter costs a request, beside Envoy's own local_ratelimit; N rounds of
       all cells in turn.
+
+  bench component [--rounds N]
+      Measures what a decision costs in core, in the filter and in the component, both in wasmtime.
 
   bench host [--rounds N]
       Measures what `tidegate proxy` costs, beside Envoy with the same filter.
@@ -87,6 +97,7 @@ enum Task {
     Demo { keep: bool },
     Bench { what: bench::What, rounds: u32, entries: Option<u64> },
     BuildFilter(Exceptions),
+    BuildComponent,
     BuildGuests,
     Tools,
     Test { steps: Vec<Step>, arguments: Vec<OsString> },
@@ -126,6 +137,9 @@ fn run(task: Task) -> Result<()> {
         }
         Task::BuildFilter(exceptions) => {
             print!("{}", filter::build(&Workspace::find()?, exceptions)?);
+        }
+        Task::BuildComponent => {
+            print!("{}", component::build(&toolchain::find()?, &Workspace::find()?)?);
         }
         Task::BuildGuests => {
             println!("{}", guests::build(&toolchain::find()?, &Workspace::find()?)?.display());
@@ -202,8 +216,10 @@ fn expect(
 }
 
 fn build_task(args: &mut lexopt::Parser) -> Result<Task> {
-    if expect("build", &["filter", "guests"], args)? == "guests" {
-        return Ok(Task::BuildGuests);
+    match expect("build", &["filter", "component", "guests"], args)? {
+        "component" => return Ok(Task::BuildComponent),
+        "guests" => return Ok(Task::BuildGuests),
+        _ => {}
     }
     match args.next()? {
         None => Ok(Task::BuildFilter(Exceptions::Standard)),
@@ -257,6 +273,7 @@ mod tests {
             parsed(&["build", "filter", "--legacy-eh"]),
             Ok(Task::BuildFilter(Exceptions::Legacy))
         );
+        assert_eq!(parsed(&["build", "component"]), Ok(Task::BuildComponent));
         assert_eq!(parsed(&["build", "guests"]), Ok(Task::BuildGuests));
         assert_eq!(parsed(&["tools"]), Ok(Task::Tools));
         assert_eq!(parsed(&["demo"]), Ok(Task::Demo { keep: false }));

@@ -13,8 +13,10 @@ use crate::tools::{self, Tools};
 use crate::wasm::Exceptions;
 use crate::workspace::{Workspace, cargo};
 
-/// All packages that build natively. Of the filter only the wasm counts: its hostcalls do not link natively.
-pub(crate) const EVERYTHING: [&str; 2] = ["--workspace", "--exclude=tidegate-filter"];
+/// All packages that build natively. Of the filter and the component only the wasm counts: neither
+/// the hostcalls of the one nor the exports of the other link natively.
+pub(crate) const EVERYTHING: [&str; 3] =
+    ["--workspace", "--exclude=tidegate-filter", "--exclude=tidegate-component"];
 
 /// How something of ours is compiled.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -18,7 +18,7 @@ use crate::parts::Profile;
 use crate::toolchain::{self, Toolchain};
 use crate::wasm::Exceptions;
 use crate::workspace::{Workspace, cargo};
-use crate::{checkers, command, parts, tools};
+use crate::{checkers, command, component, foreign, parts, tools};
 
 /// One thing to check.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,14 +29,18 @@ pub(crate) enum Step {
     Clippy,
     /// The dependencies' licences and sources are those that `deny.toml` allows.
     Deny,
-    /// The filter builds, is small enough, and asks of Envoy only what Envoy offers.
+    /// The filter builds, is small enough, and asks of Envoy only what Envoy offers; so does the
+    /// component, and imports nothing that is not ours.
     Filter,
     /// Another checkout in another folder builds the same bytes.
     Reproducible,
     /// All tests, against a real Envoy and a real Redis.
     Tests,
-    /// What is promised of the filter in Envoy holds in `tidegate proxy` too.
+    /// What is promised of the filter in Envoy holds in `tidegate proxy` too, and of the component
+    /// there.
     Bundled,
+    /// Plugins and hosts of other languages are built and run as `wit/README.md` says.
+    Foreign,
     /// What is deployed beside the proxies starts, rides out faults, and is what Kubernetes and
     /// Prometheus take.
     Deploy,
@@ -45,7 +49,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Fmt,
         Self::Clippy,
         Self::Deny,
@@ -53,6 +57,7 @@ impl Step {
         Self::Reproducible,
         Self::Tests,
         Self::Bundled,
+        Self::Foreign,
         Self::Deploy,
         Self::Demo,
     ];
@@ -77,6 +82,7 @@ impl Step {
             Self::Reproducible => "reproducible",
             Self::Tests => "tests",
             Self::Bundled => "bundled",
+            Self::Foreign => "foreign",
             Self::Deploy => "deploy",
             Self::Demo => "demo",
         }
@@ -127,18 +133,22 @@ impl Bench<'_> {
                         .args(["clippy", "--workspace", "--all-targets", "--quiet"])
                         .args(["--", "--deny", "warnings"]),
                 )?;
-                // All targets are those that plain `cargo test` runs, and this has its own step.
+                // All targets are those that plain `cargo test` runs, and these have steps of their own.
                 command::run(
                     self.cargo()
-                        .args(["clippy", "--workspace", "--test=deploy", "--quiet"])
-                        .args(["--", "--deny", "warnings"]),
+                        .args(["clippy", "--workspace", "--test=deploy", "--test=foreign"])
+                        .args(["--quiet", "--", "--deny", "warnings"]),
                 )?;
             }
             Step::Deny => return self.deny(),
-            Step::Filter => eprint!("{}", self.built()?),
+            Step::Filter => {
+                eprint!("{}", self.built()?);
+                eprint!("{}", self.component()?);
+            }
             Step::Reproducible => self.reproducible()?,
             Step::Tests => self.tests(arguments)?,
             Step::Bundled => self.bundled()?,
+            Step::Foreign => return self.foreign(),
             Step::Deploy => return self.deploy(),
             Step::Demo => self.demo()?,
         }
@@ -193,6 +203,7 @@ impl Bench<'_> {
             let built = self.built()?;
             [built.plain.digest.clone(), built.standing.digest.clone()]
         };
+        let here = self.component()?.digest;
         let elsewhere = self.workspace.target.join("reproducible");
         let copy = Workspace { root: elsewhere.join("checkout"), target: elsewhere.join("built") };
         if copy.root.exists() {
@@ -201,6 +212,11 @@ impl Bench<'_> {
         copy_sources(&self.workspace.root, &copy.root)?;
         let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
         let again = filter::build_with(toolchain, &copy, Exceptions::Standard)?;
+        let component = component::build(toolchain, &copy)?;
+        if component.digest != here {
+            let (path, digest) = (component.path.display(), component.digest);
+            bail!("{path} has sha256 {digest}, but the same sources here gave {here}");
+        }
         for (here, there) in [(plain, &again.plain), (standing, &again.standing)] {
             if here != there.digest {
                 bail!(
@@ -228,22 +244,30 @@ impl Bench<'_> {
     }
 
     fn bundled(&mut self) -> Result<()> {
+        for home in ["bundled", "component"] {
+            let mut command = self.cargo();
+            // All packages, so that dependencies have the features that they were built with.
+            command.arg("test").args(parts::EVERYTHING).arg("--test=e2e");
+            command.env("TIDEGATE_HOME", home);
+            self.run_with_parts(command)?;
+        }
+        Ok(())
+    }
+
+    fn foreign(&mut self) -> Result<Outcome> {
+        let Some(tools) = found(foreign::find(self.workspace))? else { return Ok("SKIPPED") };
+        self.built()?;
+        let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
         let mut command = self.cargo();
-        // All packages, so that their dependencies have the features that they were built with.
-        command.arg("test").args(parts::EVERYTHING).arg("--test=e2e");
-        command.env("TIDEGATE_HOME", "bundled");
-        self.run_with_parts(command)
+        command.arg("test").args(parts::EVERYTHING).arg("--test=foreign");
+        command.env("TIDEGATE_FOREIGN", tools);
+        command.env("TIDEGATE_RUST_FOR_WASM", foreign::rust_for_wasm(toolchain));
+        self.run_with_parts(command)?;
+        Ok("ok")
     }
 
     fn deploy(&mut self) -> Result<Outcome> {
-        let checkers = match checkers::find(self.workspace) {
-            Ok(checkers) => checkers,
-            Err(missing) if !env::var("TIDEGATE_REQUIRE_REAL").is_ok_and(|it| it == "1") => {
-                eprintln!("SKIPPED: {missing:#}");
-                return Ok("SKIPPED");
-            }
-            Err(missing) => return Err(missing),
-        };
+        let Some(checkers) = found(checkers::find(self.workspace))? else { return Ok("SKIPPED") };
         let mut command = self.cargo();
         command.arg("test").args(parts::EVERYTHING).arg("--test=deploy");
         command.env("TIDEGATE_CHECKERS", checkers);
@@ -255,8 +279,10 @@ impl Bench<'_> {
     fn run_with_parts(&mut self, mut command: Command) -> Result<()> {
         let tools = tools::find(self.workspace)?;
         let faulty = self.faulty()?;
+        let component = self.component()?.path;
         let host = parts::host(self.workspace, Profile::Dev)?;
         command.env("TIDEGATE_FILTER_FAULTS", faulty).env("TIDEGATE_HOST", host);
+        command.env("TIDEGATE_COMPONENT", component);
         command::run(parts::hand_over(&mut command, &tools, self.built()?))
     }
 
@@ -267,10 +293,28 @@ impl Bench<'_> {
         Ok(filter::build_faulty(toolchain, self.workspace)?.path)
     }
 
+    fn component(&mut self) -> Result<component::Component> {
+        self.built()?;
+        let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
+        component::build(toolchain, self.workspace)
+    }
+
     fn demo(&mut self) -> Result<()> {
         let tools = tools::find(self.workspace)?;
         let mut demo = parts::program(self.workspace, "demo", Profile::Dev)?;
         command::run(parts::hand_over(&mut demo, &tools, self.built()?))
+    }
+}
+
+/// What was found of what a step may do without, but for `TIDEGATE_REQUIRE_REAL=1`; aloud.
+fn found(tools: Result<PathBuf>) -> Result<Option<PathBuf>> {
+    match tools {
+        Ok(tools) => Ok(Some(tools)),
+        Err(missing) if !env::var("TIDEGATE_REQUIRE_REAL").is_ok_and(|it| it == "1") => {
+            eprintln!("SKIPPED: {missing:#}");
+            Ok(None)
+        }
+        Err(missing) => Err(missing),
     }
 }
 

@@ -127,6 +127,18 @@ pub(crate) fn python_with_pip() -> Result<PathBuf> {
     find().context("python3-pip is installed, but `python3 -m pip` does not work")
 }
 
+/// Whether npm can be run, perhaps after installing it.
+pub(crate) fn has_npm() -> Result<bool> {
+    if command::in_path("npm").is_some() {
+        return Ok(true);
+    }
+    if !command::can_install() {
+        return Ok(false);
+    }
+    command::apt_install(&["nodejs", "npm"])?;
+    Ok(true)
+}
+
 fn envoy_version(program: &Path) -> Result<String> {
     let text = command::read(Command::new(program).arg("--version"))?;
     let version = version_in(&text).map(str::to_owned);

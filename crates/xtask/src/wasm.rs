@@ -25,6 +25,43 @@ pub(crate) enum Exceptions {
     Legacy,
 }
 
+/// What a panic does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Panics {
+    /// It unwinds, to be caught at the callback's edge.
+    Unwind(Exceptions),
+    /// It traps, and its instance is gone: a component's host makes another.
+    Abort,
+}
+
+impl Panics {
+    /// The profile in Cargo.toml.
+    const fn profile(self) -> &'static str {
+        match self {
+            Self::Unwind(_) => "filter",
+            Self::Abort => "component",
+        }
+    }
+
+    const fn library(self) -> &'static str {
+        match self {
+            Self::Unwind(_) => "-Zbuild-std=std,panic_unwind",
+            Self::Abort => "-Zbuild-std=std,panic_abort",
+        }
+    }
+
+    fn flags(self) -> Vec<String> {
+        match self {
+            Self::Unwind(exceptions) => {
+                let legacy = exceptions == Exceptions::Legacy;
+                let opcodes = format!("-Cllvm-args=-wasm-use-legacy-eh={legacy}");
+                vec!["-Cpanic=unwind".to_owned(), opcodes]
+            }
+            Self::Abort => vec!["-Cpanic=abort".to_owned()],
+        }
+    }
+}
+
 /// A crate of ours that is built for wasm.
 pub(crate) struct Package<'a> {
     pub name: &'a str,
@@ -45,13 +82,13 @@ pub(crate) enum Linking {
 pub(crate) fn compile(
     toolchain: &Toolchain,
     workspace: &Workspace,
-    exceptions: Exceptions,
+    panics: Panics,
     package: &Package<'_>,
     places: &[Place],
 ) -> Result<Vec<u8>> {
-    cargo_build(toolchain, workspace, exceptions, package, places, &["--package", package.name])?;
+    cargo_build(toolchain, workspace, panics, package, places, &["--package", package.name])?;
     let file = format!("{}.wasm", package.name.replace('-', "_"));
-    let linked = built(workspace).join(file);
+    let linked = built(workspace, panics).join(file);
     fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))
 }
 
@@ -59,16 +96,16 @@ pub(crate) fn compile(
 pub(crate) fn compile_examples(
     toolchain: &Toolchain,
     workspace: &Workspace,
-    exceptions: Exceptions,
+    panics: Panics,
     package: &Package<'_>,
     places: &[Place],
 ) -> Result<Vec<(String, Vec<u8>)>> {
-    cargo_build(toolchain, workspace, exceptions, package, places, &["--examples", "--locked"])?;
+    cargo_build(toolchain, workspace, panics, package, places, &["--examples", "--locked"])?;
     let sources = fs::read_dir(workspace.root.join("examples"))?;
     let module = |source: std::io::Result<fs::DirEntry>| {
         let source = source?.path();
         let name = source.file_stem().and_then(OsStr::to_str).context("an example's name")?;
-        let linked = built(workspace).join("examples").join(format!("{name}.wasm"));
+        let linked = built(workspace, panics).join("examples").join(format!("{name}.wasm"));
         let module =
             fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
         Ok((name.to_owned(), module))
@@ -76,14 +113,14 @@ pub(crate) fn compile_examples(
     sources.map(module).collect()
 }
 
-fn built(workspace: &Workspace) -> PathBuf {
-    workspace.target.join(TARGET).join("filter")
+fn built(workspace: &Workspace, panics: Panics) -> PathBuf {
+    workspace.target.join(TARGET).join(panics.profile())
 }
 
 fn cargo_build(
     toolchain: &Toolchain,
     workspace: &Workspace,
-    exceptions: Exceptions,
+    panics: Panics,
     package: &Package<'_>,
     places: &[Place],
     what: &[&str],
@@ -101,11 +138,11 @@ fn cargo_build(
             .current_dir(&workspace.root)
             .arg("build")
             .args(what)
-            .args(["--profile=filter", "-Zbuild-std=std,panic_unwind", "--target", TARGET])
+            .args(["--profile", panics.profile(), panics.library(), "--target", TARGET])
             .args(package.features.iter().map(|feature| format!("--features={feature}")))
             .env("CARGO_TARGET_DIR", &workspace.target)
             // This one beats every other way to set flags, so nobody's settings change the digest.
-            .env("CARGO_ENCODED_RUSTFLAGS", rustflags(exceptions, places).join("\x1f"))
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags(panics, places).join("\x1f"))
             .env(LINKER, linker)
             .envs(trimmed.then_some((linker::REAL_LINKER, &toolchain.linker))),
     )
@@ -119,14 +156,10 @@ fn is_profile(name: &OsStr) -> bool {
 /// budget the first time that a worker sees it lately.
 const SHORT_SHA_2: &str = "--cfg=sha2_backend_soft=\"compact\"";
 
-fn rustflags(exceptions: Exceptions, places: &[Place]) -> Vec<String> {
-    let legacy = exceptions == Exceptions::Legacy;
+fn rustflags(panics: Panics, places: &[Place]) -> Vec<String> {
     let remap = |place: &Place| format!("--remap-path-prefix={}={}", place.path, place.shown_as);
-    let exceptions = format!("-Cllvm-args=-wasm-use-legacy-eh={legacy}");
-    ["-Cpanic=unwind".to_owned(), exceptions, SHORT_SHA_2.to_owned()]
-        .into_iter()
-        .chain(places.iter().map(remap))
-        .collect()
+    let flags = panics.flags().into_iter().chain([SHORT_SHA_2.to_owned()]);
+    flags.chain(places.iter().map(remap)).collect()
 }
 
 /// A folder that the compiler reads from. Panic messages carry source paths, and where a checkout,
@@ -160,6 +193,19 @@ fn crates() -> Result<Vec<PathBuf>> {
     let mut folders = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     folders.sort(); // a new order would be new flags, and new flags a new build
     Ok(folders)
+}
+
+/// Refuses bytes that tell where they were built.
+pub(crate) fn check_names_no_place(path: &Path, bytes: &[u8], places: &[Place]) -> Result<()> {
+    let names = |place: &&Place| {
+        bytes.windows(place.path.len()).any(|window| window == place.path.as_bytes())
+    };
+    match places.iter().find(names) {
+        Some(place) => {
+            bail!("{} names {}: other machines would build other bytes", path.display(), place.path)
+        }
+        None => Ok(()),
+    }
 }
 
 /// A running Envoy may read the file: leave it alone when nothing changed, never show it half

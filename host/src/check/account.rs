@@ -323,6 +323,13 @@ impl Account<'_> {
                 let name = name.map_or("", |name| &**name);
                 format!("{}claim {name:?}", if *unverified { "unverified " } else { "" })
             }
+            Some(Want::Output { plugin, output }) => {
+                let plugin = self.policy.plugins.get(usize::from(*plugin));
+                let output = plugin.and_then(|it| it.outputs.get(usize::from(*output)));
+                plugin.zip(output).map_or_else(String::new, |(plugin, output)| {
+                    format!("plugin {}.{}", plugin.name, output.name)
+                })
+            }
             None => "nothing".to_owned(),
         }
     }

@@ -50,7 +50,14 @@ impl Client {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         let sender = connected.map_err(|error| {
-            Failure::Unavailable(format!("{}:{}: {error}", server.host, server.port))
+            let hint = match error.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    "\n  hint: nobody listens there; is revocations.api.listen set at the host \
+                     service, and --server its address?"
+                }
+                _ => "",
+            };
+            Failure::Unavailable(format!("{}:{}: {error}{hint}", server.host, server.port))
         })?;
         let host = match server.host.contains(':') {
             true => format!("[{}]:{}", server.host, server.port),

@@ -3,8 +3,10 @@
 
 use super::kinds::{Address, Count, MaybeTime, Small, Time, address};
 use super::revocations;
+use crate::plugins::text as plugins;
 use crate::secret::Secret;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(super) struct Text {
     pub(super) memory: Memory,
     pub(super) redis: Redis,
     pub(super) revocations: revocations::Text,
+    /// By the names that policies have for them.
+    pub(super) plugins: BTreeMap<String, plugins::Text>,
     pub(super) http: Http,
     /// Whether the host itself admits what its store gives no answer to. Left out or false, it
     /// says that it has none, and each limit's `on_error` decides.
@@ -166,6 +170,7 @@ impl Default for Text {
             memory: Memory::default(),
             redis: Redis::default(),
             revocations: revocations::Text::default(),
+            plugins: BTreeMap::new(),
             http: Http::default(),
             rate_limit_fail_open: None,
             drain_timeout: Time(Duration::from_secs(10)),

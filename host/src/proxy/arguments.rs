@@ -2,7 +2,7 @@
 
 use super::settings::Source;
 use super::settings::text::{
-    AccessLog, AccessLogFormat, Filter, Listener, Text, Tls, Upstream, UpstreamMap, Url,
+    AccessLog, AccessLogFormat, Component, Filter, Listener, Text, Tls, Upstream, UpstreamMap, Url,
 };
 use crate::config::kinds::Small;
 use clap::{ArgGroup, Args};
@@ -16,18 +16,23 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// Everything, in one YAML file; see host/proxy.yaml
     #[arg(long, value_name = "FILE", alias = "config-file", conflicts_with_all = [
-        "policy", "filter", "config", "upstream", "http2", "listen", "host", "admin", "workers",
+        "policy", "filter", "component", "config", "upstream", "http2", "listen", "host", "admin", "workers",
         "trusted_hops", "access_log", "tls_certificate", "tls_key",
     ])]
     settings: Option<PathBuf>,
 
-    /// Limit requests by this policy, with the filter that is shipped
+    /// Limit requests by this policy, with the filter that is shipped or with --component
     #[arg(long, value_name = "FILE", requires = "upstream")]
     policy: Option<PathBuf>,
 
     /// Run this proxy-wasm filter; several are a chain, in this order
     #[arg(long, value_name = "WASM", requires = "upstream")]
     filter: Vec<PathBuf>,
+
+    /// Decide requests by the policy with this component, such as tidegate.component.wasm, before
+    /// filters see them
+    #[arg(long, value_name = "WASM", requires = "policy")]
+    component: Option<PathBuf>,
 
     /// What the filter is configured with: one for each --filter, or none at all
     #[arg(long, value_name = "FILE", requires = "filter")]
@@ -103,10 +108,10 @@ impl Arguments {
                  --config, in the same order"
             ));
         }
-        let policy = self
-            .policy
-            .iter()
-            .map(|policy| Filter { policy: Some(policy.clone()), ..Filter::default() });
+        let component = self.component.clone().zip(self.policy.clone());
+        let policy = self.policy.iter().filter(|_| self.component.is_none());
+        let policy =
+            policy.map(|policy| Filter { policy: Some(policy.clone()), ..Filter::default() });
         let filters = self.filter.iter().enumerate().map(|(place, wasm)| Filter {
             wasm: Some(wasm.clone()),
             configuration_file: self.config.get(place).cloned(),
@@ -123,6 +128,11 @@ impl Arguments {
         };
         Ok(Source::Flags(Box::new(Text {
             listeners: vec![listener],
+            component: component.map(|(wasm, policy)| Component {
+                wasm,
+                policy: Some(policy),
+                ..Component::default()
+            }),
             filters: policy.chain(filters).collect(),
             upstream: self.upstream.as_ref().map(|url| upstream(url, self.http2)),
             host: self.host.as_ref().map(|url| upstream(url, true)),

@@ -102,6 +102,35 @@ impl Calls {
         self.worker.replace(Rc::downgrade(worker));
     }
 
+    /// Whether there is anybody of that name.
+    pub(super) fn knows(&self, cluster: &str) -> bool {
+        self.directory.find(cluster).is_ok()
+    }
+
+    /// Makes a call, and hands over what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// If there is nobody of that name: then nothing is started and nothing handed over.
+    pub(super) fn ask(
+        &self,
+        call: HttpCall,
+        told: impl FnOnce(HttpResponse) + 'static,
+    ) -> Result<(), UnknownCluster> {
+        let callee = self.directory.find(&call.cluster)?;
+        let counts = Arc::clone(&self.counts);
+        let (under_way, embedded) = (self.begin(), self.shared.embedded.clone());
+        tokio::task::spawn_local(async move {
+            let answer = match under_way {
+                Some(_held) => http::call(&callee, &embedded, call).await,
+                None => Err(HttpResponse::unreachable("reset reason: overflow")),
+            };
+            counts.callout_ended(answer.is_ok());
+            told(answer.unwrap_or_else(|failed| failed));
+        });
+        Ok(())
+    }
+
     fn worker(&self) -> Weak<Worker> {
         self.worker.borrow().clone()
     }
@@ -156,20 +185,12 @@ impl Outside for Calls {
     }
 
     fn http_call(&self, token: CallToken, call: HttpCall) -> Result<(), UnknownCluster> {
-        let callee = self.directory.find(&call.cluster)?;
-        let (worker, counts) = (self.worker(), Arc::clone(&self.counts));
-        let (under_way, embedded) = (self.begin(), self.shared.embedded.clone());
-        tokio::task::spawn_local(async move {
-            let answer = match under_way {
-                Some(_held) => http::call(&callee, &embedded, call).await,
-                None => Err(HttpResponse::unreachable("reset reason: overflow")),
-            };
-            counts.callout_ended(answer.is_ok());
+        let worker = self.worker();
+        self.ask(call, move |answer| {
             if let Some(worker) = worker.upgrade() {
-                worker.on_http_response(token, answer.unwrap_or_else(|failed| failed));
+                worker.on_http_response(token, answer);
             }
-        });
-        Ok(())
+        })
     }
 
     fn grpc_open(&self, token: CallToken, call: GrpcOpen) -> Result<(), UnknownCluster> {

@@ -11,6 +11,7 @@ mod clock;
 pub(super) mod serve;
 mod upstream;
 
+use super::guard::{Admission, Fields};
 use super::headers::{self, back};
 use super::lane::{Lane, Route};
 use super::listener::Visit;
@@ -74,7 +75,10 @@ pub(super) struct Exchange {
     is_response_done: bool,
     /// What is owed of a body whose length the response told.
     owed_bytes: Option<u64>,
+    /// To be set on the response, whoever makes it: where the client stands.
+    fields: Fields,
     _visit: Visit,
+    _began: Began,
 }
 
 /// Where the upstream's side is.
@@ -101,17 +105,42 @@ pub(super) struct Beginning {
     pub(super) version: Version,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) visit: Visit,
+    pub(super) began: Began,
+}
+
+/// Counts as an exchange under way as long as it exists: also while a guard holds it.
+pub(super) struct Began(Rc<Lane>);
+
+impl Began {
+    pub(super) fn new(lane: &Rc<Lane>) -> Self {
+        lane.counts.exchange_began();
+        Self(Rc::clone(lane))
+    }
+}
+
+impl Drop for Began {
+    fn drop(&mut self) {
+        self.0.counts.exchange_left();
+    }
 }
 
 impl Exchange {
-    /// Begins one: the filters see the request's headers.
-    pub(super) fn new(lane: &Rc<Lane>, route: &Rc<Route>, beginning: Beginning) -> Self {
+    /// Begins one: the filters see the request's headers, unless its guard refused it.
+    pub(super) fn new(
+        lane: &Rc<Lane>,
+        route: &Rc<Route>,
+        beginning: Beginning,
+        admission: Admission,
+    ) -> Self {
         let settings = &route.plan.settings;
-        let Beginning { headers, facts, body, version, upgrade, visit } = beginning;
-        lane.counts.exchange_began();
+        let Beginning { headers, facts, body, version, upgrade, visit, began } = beginning;
         let is_head = headers.get(b":method").is_some_and(|method| method == "HEAD");
         let stream = HttpStream::new(&route.filters, facts, settings.bounds.buffer_bytes);
         let is_end = body.is_end_stream() && upgrade.is_none();
+        let (refusal, fields) = match admission {
+            Admission::Through(fields) => (None, fields),
+            Admission::Refused(refusal) => (Some(refusal), Fields::new()),
+        };
         let exchange = Self {
             lane: Rc::clone(lane),
             route: Rc::clone(route),
@@ -129,9 +158,14 @@ impl Exchange {
             has_response_begun: false,
             is_response_done: false,
             owed_bytes: None,
+            fields,
             _visit: visit,
+            _began: began,
         };
-        exchange.stream.on_request_headers(headers, is_end);
+        match refusal {
+            None => exchange.stream.on_request_headers(headers, is_end),
+            Some(refusal) => exchange.stream.refuse(headers, *refusal),
+        }
         exchange
     }
 
@@ -184,7 +218,10 @@ impl Exchange {
                 }
             }
             HttpEvent::RequestTrailers(trailers) => self.end_request(Some(&trailers)),
-            HttpEvent::ResponseHeaders(headers, is_end) => {
+            HttpEvent::ResponseHeaders(mut headers, is_end) => {
+                for (name, value) in std::mem::take(&mut self.fields) {
+                    headers.replace(name, value);
+                }
                 if matches!(self.upstream, Up::Idle | Up::Asked(..) | Up::Over) {
                     // Made here: of upstream and of the request's rest nothing is wanted.
                     self.leave_upstream();
@@ -307,6 +344,5 @@ impl Drop for Exchange {
             self.lane.counts.exchange_ended(status, took);
             self.lane.log.add(&exchange, took);
         }
-        self.lane.counts.exchange_left();
     }
 }

@@ -14,6 +14,7 @@ use super::settings::{Settings, Source};
 use super::shared::Shared;
 use super::{Failure, admin};
 use crate::files::Files;
+use crate::plugins::Plugins;
 use crate::service::embedded::Embedded;
 use proxy_wasm_host::engine::Engine;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,11 +58,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::new(arguments.cache()).map_err(|error| other(error.to_string()))?;
     let mut files = Files::default();
     watch_source(&source, &mut files);
-    let mut maker = Maker::new(engine, arguments.filter_file());
+    let mut maker = Maker::new(engine, arguments.filter_file(), arguments.cache());
     let made = maker.make(settings.clone(), &mut files).map_err(Failure::Other)?;
     let (log, writer) = AccessLog::start(&settings.access_log).map_err(Failure::Other)?;
-    let embedded = Embedded::in_memory(settings.memory_keys_max);
-    let shared = Arc::new(Shared::new(embedded, log, nothing(&settings)));
+    let plugins = Plugins::load(&settings.plugins).map_err(Failure::Other)?;
+    let embedded = Embedded::in_memory(settings.memory_keys_max, plugins.clone());
+    let shared = Arc::new(Shared::new(embedded, plugins, log, nothing(&settings)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -188,7 +190,10 @@ impl Keeper {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                _ = signals.hangup.recv() => self.reload(true).await,
+                _ = signals.hangup.recv() => {
+                    self.shared.plugins.look();
+                    self.reload(true).await;
+                },
                 _ = look.tick() => if self.files.has_changed() {
                     self.reload(false).await;
                 },
@@ -246,6 +251,11 @@ impl Keeper {
             let Settings { admin, memory_keys_max, log_level, log_format, .. } = settings;
             (*admin, *memory_keys_max, *log_level, *log_format)
         };
+        if next.plugins != self.settings.plugins {
+            return Err(
+                "plugins: all but what is in their files changes with a restart only".to_owned()
+            );
+        }
         if at_start(next) != at_start(&self.settings) {
             tracing::warn!("admin, memory, log_level and log_format change with a restart only");
         }

@@ -6,6 +6,7 @@
 
 use super::access_log::LogBuffer;
 use super::calls::{Calls, Directory};
+use super::guard::{Guard, Guards};
 use super::listener::{self, Socket};
 use super::metrics::LaneCounts;
 use super::plan::{Plan, TargetPlan};
@@ -47,6 +48,7 @@ pub(super) struct Lane {
     pub(super) counts: Arc<LaneCounts>,
     pub(super) log: LogBuffer,
     worker: Rc<Worker>,
+    calls: Rc<Calls>,
     directory: Rc<Directory>,
     running: RefCell<Rc<Running>>,
     stop: watch::Sender<bool>,
@@ -58,12 +60,14 @@ pub(super) struct Lane {
 pub(super) struct Running {
     pub(super) plan: Arc<Plan>,
     routes: Vec<Rc<Route>>,
+    guards: Guards,
     callees: super::calls::Callees,
 }
 
 /// What is behind a listener.
 pub(super) struct Route {
     pub(super) plan: Arc<Plan>,
+    pub(super) guard: Option<Rc<Guard>>,
     pub(super) filters: Vec<Filter>,
     pub(super) target: Target,
     pub(super) facts: Rc<ListenerFacts>,
@@ -120,6 +124,7 @@ impl Lane {
         let running = Running {
             plan: Arc::clone(&shared.empty_plan),
             routes: Vec::new(),
+            guards: Guards::default(),
             callees: super::calls::Callees::new(),
         };
         Rc::new(Self {
@@ -127,6 +132,7 @@ impl Lane {
             shared,
             counts,
             worker,
+            calls,
             directory,
             running: RefCell::new(Rc::new(running)),
             stop: watch::channel(false).0,
@@ -186,16 +192,27 @@ impl Lane {
         let callees = super::calls::callees(plan, &cluster);
         // Filters may call out while they start.
         let before = self.directory.replace(callees.clone());
-        let routes = self.routes(plan, &cluster);
-        if routes.is_err() {
+        let started = self.guards(plan).and_then(|guards| {
+            let routes = self.routes(plan, &guards, &cluster)?;
+            Ok((routes, guards))
+        });
+        if started.is_err() {
             self.directory.replace(before);
         }
-        Ok(Running { plan: Arc::clone(plan), routes: routes?, callees })
+        let (routes, guards) = started?;
+        Ok(Running { plan: Arc::clone(plan), routes, guards, callees })
+    }
+
+    /// Those of the plan that runs go on with a new policy, once it is taken.
+    fn guards(&self, plan: &Plan) -> Result<Guards, String> {
+        let wanted = plan.routes.iter().filter_map(|route| route.guard.as_ref());
+        self.running.borrow().guards.prepare(wanted, &self.shared, &self.calls)
     }
 
     fn routes(
         &self,
         plan: &Arc<Plan>,
+        guards: &Guards,
         cluster: &dyn Fn(&Arc<super::plan::Peer>) -> Rc<Cluster>,
     ) -> Result<Vec<Rc<Route>>, String> {
         let mut routes = Vec::with_capacity(plan.routes.len());
@@ -207,6 +224,7 @@ impl Lane {
             let filters = route.filters.iter().map(|(module, plugin)| start((module, plugin)));
             routes.push(Rc::new(Route {
                 plan: Arc::clone(plan),
+                guard: route.guard.as_ref().and_then(|wanted| guards.of(wanted)),
                 filters: filters.collect::<Result<_, _>>()?,
                 target: match &route.target {
                     TargetPlan::Peer(peer) => Target::Cluster(cluster(peer)),
@@ -234,6 +252,7 @@ impl Lane {
 
     fn take(&self, running: Running) {
         self.directory.replace(running.callees.clone());
+        running.guards.commit();
         self.log.set_format(running.plan.settings.access_log.format);
         self.running.replace(Rc::new(running));
         self.count_machines();

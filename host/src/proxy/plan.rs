@@ -4,7 +4,10 @@
 //! configuration leaves the running one alone. It belongs to no thread; each worker makes its
 //! filters of it.
 
-use super::settings::{Configuration, Filter, Listener, Protocol, Settings, Target, Upstream, Url};
+use super::guard::{Components, GuardPlan};
+use super::settings::{
+    self, Configuration, Filter, Listener, Protocol, Settings, Target, Upstream, Url,
+};
 use crate::files::Files;
 use crate::policy_file::{self, Judged};
 use crate::shipped::{Build, Source};
@@ -17,6 +20,7 @@ use rustls::pki_types::ServerName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tidegate_core::policy::Policy;
 
 /// What policies call their host in all that is shipped: there also for a build of the filter
 /// whose configuration is not known to be a policy.
@@ -35,6 +39,8 @@ pub(super) struct Plan {
 
 /// What is behind a listener.
 pub(super) struct RoutePlan {
+    /// Shared by the listeners that have the same one.
+    pub(super) guard: Option<Arc<GuardPlan>>,
     pub(super) filters: Vec<(Module, PluginConfig)>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) target: TargetPlan,
@@ -60,6 +66,7 @@ pub(super) struct Maker {
     filter_file: Option<PathBuf>,
     /// The modules of the last plan, which the next one mostly has as well.
     modules: Vec<(Vec<u8>, Module)>,
+    components: Components,
 }
 
 /// A plan, what it was made of, and what is odd about it.
@@ -69,8 +76,13 @@ pub(super) struct Made {
 }
 
 impl Maker {
-    pub(super) fn new(engine: Engine, filter_file: Option<PathBuf>) -> Self {
-        Self { engine, filter_file, modules: Vec::new() }
+    /// What is compiled of components is kept in `cache`, if that is given.
+    pub(super) fn new(
+        engine: Engine,
+        filter_file: Option<PathBuf>,
+        cache: Option<PathBuf>,
+    ) -> Self {
+        Self { engine, filter_file, modules: Vec::new(), components: Components::new(cache) }
     }
 
     /// Makes a plan; `files` learns which files that took, also if it fails.
@@ -83,6 +95,7 @@ impl Maker {
             maker: self,
             files,
             modules: Vec::new(),
+            guards: Vec::new(),
             policy_clusters: BTreeSet::from([HOST_CLUSTER.to_owned()]),
             warnings: Vec::new(),
         };
@@ -117,6 +130,7 @@ struct Making<'a> {
     maker: &'a mut Maker,
     files: &'a mut Files,
     modules: Vec<(Vec<u8>, Module)>,
+    guards: Vec<Arc<GuardPlan>>,
     policy_clusters: BTreeSet<String>,
     warnings: Vec<String>,
 }
@@ -143,7 +157,8 @@ impl Making<'_> {
                 body: Bytes::from(body.clone()),
             },
         };
-        Ok(RoutePlan { filters, tls: tls.transpose()?.map(Arc::new), target })
+        let guard = listener.component.as_ref().map(|typed| self.guard(typed)).transpose()?;
+        Ok(RoutePlan { guard, filters, tls: tls.transpose()?.map(Arc::new), target })
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<(Module, PluginConfig), String> {
@@ -152,15 +167,9 @@ impl Making<'_> {
         plugin.configuration = match &filter.configuration {
             Configuration::Inline(bytes) => bytes.clone(),
             Configuration::File(path) => self.files.read(path)?,
-            Configuration::Policy(path) => {
-                // Read once for the watch; the reader reads it again, bounded as policies are.
-                self.files.read(path)?;
-                self.policy(policy_file::judge(path), &mut build)?
-            }
-            Configuration::InlinePolicy(json) => {
-                let text = String::from_utf8_lossy(json);
-                let name = format!("policy of filter {}", plugin.name);
-                self.policy(policy_file::judge_json(&name, &text), &mut build)?
+            typed @ (Configuration::Policy(_) | Configuration::InlinePolicy(_)) => {
+                let judged = self.judged(typed, &format!("policy of filter {}", plugin.name))?;
+                self.policy(judged, &mut build)?
             }
         };
         let module = match &filter.wasm {
@@ -180,6 +189,27 @@ impl Making<'_> {
         Ok((module, plugin))
     }
 
+    /// A component with its policy; the same for all listeners that name the same.
+    fn guard(&mut self, typed: &settings::Component) -> Result<Arc<GuardPlan>, String> {
+        if let Some(known) = self.guards.iter().find(|known| known.settings.name == typed.name) {
+            if known.settings != *typed {
+                return Err(format!(
+                    "component {:?} is set up in two ways\n  hint: give each a `name` of its own",
+                    typed.name
+                ));
+            }
+            return Ok(Arc::clone(known));
+        }
+        let failed = |error| format!("{}: {error}", typed.wasm.display());
+        let code = self.files.read(&typed.wasm)?;
+        let component = self.maker.components.load(code).map_err(failed)?;
+        let judged = self.judged(&typed.policy, &format!("policy of component {}", typed.name))?;
+        let (policy, json) = self.usable(judged)?;
+        let plan = Arc::new(GuardPlan::new(typed.clone(), component, &policy, json));
+        self.guards.push(Arc::clone(&plan));
+        Ok(plan)
+    }
+
     fn module(&mut self, code: &[u8]) -> Result<Module, String> {
         let known = self.modules.iter().chain(&self.maker.modules);
         if let Some((_, module)) = known.into_iter().find(|(known, _)| known == code) {
@@ -194,18 +224,38 @@ impl Making<'_> {
         Ok(module)
     }
 
+    /// A policy looked over; `name` is what it is called if it is no file.
+    fn judged(&mut self, typed: &Configuration, name: &str) -> Result<Judged, String> {
+        Ok(match typed {
+            Configuration::Policy(path) | Configuration::File(path) => {
+                // Read once for the watch; the reader reads it again, bounded as policies are.
+                self.files.read(path)?;
+                policy_file::judge(path)
+            }
+            Configuration::InlinePolicy(json) | Configuration::Inline(json) => {
+                policy_file::judge_json(name, &String::from_utf8_lossy(json))
+            }
+        })
+    }
+
     /// A policy as the filter's configuration, and which of the shipped filter's builds it
     /// needs. What `tidegate check` would say against it is said here.
     fn policy(&mut self, judged: Judged, build: &mut Build) -> Result<Vec<u8>, String> {
+        let (policy, json) = self.usable(judged)?;
+        *build = Build::of(&policy);
+        Ok(json.into_bytes())
+    }
+
+    /// A policy that can be used, and its text as JSON.
+    fn usable(&mut self, judged: Judged) -> Result<(Policy, String), String> {
         let Some((document, policy)) = judged.usable else {
             return Err(judged.lines.join("\n"));
         };
-        *build = Build::of(&policy);
         self.warnings.extend(judged.lines);
-        if let Some(host) = policy.host {
-            self.policy_clusters.insert(host.cluster.into());
+        if let Some(host) = &policy.host {
+            self.policy_clusters.insert(host.cluster.to_string());
         }
-        Ok(policy_file::to_json(&document).into_bytes())
+        Ok((policy, policy_file::to_json(&document)))
     }
 
     fn peer(&mut self, upstream: &Upstream) -> Result<Peer, String> {

@@ -9,7 +9,7 @@ mod resolve;
 pub(super) mod text;
 
 use crate::config::{LogFormat, LogLevel, Problem};
-use proxy_wasm_host::plugin::PluginConfig;
+use proxy_wasm_host::plugin::{Node, PluginConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +34,8 @@ pub(super) struct Settings {
     pub(super) host: Option<Upstream>,
     /// Of the store in this process.
     pub(super) memory_keys_max: u32,
+    /// Plugins that run in this process, by name.
+    pub(super) plugins: BTreeMap<String, crate::plugins::Settings>,
     pub(super) timeouts: Timeouts,
     pub(super) bounds: Bounds,
     pub(super) workers: usize,
@@ -54,6 +56,8 @@ pub(super) struct Listener {
     pub(super) normalize_path: bool,
     /// Lower-case.
     pub(super) upgrades: BTreeSet<String>,
+    /// What decides requests before filters see them, if anything.
+    pub(super) component: Option<Component>,
     pub(super) filters: Vec<Filter>,
     pub(super) target: Target,
 }
@@ -90,8 +94,25 @@ pub(super) struct Filter {
     pub(super) plugin: PluginConfig,
 }
 
+/// A component of the world `edge-guard`, and its policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Component {
+    /// Its file.
+    pub(super) wasm: PathBuf,
+    /// What it shares it shares with those of this name.
+    pub(super) name: String,
+    pub(super) policy: Configuration,
+    pub(super) node: Node,
+    pub(super) memory_bytes: usize,
+    pub(super) table_elements: usize,
+    /// How long one call may run.
+    pub(super) call: Duration,
+    /// How long its start may take, and a new policy.
+    pub(super) start: Duration,
+}
+
 /// What a filter is told by `on_configure`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Configuration {
     Inline(Vec<u8>),
     File(PathBuf),

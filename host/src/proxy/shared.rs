@@ -1,9 +1,12 @@
 //! What all threads of the proxy share.
 
 use super::access_log::AccessLog;
+use super::guard::Party;
 use super::metrics::LaneCounts;
 use super::plan::Plan;
+use crate::plugins::{Plugins, here};
 use crate::service::embedded::Embedded;
+use proxy_wasm_host::foreign::Functions;
 use proxy_wasm_host::worker::Process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +15,11 @@ use std::time::{Duration, Instant};
 /// One for the process.
 pub(super) struct Shared {
     pub(super) process: Arc<Process>,
+    /// What all guards have in common.
+    pub(super) party: Party,
     /// Who answers policies' asks, unless a host does.
     pub(super) embedded: Embedded,
+    pub(super) plugins: Plugins,
     pub(super) access_log: AccessLog,
     /// One for each lane, written by that alone.
     pub(super) lanes: Vec<Arc<LaneCounts>>,
@@ -27,11 +33,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(embedded: Embedded, access_log: AccessLog, empty_plan: Plan) -> Self {
+    pub(super) fn new(
+        embedded: Embedded,
+        plugins: Plugins,
+        access_log: AccessLog,
+        empty_plan: Plan,
+    ) -> Self {
+        let mut functions = Functions::with_envoys();
+        if plugins.are_any() {
+            functions.add(here::NAME, Box::new(here::Function(plugins.clone())));
+        }
         let lanes = (0..empty_plan.settings.workers).map(|_| Arc::default()).collect();
         Self {
-            process: Process::new(),
+            process: Process::with(functions),
+            party: Party::new(),
             embedded,
+            plugins,
             access_log,
             lanes,
             empty_plan: Arc::new(empty_plan),

@@ -53,6 +53,10 @@ impl Meters {
 
     /// Puts all of them on a page.
     pub(super) fn register(&self, registry: &mut Registry) {
+        // What has not happened yet is seen not to have.
+        for outcome in ["accepted", "held", "away", "unknown", "full"] {
+            drop(self.accepts.get_or_create(&OutcomeLabel { outcome }));
+        }
         registry.register(
             "revocation_accepts",
             "Calls to revoke or lift, by how they ended",

@@ -5,6 +5,7 @@ use super::tail::Place;
 use super::{Fault, Now, Revocations, Shared};
 use std::time::{Duration, Instant};
 use tidegate_core::revoke::Position;
+use tidegate_core::revoke::deltas::UNNUMBERED;
 use tidegate_core::revoke::message::{
     CHUNK_BYTES, Check, Checked, Chunk, ChunkAsk, DELTAS_MAX, Delta, Manifest, News, NewsAsk,
 };
@@ -161,7 +162,7 @@ impl Shared {
             deltas.extend(told.map(|&(id, before_secs)| Delta { number, id, before_secs, age_ms }));
         }
         deltas.extend(now.held.iter().map(|held| Delta {
-            number: position.number,
+            number: UNNUMBERED,
             id: held.record.id,
             before_secs: held.before_secs,
             age_ms: age_ms(held.record.at_ms),

@@ -2,7 +2,7 @@
 
 use super::outcome::Outcome;
 use super::routes::{Reply, id_text};
-use super::{Site, leases, revokes};
+use super::{Site, leases, resolves, revokes};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
@@ -12,14 +12,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_core::ask::{self, Answer, Ask};
 use tidegate_core::limit::State;
+use tidegate_core::wire::plugin::RESOLVE_BYTES_MAX;
 use tidegate_core::wire::{self, ASK_BYTES_MAX, ASK_TYPE, Kind, LEASE_ASK_BYTES_MAX};
 
 /// The longest name of a proxy that is told from others.
 const PROXY_BYTES_MAX: usize = 64;
 
-/// The longest ask of any kind.
+/// The longest ask, but for those to plugins, which have facts in them.
 pub(super) const BODY_BYTES_MAX: usize =
     if ASK_BYTES_MAX > LEASE_ASK_BYTES_MAX { ASK_BYTES_MAX } else { LEASE_ASK_BYTES_MAX };
+const _: () = assert!(RESOLVE_BYTES_MAX >= BODY_BYTES_MAX);
 
 /// A request's body: from a connection, or from a filter in this very process.
 pub(super) trait Asked: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> {}
@@ -69,11 +71,16 @@ async fn outcome<B: Asked>(
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
-    match wire::kind(&body) {
+    let kind = wire::kind(&body);
+    if body.len() > BODY_BYTES_MAX && kind != Some(Kind::Resolve) {
+        return Outcome::TooLarge;
+    }
+    match kind {
         Some(Kind::LeaseAsk) => leases::outcome(site, &body, proxy, patience).await,
         Some(kind @ (Kind::NewsAsk | Kind::ChunkAsk | Kind::Check)) => {
             revokes::outcome(site, kind, &body, place, patience).await
         }
+        Some(Kind::Resolve) => resolves::outcome(site, &body, patience).await,
         // What is none of these is told what is wrong with it as an exact ask.
         _ => exact(site, &body, proxy, patience).await,
     }
@@ -115,10 +122,10 @@ fn as_if_fresh(ask: &Ask) -> ask::Reply {
 }
 
 async fn read<B: Asked>(site: &Site, body: B) -> Result<Bytes, Outcome> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    if body.size_hint().lower() > RESOLVE_BYTES_MAX as u64 {
         return Err(Outcome::TooLarge);
     }
-    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    let whole = Limited::new(body, RESOLVE_BYTES_MAX).collect();
     match tokio::time::timeout(site.bounds.request_timeout, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Outcome::TooLarge),

@@ -10,6 +10,7 @@ use super::revoking::Kept;
 use super::routes::{self, Reply};
 use super::store::Predecessor;
 use crate::config::{Http, Provider};
+use crate::plugins::Plugins;
 use crate::revocations::Wall;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -33,21 +34,22 @@ const BOUNDS: Http = Http {
 
 impl Embedded {
     /// A store in memory, of at most `keys_max` keys.
-    pub(crate) fn in_memory(keys_max: u32) -> Self {
-        Self::by(Clock::of_this_machine(), Wall::of_this_machine(), keys_max)
+    pub(crate) fn in_memory(keys_max: u32, plugins: Plugins) -> Self {
+        Self::by(Clock::of_this_machine(), Wall::of_this_machine(), keys_max, plugins)
     }
 
     /// The same, on a clock that counts nanoseconds as `nanos` says, from `start_ms` of Unix
     /// time on.
     pub(crate) fn on_clock(nanos: Arc<AtomicU64>, start_ms: u64, keys_max: u32) -> Self {
-        Self::by(Clock::given(nanos.clone()), Wall::given(start_ms, nanos), keys_max)
+        let (clock, wall) = (Clock::given(nanos.clone()), Wall::given(start_ms, nanos));
+        Self::by(clock, wall, keys_max, Plugins::none())
     }
 
-    fn by(clock: Clock, wall: Wall, keys_max: u32) -> Self {
+    fn by(clock: Clock, wall: Wall, keys_max: u32, plugins: Plugins) -> Self {
         let memory = Provider::Memory { keys_max };
         let kept = Kept::in_memory(wall);
         // Whoever holds leases of it is in this process too.
-        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, kept)))
+        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, kept, plugins)))
     }
 
     /// What is revoked, for those who revoke in this process.

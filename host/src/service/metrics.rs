@@ -13,6 +13,7 @@ use super::outcome::Outcome;
 use super::revoking::Kept;
 use super::routes::Reply;
 use super::store::Store;
+use crate::plugins::Plugins;
 use crate::revocations::SharedLog;
 use crate::revocations_api::Counts;
 use http_body_util::Full;
@@ -84,7 +85,12 @@ struct StoreLabel {
 pub(super) struct Counted(Gauge);
 
 impl Metrics {
-    pub(super) fn new(store: &Arc<Store>, kept: &Kept, shared_log: Option<Arc<SharedLog>>) -> Self {
+    pub(super) fn new(
+        store: &Arc<Store>,
+        kept: &Kept,
+        shared_log: Option<Arc<SharedLog>>,
+        plugins: &Plugins,
+    ) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let metrics = Self {
             asks: Family::default(),
@@ -122,6 +128,7 @@ impl Metrics {
         registry.register("connections", "Connections, by door", metrics.connections.clone());
         registry.register("asks_in_flight", "Asks in flight", metrics.in_flight.clone());
         registry.register("store_up", "Whether the store answers", metrics.store_up.clone());
+        plugins.register(&mut registry);
         if let Some(revocations) = kept.open() {
             revocations.register(&mut registry);
             registry.register_collector(Box::new(revocations::Collected(revocations.clone())));

@@ -7,8 +7,9 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use std::time::Duration;
+use tidegate_core::plugin::Resolved;
 use tidegate_core::revoke::message::{Checked, Chunk, News};
-use tidegate_core::wire::{self, ASK_TYPE, Malformed, revoke};
+use tidegate_core::wire::{self, ASK_TYPE, Malformed, plugin, revoke};
 use tidegate_core::{ask, lease};
 use tidegate_redis::Error;
 
@@ -50,6 +51,8 @@ pub(super) enum Outcome {
     NoLedger(Fault),
     /// Revocations are not kept here.
     NoRevocations,
+    /// What a plugin says, or why it does not.
+    Resolved(Resolved),
 }
 
 impl Outcome {
@@ -76,6 +79,8 @@ impl Outcome {
             Self::Unready => "unready",
             Self::NoLedger(_) => "no_ledger",
             Self::NoRevocations => "no_revocations",
+            Self::Resolved(Ok(_)) => "resolved",
+            Self::Resolved(Err(_)) => "unresolved",
         }
     }
 
@@ -124,6 +129,7 @@ impl Outcome {
                 whole(revoke::encode_chunk(piece.image, piece.offset, &piece.bytes))
             }
             Self::Checked(checked) => whole(revoke::encode_checked(checked)),
+            Self::Resolved(resolved) => whole(plugin::encode_resolved(resolved)),
             Self::NoPiece => text(StatusCode::NOT_FOUND, "this image is not here, any more or yet"),
             Self::Unready => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "images of revocations are being made")

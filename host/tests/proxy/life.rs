@@ -152,7 +152,10 @@ async fn told_to_stop_it_ends_what_is_under_way() {
         Client::Http2(_) => None,
     })
     .await;
-    assert!(tokio::net::TcpStream::connect(proxy.address).await.is_err(), "the door is closed");
+    crate::common::await_some("a closed door", || {
+        std::net::TcpStream::connect(proxy.address).is_err().then_some(())
+    })
+    .await;
     // Each word lets one of the two go on.
     let going = origin.clone();
     let go = tokio::spawn(async move {

@@ -50,6 +50,9 @@ impl Gate {
             Purpose::Leases(sent) => self.land(ground, sent, reply, is_there),
             Purpose::Told => {}
             Purpose::Check(ticket) => self.conclude_check(ground, ticket, reply, is_there),
+            Purpose::Resolve(ticket, plugin) => {
+                self.conclude_resolve(ground, (ticket, plugin), reply, is_there);
+            }
             Purpose::News(from, asked) => self.hear_news(ground, &from, asked, reply),
             Purpose::Chunk(ask) => self.hear_chunk(ground, &ask, reply),
             Purpose::Shadow(applied) => {

@@ -34,7 +34,10 @@ const RETRY: (Span, Span) = (Span::from_millis(100), Span::from_secs(1));
 
 /// Who has heard nothing for so long asks for itself: whoever takes over a turn that was lost has
 /// been heard of by then.
-const SILENCE: Span = Span::from_millis(2_500);
+pub(super) const SILENCE: Span = Span::from_millis(2_500);
+
+/// For so long, at most, images are not fetched because nobody has said how many workers there are.
+const CENSUS: Span = Span::from_secs(1);
 
 /// How it goes.
 #[derive(Default)]
@@ -51,6 +54,13 @@ pub(super) struct Pulls {
     failed_chunks: u8,
     /// When anything was heard last.
     pub(super) heard: Instant,
+    /// When all images were in place last, or one was heard of; and when they were asked for since.
+    pub(super) content: Instant,
+    asked_anew: Instant,
+    /// Whose turn it was, last.
+    pub(super) followed: u64,
+    /// When it began.
+    begun: Option<Instant>,
     /// What was shared of images, and when last.
     pub(super) filled: Vec<u8>,
     /// Places of shared images that are in use no more, and their pages.
@@ -77,9 +87,11 @@ impl Gate {
             revocations.read_shared(ground, &turn, now);
         }
         let has_turn = revocations.take_turn(ground, turn, version, now);
+        if has_turn {
+            revocations.known.choose_form(revocations.copies_bytes_max);
+        }
         revocations.is_fresh = revocations.known.is_fresh(now, stale_after);
-        let is_left_alone = now.since(revocations.pulls.heard) > SILENCE;
-        if has_turn || is_left_alone {
+        if has_turn || revocations.is_left_alone(now) {
             self.pull(now, has_turn);
         }
         if let Some(revocations) = self.revocations.as_mut().filter(|_| has_turn) {
@@ -89,7 +101,13 @@ impl Gate {
 
     /// Asks for news and for a piece of an image, whichever is due.
     fn pull(&mut self, now: Instant, has_turn: bool) {
-        let Some(Revocations { known, pulls, .. }) = &mut self.revocations else { return };
+        let Some(revocations) = &mut self.revocations else { return };
+        let Revocations { known, pulls, copies_bytes_max, .. } = revocations;
+        let is_counting = now.since(*pulls.begun.get_or_insert(now)) < CENSUS;
+        if is_counting && known.is_form_open(*copies_bytes_max) {
+            // A question for news would be with the host in the wrong form for its whole time.
+            return;
+        }
         let news = (!pulls.is_polling && now >= pulls.next_news).then(|| known.news_ask());
         let is_chunk_due = !pulls.is_fetching && now >= pulls.next_chunk;
         // Two that fetch what is shared would be in each other's way.
@@ -146,6 +164,7 @@ impl Gate {
             Ok(Answered::Chunk(bytes)) => bytes,
             Ok(_) | Err(_) => Vec::new(),
         };
+        let place = known.chunk_place(ask);
         let chunk = decode_chunk(&bytes).ok();
         let heard = chunk.as_ref().map_or(Heard::Useless, |chunk| known.hear_chunk(chunk));
         if heard == Heard::Useless && known.chunk_ask() == Some(*ask) {
@@ -159,13 +178,26 @@ impl Gate {
         }
         pulls.failed_chunks = 0;
         if let Some(chunk) = chunk {
-            revocations.share_chunk(ground, ask, &chunk, (heard, &bytes), now);
+            revocations.share_chunk(ground, place, &chunk, (heard, &bytes), now);
         }
         self.pull(now, true);
     }
 }
 
 impl Revocations {
+    /// Whether this worker must ask for itself: it hears nothing, or has missed which images are
+    /// wanted. It asks for these from their beginning, now and then.
+    fn is_left_alone(&mut self, now: Instant) -> bool {
+        let Self { known, pulls, .. } = self;
+        let is_due = |then: Instant| now.since(then) > SILENCE;
+        if is_due(pulls.content) && is_due(pulls.asked_anew) {
+            pulls.asked_anew = now;
+            known.give_up_images();
+            return true;
+        }
+        is_due(pulls.heard)
+    }
+
     /// Learns news; returns whether they were of use.
     pub(super) fn hear(
         &mut self,

@@ -5,9 +5,11 @@ use super::debts::Carried;
 use crate::ask;
 use crate::lease::{self, Sent};
 use crate::plan::Applied;
+use crate::plugin::{Resolve, Resolved};
 use crate::revoke::Position;
 use crate::revoke::message::{Check, Checked, ChunkAsk, NewsAsk};
 use crate::time::{Instant, Span};
+use crate::wire::{self, Kind, Malformed, plugin, revoke};
 use alloc::vec::Vec;
 
 /// A question to send, and to bring back what came of it with [`Gate::on_reply`](super::Gate).
@@ -39,6 +41,8 @@ pub enum Asked {
     News(NewsAsk),
     /// A piece of an image.
     Chunk(ChunkAsk),
+    /// What a plugin says of a request.
+    Resolve(Resolve),
 }
 
 /// What a store answers, each to its kind of question.
@@ -54,6 +58,56 @@ pub enum Answered {
     News(Vec<u8>),
     /// To [`Asked::Chunk`], as it came.
     Chunk(Vec<u8>),
+    /// To [`Asked::Resolve`].
+    Resolved(Resolved),
+}
+
+impl Asked {
+    /// Itself as bytes, and of which kind its answer is.
+    pub fn encode(&self) -> (Vec<u8>, Kind) {
+        match self {
+            Self::Exact(ask) => (wire::encode_ask(ask), Kind::Reply),
+            Self::Leases(ask) => (wire::encode_lease_ask(ask), Kind::LeaseReply),
+            Self::Check(check) => (revoke::encode_check(check), Kind::Checked),
+            Self::News(ask) => (revoke::encode_news_ask(ask), Kind::News),
+            Self::Chunk(ask) => (revoke::encode_chunk_ask(ask), Kind::Chunk),
+            Self::Resolve(ask) => (plugin::encode_resolve(ask), Kind::Resolved),
+        }
+    }
+}
+
+impl Answered {
+    /// The longest answer of a kind: more need not be read.
+    pub const fn bytes_max(kind: Kind) -> usize {
+        match kind {
+            Kind::LeaseReply => wire::LEASE_REPLY_BYTES_MAX,
+            Kind::Checked => revoke::CHECKED_BYTES_MAX,
+            Kind::News => revoke::NEWS_BYTES_MAX,
+            Kind::Chunk => revoke::CHUNK_MESSAGE_BYTES_MAX,
+            Kind::Resolved => plugin::RESOLVED_BYTES_MAX,
+            _ => wire::REPLY_BYTES_MAX,
+        }
+    }
+
+    /// Reads the answer of a kind. News and chunks are read when they are heard.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] for bytes that are no answer of this kind, or more than one can have.
+    pub fn decode(kind: Kind, bytes: Vec<u8>) -> Result<Self, Malformed> {
+        let most = Self::bytes_max(kind);
+        if bytes.len() > most {
+            return Err(Malformed { what: "longer than any answer", at: most });
+        }
+        match kind {
+            Kind::LeaseReply => wire::decode_lease_reply(&bytes).map(Self::Leases),
+            Kind::Checked => revoke::decode_checked(&bytes).map(Self::Checked),
+            Kind::News => Ok(Self::News(bytes)),
+            Kind::Chunk => Ok(Self::Chunk(bytes)),
+            Kind::Resolved => plugin::decode_resolved(&bytes).map(Self::Resolved),
+            _ => wire::decode_reply(&bytes).map(Self::Exact),
+        }
+    }
 }
 
 /// A question on its way.
@@ -77,6 +131,8 @@ pub(super) enum Purpose {
     /// What came after this position; and when it was asked.
     News(Position, Instant),
     Chunk(ChunkAsk),
+    /// What the plugin of this place says of a request.
+    Resolve(Ticket, u8),
     /// Only to tell: nothing is done with the answer.
     Told,
 }

@@ -10,6 +10,7 @@
 
 use super::pulls::Pulls;
 use super::question::{Answered, Asked, Purpose};
+use super::resolving::Open;
 use super::sharing::Place;
 use super::{Gate, Ground, Step, Ticket, Waiting};
 use crate::ask::NoAnswer;
@@ -78,6 +79,7 @@ pub(super) enum Looked {
 pub(super) struct Revocations {
     pub(super) known: Known,
     pub(super) pulls: Pulls,
+    pub(super) copies_bytes_max: u64,
     /// As of the last tick.
     pub(super) is_fresh: bool,
     /// Of the request that is looked at.
@@ -93,6 +95,8 @@ pub(super) struct Revocations {
 /// A request whose ids are asked about.
 pub(super) struct Checking {
     plan: Vec<Applied>,
+    /// Unless it is planned.
+    open: Option<Box<Open>>,
     ids: Vec<Id>,
     issued_secs: Option<u64>,
     until: Instant,
@@ -108,10 +112,11 @@ pub(super) struct Resumed {
 
 impl Revocations {
     /// `seed` keys what ids are remembered by.
-    pub(super) fn new(pulls: Pulls, seed: &[u8; 16]) -> Self {
+    pub(super) fn new(rules: &Revocation, pulls: Pulls, seed: &[u8; 16]) -> Self {
         Self {
             known: Known::default(),
             pulls,
+            copies_bytes_max: rules.copies_bytes_max,
             is_fresh: false,
             identity: Identity::default(),
             hasher: SipHasher13::new_with_key(seed),
@@ -195,21 +200,29 @@ impl Gate {
 
     /// Holds a request until the host has told whether what it shows is revoked; or decides it
     /// now, where that cannot be asked.
-    pub(super) fn check<G: Ground>(&mut self, ground: &mut G, plan: &[Applied]) -> Step {
+    pub(super) fn check<G: Ground>(
+        &mut self,
+        ground: &mut G,
+        plan: &[Applied],
+        open: Option<Box<Open>>,
+    ) -> Step {
         if !self.may_check() {
             return match self.without_answer() {
                 Some(verdict) => Step::Answer(verdict),
-                None => self.decide(ground, plan),
+                None => self.proceed(ground, plan, open),
             };
         }
         let until = ground.now().after(self.deadline());
         let ticket = Ticket(self.number());
-        let Some(revocations) = &mut self.revocations else { return self.decide(ground, plan) };
+        let Some(revocations) = &mut self.revocations else {
+            return self.proceed(ground, plan, open);
+        };
         revocations.checking += 1;
         let Identity { ids, issued_secs, .. } = &revocations.identity;
         let ids: Vec<Id> = ids.iter().map(|(_, id)| *id).take(CHECKED_MAX).collect();
         let ask = Asked::Check(Check { ids: ids.clone() });
-        let checking = Checking { plan: plan.to_vec(), ids, issued_secs: *issued_secs, until };
+        let checking =
+            Checking { plan: plan.to_vec(), open, ids, issued_secs: *issued_secs, until };
         self.waiting.insert(ticket.0, Waiting::Checking(Box::new(checking)));
         self.put(ask, Purpose::Check(ticket), None);
         Step::Hold(ticket)
@@ -238,7 +251,7 @@ impl Gate {
         let Some(revocations) = &mut self.revocations else { return };
         revocations.checking = revocations.checking.saturating_sub(1);
         let Some(Waiting::Checking(held)) = self.waiting.remove(ticket.0) else { return };
-        let Checking { plan, ids, issued_secs, until } = *held;
+        let Checking { plan, open, ids, issued_secs, until } = *held;
         let stale_after = self.policy.revocation.as_ref().map_or(Span::ZERO, |it| it.stale_after);
         let answer = match reply {
             Ok(Answered::Checked(checked)) => {
@@ -264,7 +277,7 @@ impl Gate {
             return;
         }
         self.resumed = Some(Resumed { ticket, until });
-        if let Step::Answer(verdict) = self.decide(ground, &plan) {
+        if let Step::Answer(verdict) = self.proceed(ground, &plan, open) {
             self.decided.push((ticket, verdict));
         }
         self.resumed = None;

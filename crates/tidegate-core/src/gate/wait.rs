@@ -144,9 +144,14 @@ impl Gate {
 
     /// Puts a question to be sent, which waits for its answer so long; or as long as it may.
     pub(super) fn put(&mut self, ask: Asked, purpose: Purpose, waits: Option<Span>) {
-        let id = QuestionId(self.number());
         let is_patient = waits.is_none();
         let waits = waits.unwrap_or_else(|| self.deadline());
+        self.put_for(ask, purpose, waits, is_patient);
+    }
+
+    /// The same; `is_patient` if silence for so long says that the host is away.
+    pub(super) fn put_for(&mut self, ask: Asked, purpose: Purpose, waits: Span, is_patient: bool) {
+        let id = QuestionId(self.number());
         let sent = OnItsWay { purpose, replies_before: self.replies, is_patient };
         self.waiting.insert(id.0, Waiting::Question(Box::new(sent)));
         self.questions.push(Question { id, ask, waits });
@@ -212,7 +217,7 @@ impl Gate {
         self.is_worth_asking(left).then_some(left)
     }
 
-    fn is_worth_asking(&self, left: Span) -> bool {
+    pub(super) fn is_worth_asking(&self, left: Span) -> bool {
         left.0 > self.deadline().0 / PART_LEFT
     }
 

@@ -10,6 +10,10 @@ use alloc::vec::Vec;
 /// all the same takes no more news, and asks exactly once these are old.
 pub const HELD_MAX: usize = 65_536;
 
+/// The number of what stands in no entry of the log yet: no images hold it, so it is forgotten only
+/// once an entry has it, or when there is no room. Whoever holds it goes on telling of it.
+pub const UNNUMBERED: u64 = u64::MAX;
+
 /// There are [`HELD_MAX`] already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -37,12 +41,15 @@ impl Deltas {
         held.map(|held| held.before_secs)
     }
 
-    /// Notes what holds of an id from an entry of the log on.
+    /// Notes what holds of an id from an entry of the log on, or as long as it is [`UNNUMBERED`].
     ///
     /// # Errors
     ///
     /// [`Full`]; then nothing is noted.
     pub fn put(&mut self, id: Id, number: u64, before_secs: u64) -> Result<(), Full> {
+        if self.held == HELD_MAX && self.get(&id).is_none() {
+            self.rebuild(self.places.len(), |held| held.number != UNNUMBERED);
+        }
         if (self.held + 1) * 2 > self.places.len() {
             self.grow();
         }

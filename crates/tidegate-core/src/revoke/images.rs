@@ -2,7 +2,7 @@
 //! of its process share.
 //!
 //! A copy for each worker is quickest; where all copies together would take more than
-//! [`COPIES_BYTES_MAX`], the process keeps one in shared data, and a look-up fetches one page of it.
+//! the policy allows ([`COPIES_BYTES_DEFAULT`]), the process keeps one in shared data, and a look-up fetches one page of it.
 //! Places for images there ([`Slot`]) are used again and again; each page begins with the name of its
 //! image, so a worker that looks where another image has come to lie sees that, and asks the host.
 
@@ -15,8 +15,9 @@ use alloc::vec::Vec;
 use core::hash::Hasher as _;
 use xxhash_rust::xxh64::Xxh64;
 
-/// The most bytes that the copies of all workers of a process may take together.
-pub const COPIES_BYTES_MAX: u64 = 64 << 20;
+/// The most bytes that the copies of all workers of a process may take together, unless the policy
+/// says otherwise.
+pub const COPIES_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// A place for an image in what workers share.
 pub type Slot = u8;

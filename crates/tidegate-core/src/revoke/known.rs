@@ -7,15 +7,18 @@
 
 use super::deltas::Deltas;
 use super::id::IdKey;
-use super::images::{
-    COPIES_BYTES_MAX, Images, Part, ReadPage, SHARED_PAGE_BYTES, SharedPage, Slot,
+use super::images::{Images, Part, ReadPage, SHARED_PAGE_BYTES, SharedPage, Slot};
+use super::message::{
+    CHUNK_BYTES, Checked, Chunk, ChunkAsk, Form, Image, Manifest, News, NewsAsk, generation,
 };
-use super::message::{Checked, Chunk, ChunkAsk, Form, Image, Manifest, News, NewsAsk, generation};
 use super::pages::PAGE_BYTES;
 use super::sheet::Sheet;
 use super::{Id, Position};
 use crate::time::{Instant, Span};
 use alloc::vec::Vec;
+
+/// A process has so many workers at most, as a rule.
+const WORKERS_LIKELY_MAX: u32 = 64;
 
 /// Exact answers that are kept: the last to come to each place.
 const ANSWERS: usize = 4_096;
@@ -48,6 +51,8 @@ pub struct Known {
     form: Form,
     /// 0 as long as nobody has said: as good as 1.
     workers: u32,
+    /// What a copy of all images takes, as of the last manifest.
+    copy_bytes: u64,
     /// Images that are not all in place yet.
     coming: Option<Manifest>,
     part: Option<Part>,
@@ -111,6 +116,48 @@ impl Known {
         self.workers = workers;
     }
 
+    /// In which form images are wanted.
+    pub const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Chooses in which form all workers of the process have images, for the one of them that asks
+    /// for all; the others follow it. Own copies may take so many bytes in all of them together.
+    pub fn choose_form(&mut self, copies_bytes_max: u64) {
+        let copies = self.copy_bytes * u64::from(self.workers.max(1));
+        let form = match self.form {
+            Form::Fuse if copies > copies_bytes_max => Form::Pages,
+            // Not to and fro at the bound.
+            Form::Pages if copies < copies_bytes_max / 4 * 3 => Form::Fuse,
+            same => same,
+        };
+        self.follow_form(form);
+    }
+
+    /// Wants images in this form. In the other form they are other images: the next news tell of
+    /// those. What is in place stays until they are there.
+    pub fn follow_form(&mut self, form: Form) {
+        if form != self.form {
+            (self.form, self.coming, self.part) = (form, None, None);
+        }
+    }
+
+    /// Whether the choice of the form may depend on how many workers there are, and nobody has said
+    /// that yet.
+    pub fn is_form_open(&self, copies_bytes_max: u64) -> bool {
+        self.workers == 0 && self.copy_bytes * u64::from(WORKERS_LIKELY_MAX) > copies_bytes_max
+    }
+
+    /// Whether images are missing, or those in place are of another form than is wanted.
+    pub fn lacks_images(&self) -> bool {
+        self.cut.is_none() || self.cut_form != self.form || self.coming.is_some()
+    }
+
+    /// Whether it looks ids up where this sheet says that images lie.
+    pub fn is_on(&self, sheet: &Sheet) -> bool {
+        self.cut == Some(sheet.cut) && self.cut_form == Form::Pages && self.in_use == *sheet
+    }
+
     /// Bytes of this worker's own images, those on their way as well; and ids that came since.
     pub fn size(&self) -> (usize, usize) {
         let part = self.part.as_ref().map_or(0, Part::bytes);
@@ -130,6 +177,16 @@ impl Known {
         let image = self.missing()?.checksum;
         let part = self.part.as_ref().filter(|part| part.image.checksum == image);
         Some(ChunkAsk { image, offset: part.map_or(0, |part| part.come) })
+    }
+
+    /// Where workers that want the same images give each other this piece: all pieces have places
+    /// that follow each other, and go round after 64 MiB.
+    pub fn chunk_place(&self, ask: &ChunkAsk) -> u8 {
+        let pieces = |bytes: u32| bytes.div_ceil(CHUNK_BYTES as u32);
+        let images = self.coming.iter().flat_map(|manifest| &manifest.images);
+        let before = images.take_while(|image| image.checksum != ask.image);
+        let before: u32 = before.map(|image| pieces(image.bytes)).sum();
+        (before + ask.offset / CHUNK_BYTES as u32) as u8
     }
 
     /// Whether images are wanted in a form that all workers share: then only one of them fetches.
@@ -230,9 +287,20 @@ impl Known {
         Some(left)
     }
 
-    /// Notes where images lie that others may look ids up in: nothing else may be laid there.
-    pub fn note_sheet(&mut self, sheet: Sheet) {
-        self.in_use = sheet;
+    /// Begins to lay images for all. Others look ids up where this sheet says: nothing else may be
+    /// laid there. What it laid before may be gone, and those who wait for images must be told
+    /// which.
+    pub fn begin_to_lay(&mut self, sheet: Sheet) {
+        (self.in_use, self.laid) = (sheet, Sheet::default());
+        if self.shares_images() {
+            (self.coming, self.part) = (None, None);
+        }
+    }
+
+    /// Where images still lie that workers shared, if each has its own copies by now.
+    pub fn take_left(&mut self) -> Option<Sheet> {
+        let is_over = !self.shares_images() && !self.lacks_images() && !self.in_use.rows.is_empty();
+        is_over.then(|| core::mem::take(&mut self.in_use))
     }
 
     /// Gives up the images that are on their way: they cannot be had. The next news tell of others.
@@ -277,7 +345,9 @@ impl Known {
 
     fn expect(&mut self, manifest: Manifest) {
         self.id_keys.clone_from(&manifest.id_keys);
-        self.choose_form(&manifest);
+        let all: u64 = manifest.images.iter().map(|image| u64::from(image.bytes)).sum();
+        // Pages are a third larger than filters.
+        self.copy_bytes = if manifest.form == Form::Pages { all / 4 * 3 } else { all };
         let is_in_place = self.cut == Some(manifest.cut) && self.cut_form == manifest.form;
         if is_in_place {
             self.coming = None;
@@ -294,24 +364,6 @@ impl Known {
         self.part.take_if(|part| !is_wanted(part.image.checksum));
         self.coming = Some(manifest);
         self.settle();
-    }
-
-    /// Chooses in which form to have images of this size. In the other form they are other images:
-    /// the next news tell of those.
-    fn choose_form(&mut self, manifest: &Manifest) {
-        let all: u64 = manifest.images.iter().map(|image| u64::from(image.bytes)).sum();
-        // Pages are a third larger than filters.
-        let copy = if manifest.form == Form::Pages { all / 4 * 3 } else { all };
-        let copies = copy * u64::from(self.workers.max(1));
-        let form = match self.form {
-            Form::Fuse if copies > COPIES_BYTES_MAX => Form::Pages,
-            // Not to and fro at the bound.
-            Form::Pages if copies < COPIES_BYTES_MAX / 4 * 3 => Form::Fuse,
-            same => same,
-        };
-        if form != self.form {
-            (self.form, self.coming, self.part) = (form, None, None);
-        }
     }
 
     /// The first image that is wanted and not in place.

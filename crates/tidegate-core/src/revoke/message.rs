@@ -74,7 +74,8 @@ pub struct News {
 /// One record of the log, as far as it matters to proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// The entry of the log that it stands in.
+    /// The entry of the log that it stands in, or [`UNNUMBERED`](super::deltas::UNNUMBERED) if a host holds it until the log
+    /// can be written to.
     pub number: u64,
     /// Of what.
     pub id: Id,

@@ -7,7 +7,7 @@
 //!            manifest: 8 cut   1 form   4 span (s)   1 keys (0..=2)   1 images (0..=128)
 //!                      per key 32;   per image 4 generation   8 checksum   4 bytes
 //!            2 deltas (0..=2048)   per delta 4 how many entries before the position its own is
-//!                      16 id   5 before (s)   4 age (ms)
+//!                      (all ones: it is in none yet)   16 id   5 before (s)   4 age (ms)
 //! chunk ask  1 version   1 'C'   8 image   4 offset
 //! chunk      1 version   1 'K'   8 image   4 offset   8 checksum   1 to 256 Ki bytes
 //! check      1 version   1 'X'   1 ids (1..=16)   16 each
@@ -18,6 +18,7 @@
 use super::{
     CHECK, CHECKED, CHUNK, CHUNK_ASK, Malformed, NEWS, NEWS_ASK, Reader, VERSION, short_len,
 };
+use crate::revoke::deltas::UNNUMBERED;
 use crate::revoke::message::{
     CHECKED_MAX, CHUNK_BYTES, Check, Checked, Chunk, ChunkAsk, DELTAS_MAX, Delta, Form,
     ID_KEYS_MAX, IMAGE_BYTES_MAX, IMAGES_MAX, Image, Manifest, News, NewsAsk,
@@ -49,6 +50,10 @@ const BEFORE_BYTES: usize = 5;
 const IMAGE_BYTES: usize = 4 + 8 + 4;
 const DELTA_BYTES: usize = 4 + 16 + BEFORE_BYTES + 4;
 const CHUNK_HEAD_BYTES: usize = 2 + 8 + 4 + 8;
+
+/// How many entries before the position one is that is in none, and one that is too far back.
+const IN_NO_ENTRY: u32 = u32::MAX;
+const FAR: u32 = u32::MAX - 1;
 
 const MORE: u8 = 1;
 const MANIFEST: u8 = 2;
@@ -98,8 +103,11 @@ pub fn encode_news(news: &News) -> Vec<u8> {
     }
     bytes.extend(u16::try_from(news.deltas.len()).unwrap_or(u16::MAX).to_le_bytes());
     for delta in &news.deltas {
-        let before = news.position.number.saturating_sub(delta.number);
-        bytes.extend(u32::try_from(before).unwrap_or(u32::MAX).to_le_bytes());
+        let before = match delta.number {
+            UNNUMBERED => IN_NO_ENTRY,
+            number => u32::try_from(news.position.number.saturating_sub(number)).unwrap_or(FAR),
+        };
+        bytes.extend(before.to_le_bytes());
         bytes.extend(delta.id.0);
         bytes.extend(low::<BEFORE_BYTES>(delta.before_secs.min(EVER)));
         bytes.extend(delta.age_ms.to_le_bytes());
@@ -296,8 +304,10 @@ impl Reader<'_> {
     }
 
     fn delta(&mut self, position: &Position) -> Result<Delta, Malformed> {
-        let before = u64::from(self.u32()?);
-        let number = position.number.checked_sub(before);
+        let number = match self.u32()? {
+            IN_NO_ENTRY => Some(UNNUMBERED),
+            before => position.number.checked_sub(before.into()),
+        };
         let number = number.ok_or_else(|| self.wrong::<4>("an entry before the first"))?;
         let id = Id(self.take()?);
         Ok(Delta { number, id, before_secs: self.before()?, age_ms: self.u32()? })

@@ -9,6 +9,7 @@ mod host;
 mod keys;
 mod leased;
 mod local;
+mod plugins;
 mod proxy;
 mod response;
 mod revoked;

@@ -183,7 +183,7 @@ impl Facts for Request {
     fn read(&mut self, _: WantId, want: &Want) -> Option<&[u8]> {
         let name = match want {
             Want::Header(name) | Want::SoleHeader(name) => name.to_string(),
-            Want::Claim { .. } => return None, // no shell is asked
+            Want::Claim { .. } | Want::Output { .. } => return None, // no shell is asked
             Want::ClientAddress => "address".into(),
             Want::Route => "route".into(),
             Want::Property(path) => path.join("/"),

@@ -1,6 +1,6 @@
 //! Revocations as a gate enforces them: known at once, asked where it is unsure, shared by workers.
 
-use crate::host::Host;
+use crate::host::{Host, SPAN_SECS};
 use crate::proxy::{Process, Request, Worker, policy};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -70,6 +70,8 @@ struct Lab {
     /// Workers that asked for news or pieces; and how many pieces were sent.
     askers: HashSet<usize>,
     pieces: usize,
+    /// How many of the next pieces get lost on their way.
+    loses_pieces: usize,
 }
 
 impl Lab {
@@ -85,6 +87,7 @@ impl Lab {
             decided: Vec::new(),
             askers: HashSet::new(),
             pieces: 0,
+            loses_pieces: 0,
         }
     }
 
@@ -107,6 +110,14 @@ impl Lab {
         (0..count).for_each(|_| self.tick());
     }
 
+    /// Takes a worker out. Those after it move up: what the host keeps by their place is answered.
+    fn remove(&mut self, at: usize) -> Worker {
+        for (at, question) in std::mem::take(&mut self.kept) {
+            self.tell(at, &question);
+        }
+        self.workers.remove(at)
+    }
+
     /// Until all workers know all there is.
     fn settle(&mut self) {
         for _ in 0..200 {
@@ -127,6 +138,14 @@ impl Lab {
         self.host.set(thing, before_secs);
         for (at, question) in std::mem::take(&mut self.kept) {
             self.tell(at, &question);
+        }
+    }
+
+    /// Sets so much, one by one, that who comes later finds no news of what was before.
+    fn trickle(&mut self, name: &str) {
+        for n in 0..100 {
+            self.set(token(&format!("{name}{n}")), EVER);
+            self.ticks(2);
         }
     }
 
@@ -169,7 +188,9 @@ impl Lab {
             Asked::News(ask) => Ok(Answered::News(encode_news(&self.host.news(ask, DELTAS_MAX)))),
             Asked::Chunk(ask) => {
                 self.pieces += 1;
-                let chunk = self.host.chunk(ask).ok_or(NoAnswer::Unreachable);
+                let lost = self.loses_pieces.checked_sub(1).map(|left| self.loses_pieces = left);
+                let chunk = self.host.chunk(ask).filter(|_| lost.is_none());
+                let chunk = chunk.ok_or(NoAnswer::Unreachable);
                 chunk.map(|it| Answered::Chunk(encode_chunk(it.image, it.offset, &it.bytes)))
             }
             Asked::Check(check) => Ok(Answered::Checked(self.host.checked(&check.ids))),
@@ -178,7 +199,7 @@ impl Lab {
                 let answers = vec![Answer { outcome, share_ppm: 0 }; ask.items.len()];
                 Ok(Answered::Exact(ask::Reply { answers }))
             }
-            Asked::Leases(_) => panic!("no limit is leased"),
+            Asked::Leases(_) | Asked::Resolve(_) => panic!("no limit is leased or uses a plugin"),
         };
         let Worker { gate, process } = &mut self.workers[at];
         gate.on_reply(process, question.id, answered, &mut |_| true);
@@ -325,6 +346,18 @@ fn one_worker_asks_and_all_know() {
 }
 
 #[test]
+fn no_piece_of_many_images_takes_the_place_of_another_before_all_have_read_it() {
+    let mut lab = Lab::new(&closed(), 3);
+    for n in 0..1_000_u64 {
+        lab.host.set((token(&format!("r{n}")).0, Some(n / 10 * u64::from(SPAN_SECS))), EVER);
+    }
+    lab.host.cut();
+    lab.ticks(60);
+    assert!(lab.workers.iter().all(|it| it.gate.revocation_state().unwrap().is_fresh));
+    assert_eq!((lab.askers.len(), lab.pieces), (1, 100));
+}
+
+#[test]
 fn many_workers_share_one_copy_of_which_each_look_up_reads_a_page() {
     let mut lab = Lab::new(&closed(), 3);
     lab.workers.iter_mut().for_each(|worker| worker.gate.set_workers(100_000));
@@ -368,6 +401,131 @@ fn many_workers_share_one_copy_of_which_each_look_up_reads_a_page() {
     lab.process.muddle_pages();
     assert_eq!(lab.send(1, &shows("r1111")), (REVOKED, true));
     assert_eq!(lab.send(1, &shows("other")), (ALLOW, true));
+}
+
+/// A lab of workers whose host holds some thousands, and has made images of them.
+fn filled(workers: usize) -> Lab {
+    let mut lab = Lab::new(&closed(), workers);
+    (0..3_000).for_each(|n| lab.host.set(token(&format!("r{n}")), EVER));
+    lab.host.cut();
+    lab
+}
+
+/// Whether each worker has copies of its own; all of them know what is revoked.
+fn has_copies(lab: &mut Lab) -> Vec<bool> {
+    let mut has = Vec::new();
+    for at in 0..lab.workers.len() {
+        assert_eq!(lab.send(at, &shows("r11")).0, REVOKED, "{at}");
+        assert_eq!(lab.send(at, &shows("clear")).0, ALLOW, "{at}");
+        has.push(lab.workers[at].gate.revocation_state().unwrap().image_bytes > 0);
+    }
+    has
+}
+
+#[test]
+fn all_workers_follow_the_one_that_chooses_the_form_however_late_they_learn_their_number() {
+    let mut lab = filled(4);
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [true; 4]);
+    for at in 0..4 {
+        lab.workers[at].gate.set_workers(100_000);
+        lab.tick();
+        lab.settle();
+        has_copies(&mut lab);
+    }
+    lab.ticks(100);
+    assert_eq!(has_copies(&mut lab), [false; 4], "one copy for all");
+    // One that comes later has never heard of what the others were told.
+    lab.set(token("since"), EVER);
+    let late = lab.process.worker(&closed());
+    lab.workers.push(late);
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [false; 5]);
+    // Fewer of them: each has its own again, and what they shared is given back.
+    lab.workers.iter_mut().for_each(|worker| worker.gate.set_workers(5));
+    lab.ticks(100);
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [true; 5]);
+    lab.ticks(500);
+    assert_eq!(lab.process.shared_image_bytes(), 0);
+    assert_eq!(has_copies(&mut lab), [true; 5]);
+}
+
+#[test]
+fn one_that_was_told_of_images_that_nobody_lays_lays_them_itself() {
+    let mut lab = filled(2);
+    lab.workers.iter_mut().for_each(|worker| worker.gate.set_workers(100_000));
+    lab.settle();
+    // There are newer images, of which a host tells only who asks from the beginning.
+    lab.host.is_sparing = true;
+    lab.trickle("s");
+    lab.host.cut();
+    let mut late = lab.process.worker(&closed());
+    late.gate.set_workers(100_000);
+    lab.workers.push(late);
+    lab.ticks(400);
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [false; 3]);
+    lab.ticks(400);
+    for at in 0..3 {
+        let asked = (0..200).filter(|n| lab.send(at, &shows(&format!("c{n}"))).1).count();
+        assert!(asked < 20, "{at}: {asked}: it looks where nothing lies any more");
+    }
+}
+
+#[test]
+fn one_that_slept_through_a_change_of_form_finds_its_way_back() {
+    let mut lab = filled(3);
+    lab.settle();
+    let sleeper = (0..3).find(|at| !lab.askers.contains(at)).unwrap();
+    lab.workers.iter_mut().for_each(|worker| worker.gate.set_workers(100_000));
+    let asleep = lab.remove(sleeper);
+    lab.trickle("s");
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [false; 2]);
+    lab.workers.push(asleep);
+    lab.ticks(400);
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [false; 3]);
+    lab.workers.iter_mut().for_each(|worker| worker.gate.set_workers(3));
+    let asleep = lab.remove(2);
+    lab.trickle("t");
+    lab.workers.push(asleep);
+    lab.ticks(800);
+    lab.settle();
+    assert_eq!(has_copies(&mut lab), [true; 3]);
+}
+
+#[test]
+fn one_that_comes_late_fetches_for_itself_and_begins_again_if_that_fails() {
+    let mut lab = filled(2);
+    lab.settle();
+    lab.trickle("s");
+    lab.ticks(500);
+    let late = lab.process.worker(&closed());
+    lab.workers.push(late);
+    lab.loses_pieces = 1;
+    lab.ticks(200);
+    lab.settle();
+    assert_eq!((has_copies(&mut lab), lab.loses_pieces), (vec![true; 3], 0));
+}
+
+#[test]
+fn large_images_are_not_fetched_before_the_workers_are_counted() {
+    let mut lab = Lab::new(&closed(), 1);
+    // Copies of these for 64 workers would be more than may be.
+    (0..1_000_000).for_each(|n| lab.host.set(token(&format!("r{n}")), EVER));
+    lab.host.cut();
+    lab.ticks(20);
+    assert_eq!(lab.pieces, 0);
+    lab.workers[0].gate.set_workers(1);
+    lab.settle();
+    assert!(lab.pieces > 0);
+    // Nor for ever, if nobody counts them.
+    lab.workers = vec![lab.process.worker(&closed())];
+    lab.kept.clear();
+    lab.ticks(100);
+    lab.settle();
 }
 
 #[test]

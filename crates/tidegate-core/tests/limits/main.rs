@@ -4,6 +4,7 @@
 mod ask;
 mod chunks;
 mod history;
+mod plugin_wire;
 mod quota_change;
 mod sliding_counter;
 mod sliding_window;

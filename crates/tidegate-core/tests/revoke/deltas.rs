@@ -4,7 +4,7 @@ use crate::made_up::any_id;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use tidegate_core::revoke::Id;
-use tidegate_core::revoke::deltas::{Deltas, Full, HELD_MAX};
+use tidegate_core::revoke::deltas::{Deltas, Full, HELD_MAX, UNNUMBERED};
 
 proptest! {
     #[test]
@@ -48,6 +48,10 @@ fn a_full_set_takes_news_of_what_it_holds_and_nothing_else() {
     assert_eq!((deltas.get(&id(u64::MAX)), deltas.len()), (None, HELD_MAX));
     assert_eq!(deltas.put(id(7), 1, 2), Ok(()));
     assert_eq!(deltas.get(&id(7)), Some(2));
-    deltas.forget(u64::MAX);
+    // What is in no entry yet makes room: it is told again.
+    assert_eq!(deltas.put(id(9), UNNUMBERED, 3), Ok(()));
+    assert_eq!(deltas.put(id(u64::MAX - 1), 1, 1), Ok(()));
+    assert_eq!((deltas.get(&id(9)), deltas.len()), (None, HELD_MAX));
+    deltas.forget(u64::MAX - 1);
     assert!(deltas.is_empty() && deltas.put(id(u64::MAX), 1, 1).is_ok());
 }

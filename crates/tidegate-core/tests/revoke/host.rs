@@ -24,6 +24,8 @@ pub(crate) struct Host {
     /// In either form.
     manifests: [Manifest; 2],
     images: BTreeMap<u64, Vec<u8>>,
+    /// Whether it tells of images only to who has none.
+    pub(crate) is_sparing: bool,
 }
 
 impl Host {
@@ -31,7 +33,14 @@ impl Host {
         let manifest = |form| Manifest { span_secs: SPAN_SECS, form, ..Manifest::default() };
         let manifests = [Form::Fuse, Form::Pages].map(manifest);
         let (positions, by_id) = (vec![Position::start(log)], BTreeMap::new());
-        Self { positions, entries: Vec::new(), by_id, manifests, images: BTreeMap::new() }
+        Self {
+            positions,
+            entries: Vec::new(),
+            by_id,
+            manifests,
+            images: BTreeMap::new(),
+            is_sparing: false,
+        }
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -105,7 +114,8 @@ impl Host {
             Delta { number, id: *id, before_secs, age_ms: 5 }
         };
         let deltas = self.entries[from..upto].iter().zip(from as u64 + 1..).map(delta).collect();
-        let manifest = (!is_ours || ask.cut != manifest.cut).then(|| manifest.clone());
+        let is_told = ask.cut != manifest.cut && (!self.is_sparing || ask.cut == 0);
+        let manifest = (!is_ours || is_told).then(|| manifest.clone());
         let (more, anew) = (upto < self.entries.len(), !is_ours);
         let position = self.positions[upto];
         News { position, held_ms: 0, age_ms: 0, more, manifest, anew, deltas }

@@ -2,8 +2,9 @@
 
 use crate::host::{Host, SPAN_SECS, Thing};
 use proptest::prelude::*;
+use tidegate_core::revoke::deltas::UNNUMBERED;
 use tidegate_core::revoke::known::{Found, Heard, Known};
-use tidegate_core::revoke::message::{CHUNK_BYTES, News};
+use tidegate_core::revoke::message::{CHUNK_BYTES, Delta, News};
 use tidegate_core::revoke::{EVER, Id, Position};
 use tidegate_core::time::{Instant, Span};
 
@@ -192,6 +193,34 @@ fn an_answer_holds_until_news_say_otherwise_even_when_these_are_forgotten() {
     pull_all(&mut known, &host);
     assert_eq!(known.size().1, 0, "the images hold it");
     assert_eq!(look(&known, thing(1)), Found::Before(5));
+}
+
+#[test]
+fn what_a_host_holds_until_the_log_takes_it_outlives_images_that_do_not_have_it() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    let held = |host: &Host, known: &mut Known| {
+        let ask = known.news_ask();
+        let mut news = host.news(&ask, 10);
+        let id = thing(1).0;
+        news.deltas.push(Delta { number: UNNUMBERED, id, before_secs: EVER, age_ms: 5 });
+        assert!(known.hear(&news, &ask.known, NOW));
+    };
+    held(&host, &mut known);
+    pull_all(&mut known, &host);
+    // Another host's entries, and images of those alone.
+    (10..20).for_each(|n| host.set(thing(n), EVER));
+    host.cut();
+    pull_all(&mut known, &host);
+    assert_eq!(look(&known, thing(1)), Found::Before(EVER));
+    held(&host, &mut known);
+    assert_eq!(known.size().1, 1);
+    // The log has it: from then on it is like any other.
+    host.set(thing(1), EVER);
+    pull_all(&mut known, &host);
+    assert_eq!(look(&known, thing(1)), Found::Before(EVER));
+    host.cut();
+    pull_all(&mut known, &host);
+    assert_eq!((look(&known, thing(1)), known.size().1), (Found::Perhaps, 0), "images have it");
 }
 
 #[test]

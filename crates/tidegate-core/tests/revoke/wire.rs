@@ -3,6 +3,7 @@
 use crate::made_up::{any_id, any_position};
 use proptest::prelude::*;
 use tidegate_core::revoke::EVER;
+use tidegate_core::revoke::deltas::UNNUMBERED;
 use tidegate_core::revoke::message::{
     CHECKED_MAX, CHUNK_BYTES, Check, Checked, ChunkAsk, Delta, Form, IMAGE_BYTES_MAX, Image,
     Manifest, News, NewsAsk,
@@ -34,15 +35,17 @@ fn manifest() -> impl Strategy<Value = Manifest> {
 }
 
 fn news() -> impl Strategy<Value = News> {
-    let delta = (any::<u32>(), any_id(), 0..=EVER, any::<u32>());
+    // All ones stand for an entry that is not there yet.
+    let back = prop::option::weighted(0.8, 0..u32::MAX);
+    let delta = (back, any_id(), 0..=EVER, any::<u32>());
     let deltas = prop::collection::vec(delta, 0..50);
     let number = u64::from(u32::MAX)..;
     let flags = any::<(bool, bool, u32, u32)>();
     (any_position(), number, flags, prop::option::of(manifest()), deltas).prop_map(
         |(position, number, (more, anew, held_ms, age_ms), manifest, deltas)| {
             let position = tidegate_core::revoke::Position { number, ..position };
-            let delta = |(back, id, before_secs, age_ms)| Delta {
-                number: number - u64::from(back),
+            let delta = |(back, id, before_secs, age_ms): (Option<u32>, _, _, _)| Delta {
+                number: back.map_or(UNNUMBERED, |back| number - u64::from(back)),
                 id,
                 before_secs,
                 age_ms,

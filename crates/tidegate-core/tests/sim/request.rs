@@ -89,6 +89,7 @@ pub(crate) fn policy(scenario: &Scenario, quotas: &[Quota]) -> Policy {
         proxies_max: proxies,
         table_keys_max: 16,
         token: None,
+        plugins: Vec::new(),
         revocation: None,
     }
 }

@@ -427,8 +427,8 @@ impl<D: Demand> World<D> {
                 Asked::Exact(_) => {
                     self.send(|_| Event::Exact { asker, is_back: false }, Vec::new());
                 }
-                Asked::Check(_) | Asked::News(_) | Asked::Chunk(_) => {
-                    return Err("asked about revocations".to_owned());
+                Asked::Check(_) | Asked::News(_) | Asked::Chunk(_) | Asked::Resolve(_) => {
+                    return Err("asked about what no limit needs".to_owned());
                 }
             }
         }

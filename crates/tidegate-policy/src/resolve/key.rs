@@ -30,12 +30,13 @@ const NAMED: &[&str] = &[
     "unverified_claim",
     "jwt",
     "metadata",
+    "plugin",
     "const",
 ];
 
 const WANTED: &str = "client_ip, path, method, host, route, or one of { header: NAME }, \
                       { cookie: NAME }, { query: NAME }, { claim: NAME }, { jwt: CLAIM }, \
-                      { metadata: [NAMESPACE, KEY] }, { const: TEXT }, { client_ip: { v4: BITS, v6: BITS } }";
+                      { metadata: [NAMESPACE, KEY] }, { plugin: NAME.OUTPUT }, { const: TEXT }, { client_ip: { v4: BITS, v6: BITS } }";
 
 /// One client has one IPv4 address.
 const V4_BITS: u8 = 32;
@@ -121,6 +122,10 @@ impl Resolver {
             "claim" | "unverified_claim" => {
                 let name = self.text(spot, "a claim's name")?;
                 KeyPart::Property(self.claim_fact(kind, name, spot)?)
+            }
+            "plugin" => {
+                let name = self.text(spot, "an output, as NAME.OUTPUT")?;
+                KeyPart::Property(self.output_fact(name, spot)?)
             }
             "jwt" => self.property(spot, self.claims_path(), 1)?,
             "metadata" => self.property(spot, metadata_path(), 2)?,

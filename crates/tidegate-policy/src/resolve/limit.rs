@@ -8,7 +8,7 @@
 //! overrides:
 //!   - { key: acme, rate: unlimited }
 //!   - { key: trial, rate: 10/1m }
-//! cost: { header: x-cost, default: 1, max: 20 }
+//! cost: { header: x-cost, default: 1, max: 20 }   # or plugin: NAME.OUTPUT
 //! scope: global                    # local unless said; leased ahead from the host service, unless
 //! exact: false                     #   true: it is asked for each request
 //! escrow: true                     #   a key's first request is let through before it is asked for
@@ -320,9 +320,24 @@ impl Resolver {
     }
 
     fn header_cost(&mut self, spot: &Spot<'_>) -> Option<Cost> {
-        self.fields(spot, &["header", "default", "max"])?;
-        let name = self.required(spot, "header", "a header's name", Self::header_name);
-        let default = self.optional(spot, "default", 1, |this, at| this.whole(at, (0, u32::MAX)));
+        self.fields(spot, &["header", "plugin", "default", "max"])?;
+        let (source, usual) = match spot.field("plugin") {
+            Some(at) if spot.field("header").is_none() => match self.cost_output(&at) {
+                Some((output, default)) => (Some(output), default),
+                None => (None, None),
+            },
+            Some(_) => {
+                self.wrong(spot, format_args!("one of header: NAME and plugin: NAME.OUTPUT"));
+                return None;
+            }
+            None => {
+                let name = self.required(spot, "header", "a header's name", Self::header_name);
+                (name.and_then(|name| self.want(spot, Want::Header(name))), None)
+            }
+        };
+        let usual = usual.unwrap_or(1);
+        let default =
+            self.optional(spot, "default", usual, |this, at| this.whole(at, (0, u32::MAX)));
         // A request of more than the burst could never pass.
         let most = self.last()?.quota.map_or(u32::MAX, |quota| quota.burst());
         let max = self.optional(spot, "max", most, |this, at| this.whole(at, (1, u32::MAX)));
@@ -332,7 +347,6 @@ impl Resolver {
             self.wrong_found(spot, &found, format_args!("at most the max of {max}"), None);
             return None;
         }
-        let header = self.want(spot, Want::Header(name?))?;
-        Some(Cost::Header { header, default, max })
+        Some(Cost::Header { header: source?, default, max })
     }
 }

@@ -8,6 +8,7 @@
 //!   claim: { tier: gold }                # of the token that `token` finds, if it is verified
 //!   jwt: { realm: { tenant: acme } }     # a verified claim within a claim
 //!   metadata: { my.namespace: { tier: gold } }
+//!   plugin: { tiers.tier: gold }         # an output of a plugin
 //!   not: { client_ip: 10.0.0.0/8 }
 //!   any: [{ query: { debug: "1" } }, { cookie: { beta: true } }]
 //! ```
@@ -38,6 +39,7 @@ const CONDITIONS: &[&str] = &[
     "unverified_claim",
     "jwt",
     "metadata",
+    "plugin",
     "not",
     "any",
 ];
@@ -121,7 +123,7 @@ impl Resolver {
         Some(())
     }
 
-    /// `header`, `cookie`, `query` and claims: a map from names to patterns.
+    /// `header`, `cookie`, `query`, claims and outputs: a map from names to patterns.
     fn named(&mut self, kind: &str, spot: &Spot<'_>, all: &mut Vec<Matcher>) -> Option<()> {
         let wanted = "a map of names and patterns, such as { x-tier: gold* }";
         let mut complete = true;
@@ -132,6 +134,7 @@ impl Resolver {
                 "claim" | "unverified_claim" => {
                     self.claim_fact(kind, name, &inner).map(Subject::Property)
                 }
+                "plugin" => self.output_fact(name, &inner).map(Subject::Property),
                 _ => self.query_subject(name, &inner),
             };
             let test = subject.and_then(|subject| self.test(&inner, subject));

@@ -9,6 +9,8 @@
 //!   missing: refuse              # or allow: a token without iss, or neither jti nor itself there
 //!   on_error: closed             # or open: what cannot be checked
 //!   stale_after: 5s              # without news for so long, each request is checked at the host
+//!   copies_mib: 64               # memory that workers' own copies of images may take in a process;
+//!                                # beyond it all share one copy, and with 0 they always do
 //!   when: { path: /api/* }
 //! ```
 
@@ -18,6 +20,7 @@ use crate::reading::{Reader, Spot};
 use alloc::vec::Vec;
 use tidegate_core::policy::{ByClaim, Matcher, Revocation, Source};
 use tidegate_core::revoke::Kind;
+use tidegate_core::revoke::images::COPIES_BYTES_DEFAULT;
 use tidegate_core::time::Span;
 
 const FIELDS: &[&str] = &[
@@ -28,6 +31,7 @@ const FIELDS: &[&str] = &[
     "missing",
     "on_error",
     "stale_after",
+    "copies_mib",
     "when",
 ];
 
@@ -58,6 +62,9 @@ const OPEN: &[(&str, bool)] = &[("closed", false), ("open", true)];
 const STALE_AFTER: (Span, Span) = (Span::from_millis(500), Span::from_secs(3_600));
 const STALE_AFTER_DEFAULT: Span = Span::from_secs(5);
 
+/// The memory of a VM ends at 4 GiB.
+const COPIES_MIB: (u32, u32) = (0, 4_096);
+
 impl Resolver {
     pub(super) fn revocation(&mut self, spot: &Spot<'_>) -> Option<()> {
         self.fields(spot, FIELDS)?;
@@ -72,9 +79,13 @@ impl Resolver {
             needs_claims: true,
             is_open: false,
             stale_after: STALE_AFTER_DEFAULT,
+            copies_bytes_max: COPIES_BYTES_DEFAULT,
         });
         self.read(spot, "when", |this, at| {
-            this.policy.revocation.as_mut()?.when = this.matcher(at)?;
+            this.precedes_plugins = true;
+            let when = this.matcher(at);
+            this.precedes_plugins = false;
+            this.policy.revocation.as_mut()?.when = when?;
             Some(())
         });
         self.read(spot, "session_cookie", |this, at| {
@@ -95,6 +106,11 @@ impl Resolver {
         });
         self.read(spot, "stale_after", |this, at| {
             this.policy.revocation.as_mut()?.stale_after = this.duration(at, STALE_AFTER)?;
+            Some(())
+        });
+        self.read(spot, "copies_mib", |this, at| {
+            let bytes = u64::from(this.whole(at, COPIES_MIB)?) << 20;
+            this.policy.revocation.as_mut()?.copies_bytes_max = bytes;
             Some(())
         });
         self.by_claims(spot)?;

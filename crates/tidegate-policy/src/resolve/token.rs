@@ -160,6 +160,9 @@ impl Resolver {
 
     /// Whether values of this fact are compared with digits too.
     pub(super) fn has_digits(&self, fact: WantId) -> bool {
-        matches!(self.policy.wants.get(usize::from(fact.0)), Some(Want::Claim { .. }))
+        matches!(
+            self.policy.wants.get(usize::from(fact.0)),
+            Some(Want::Claim { .. } | Want::Output { .. })
+        )
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::copied;
 use crate::command;
 use crate::toolchain::Toolchain;
-use crate::wasm::{self, Exceptions, Linking, Package};
+use crate::wasm::{self, Exceptions, Linking, Package, Panics};
 use crate::workspace::Workspace;
 
 /// Folders that pin a version of the SDK: where, and how its modules' names begin.
@@ -39,8 +39,8 @@ pub(super) fn build(toolchain: &Toolchain, workspace: &Workspace, folder: &Path)
                 .with_context(|| format!("the SDK has no {}", source.display()))?;
         }
         let at = Workspace { root: work, target: workspace.target.clone() };
-        let built =
-            wasm::compile_examples(toolchain, &at, Exceptions::Standard, &package, &places)?;
+        let panics = Panics::Unwind(Exceptions::Standard);
+        let built = wasm::compile_examples(toolchain, &at, panics, &package, &places)?;
         for (name, module) in built {
             wasm::write_if_changed(&folder.join(format!("{prefix}-{name}.wasm")), &module)?;
         }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::copied;
 use crate::command;
+use crate::tools;
 use crate::workspace::Workspace;
 
 /// The folder with a filter of our own.
@@ -33,7 +34,7 @@ const SOURCE: &str = "assembly/index.ts";
 /// If npm is there and one does not build. Without npm, nor a way to install it, they are
 /// skipped aloud.
 pub(super) fn build(workspace: &Workspace, folder: &Path) -> Result<()> {
-    if !is_here()? {
+    if !tools::has_npm()? {
         eprintln!("SKIPPED: filters in AssemblyScript: there is no npm here");
         return Ok(());
     }
@@ -50,18 +51,6 @@ pub(super) fn build(workspace: &Workspace, folder: &Path) -> Result<()> {
         compile(&work, &folder.join(format!("{name}.wasm")))?;
     }
     Ok(())
-}
-
-/// Whether npm can be run, perhaps after installing it.
-fn is_here() -> Result<bool> {
-    if command::in_path("npm").is_some() {
-        return Ok(true);
-    }
-    if !command::can_install() {
-        return Ok(false);
-    }
-    command::apt_install(&["nodejs", "npm"])?;
-    Ok(true)
 }
 
 /// A copy of a folder with what its lock file names: those versions with those checksums, or none.

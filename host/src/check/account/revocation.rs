@@ -40,6 +40,13 @@ impl Account<'_> {
                 revocation.stale_after
             ),
         );
+        let mib = revocation.copies_bytes_max >> 20;
+        self.row(
+            "memory",
+            format_args!(
+                "of a proxy: own copies of images up to {mib} MiB in all workers, else one"
+            ),
+        );
     }
 
     fn sources(&mut self, token: &TokenFrom) {

@@ -4,7 +4,8 @@
 //! One with a body has a task of its own, so that the request goes on while nobody takes the
 //! response, and the other way round.
 
-use super::{Beginning, Exchange, Part, bridge};
+use super::{Began, Beginning, Exchange, Part, bridge};
+use crate::proxy::guard::{Admission, Fields};
 use crate::proxy::headers::{self, Hop, Presented, Refusal};
 use crate::proxy::lane::{Lane, Route};
 use crate::proxy::listener::Visit;
@@ -55,24 +56,29 @@ pub(in crate::proxy) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, CutOff> {
     let Some(route) = door.lane.route(door.listener) else { return Err(CutOff) };
-    let exchange = match begin(&door, &route, visit, request) {
-        Ok(exchange) => exchange,
+    let mut beginning = match begin(&door, &route, visit, request) {
+        Ok(beginning) => beginning,
         Err(response) => return Ok(*response),
     };
+    let admission = match &route.guard {
+        Some(guard) => guard.admit(&mut beginning).await,
+        None => Admission::Through(Fields::new()),
+    };
+    let exchange = Exchange::new(&door.lane, &route, beginning, admission);
     match exchange.is_simple() {
         true => here(Box::new(exchange)).await,
         false => apart(exchange).await,
     }
 }
 
-/// Looks a request over, and begins its exchange unless it is refused.
+/// Looks a request over: what its exchange begins with, unless it is refused.
 #[allow(clippy::result_large_err)] // the refusal is as large as any answer, and goes out at once
 fn begin(
     door: &Rc<Door>,
     route: &Rc<Route>,
     visit: Visit,
     mut request: Request<Incoming>,
-) -> Result<Exchange, Box<Response<ResponseBody>>> {
+) -> Result<Beginning, Box<Response<ResponseBody>>> {
     let lane = &door.lane;
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
@@ -93,15 +99,15 @@ fn begin(
         facts.connection =
             Rc::new(ConnectionFacts { source: Some(presented.client), ..connection });
     }
-    let beginning = Beginning {
+    Ok(Beginning {
         headers: presented.headers,
         facts,
         body,
         version: head.version,
         upgrade: presented.is_upgrade.then_some(upgrade),
         visit,
-    };
-    Ok(Exchange::new(lane, route, beginning))
+        began: Began::new(lane),
+    })
 }
 
 /// A request that no filter sees.

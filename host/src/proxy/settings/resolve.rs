@@ -2,8 +2,8 @@
 
 use super::text::{self, Text};
 use super::{
-    AccessLog, Bounds, Configuration, Filter, Listener, Protocol, Settings, Target, Timeouts,
-    Upstream, Url,
+    AccessLog, Bounds, Component, Configuration, Filter, Listener, Protocol, Settings, Target,
+    Timeouts, Upstream, Url,
 };
 use crate::config::{Node, Problem};
 use proxy_wasm_host::plugin::{self, FailurePolicy, Limits, PluginConfig};
@@ -53,6 +53,9 @@ pub(super) fn settings(text: Text, tree: Option<&Node>) -> Result<Settings, Prob
         listeners.push(listener);
     }
     let host = text.host.as_ref().map(|host| upstream(host, "host", place)).transpose()?;
+    let plugins = crate::plugins::text::resolve(text.plugins).map_err(|(name, what)| {
+        place.problem(&format!("plugins.{name}"), &what, "write plugins: { tiers: { file: … } }")
+    })?;
     let cores = || std::thread::available_parallelism().map_or(1, Into::into);
     Ok(Settings {
         listeners,
@@ -60,6 +63,7 @@ pub(super) fn settings(text: Text, tree: Option<&Node>) -> Result<Settings, Prob
         // The filter asks with HTTP/2.
         host: host.map(|host| Upstream { is_http2: true, ..host }),
         memory_keys_max: text.memory.keys_max.0,
+        plugins,
         timeouts: timeouts(&text.timeouts),
         bounds: bounds(&text.bounds),
         workers: text.workers.map_or_else(cores, |workers| workers.0.into()),
@@ -110,6 +114,15 @@ fn listener(
     let filters = filters
         .map(|(index, typed)| filter(typed, &node, &format!("{filters_path}[{index}]"), place))
         .collect::<Result<_, _>>()?;
+    let component = typed.component.as_ref().or(text.component.as_ref());
+    if typed.protocol == Protocol::Tcp && typed.component.is_some() {
+        let path = path_of(true, "component");
+        let hint = "a TCP listener's connections go through filters only";
+        return Err(place.problem(&path, "decides HTTP requests", hint));
+    }
+    let path = path_of(typed.component.is_some(), "component");
+    let component = component.filter(|_| typed.protocol == Protocol::Http);
+    let component = component.map(|typed| component_of(typed, &node, &path, place)).transpose()?;
     let has_own = typed.upstream.is_some() || typed.respond.is_some();
     let (to, respond) = match has_own {
         true => (&typed.upstream, &typed.respond),
@@ -143,8 +156,39 @@ fn listener(
         trusted_hops: typed.trusted_hops.into(),
         normalize_path: typed.normalize_path,
         upgrades: typed.upgrades.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        component,
         filters,
         target,
+    })
+}
+
+fn component_of(
+    typed: &text::Component,
+    node: &plugin::Node,
+    path: &str,
+    place: Place<'_>,
+) -> Result<Component, Problem> {
+    let policy = match (&typed.policy, &typed.configuration) {
+        (Some(file), None) => Configuration::Policy(file.clone()),
+        (None, Some(inline)) => Configuration::InlinePolicy(inline.0.clone()),
+        (Some(_), Some(_)) => {
+            let path = format!("{path}.configuration");
+            return Err(place.problem(&path, "is set, and policy too", "keep one of them"));
+        }
+        (None, None) => {
+            let hint = "say what to decide by: policy: FILE";
+            return Err(place.problem(path, "has no policy", hint));
+        }
+    };
+    Ok(Component {
+        wasm: typed.wasm.clone(),
+        name: typed.name.clone().unwrap_or_else(|| SHIPPED.to_owned()),
+        policy,
+        node: node.clone(),
+        memory_bytes: (typed.limits.memory_mib.0 as usize) << 20,
+        table_elements: typed.limits.table_elements.0 as usize,
+        call: typed.limits.callback.0,
+        start: typed.limits.start.0,
     })
 }
 

@@ -1,8 +1,10 @@
 //! The proxy's configuration as typed: names, types and defaults.
 
+mod component;
 mod filter;
 mod upstream;
 
+pub(in crate::proxy) use component::Component;
 pub(in crate::proxy) use filter::{Blob, Filter, OnFailure};
 pub(in crate::proxy) use upstream::{Upstream, UpstreamMap, Url};
 
@@ -20,6 +22,8 @@ use std::time::Duration;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::proxy) struct Text {
     pub(in crate::proxy) listeners: Vec<Listener>,
+    /// What decides requests before filters see them.
+    pub(in crate::proxy) component: Option<Component>,
     pub(in crate::proxy) filters: Vec<Filter>,
     pub(in crate::proxy) upstream: Option<Upstream>,
     pub(in crate::proxy) respond: Option<Respond>,
@@ -28,6 +32,8 @@ pub(in crate::proxy) struct Text {
     /// Who answers the asks of policies; left out, this process does.
     pub(in crate::proxy) host: Option<Upstream>,
     pub(in crate::proxy) memory: Memory,
+    /// By the names that policies have for them.
+    pub(in crate::proxy) plugins: BTreeMap<String, crate::plugins::text::Text>,
     pub(in crate::proxy) timeouts: Timeouts,
     pub(in crate::proxy) bounds: Bounds,
     /// Left out: as many as there are cores.
@@ -59,6 +65,7 @@ pub(in crate::proxy) struct Listener {
     /// What a client may turn a connection into.
     #[serde(default = "websocket")]
     pub(in crate::proxy) upgrades: BTreeSet<String>,
+    pub(in crate::proxy) component: Option<Component>,
     pub(in crate::proxy) filters: Option<Vec<Filter>>,
     pub(in crate::proxy) upstream: Option<Upstream>,
     pub(in crate::proxy) respond: Option<Respond>,
@@ -177,12 +184,14 @@ impl Default for Text {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            component: None,
             filters: Vec::new(),
             upstream: None,
             respond: None,
             clusters: BTreeMap::new(),
             host: None,
             memory: Memory::default(),
+            plugins: BTreeMap::new(),
             timeouts: Timeouts::default(),
             bounds: Bounds::default(),
             workers: None,
@@ -205,6 +214,7 @@ impl Listener {
             trusted_hops: 0,
             normalize_path: true,
             upgrades: websocket(),
+            component: None,
             filters: None,
             upstream: None,
             respond: None,

@@ -1,0 +1,151 @@
+//! A component at work, on one thread.
+
+use super::engine::{Component, TICK};
+use super::shell::Shell;
+use super::world::EdgeGuard;
+use super::world::guard::{Decision, Setup, Step, Tallies, Terms};
+use super::world::store::NoAnswer;
+use super::world::types::Fact;
+use proxy_wasm_host::engine::epochs::epochs_of;
+use proxy_wasm_host::engine::one_line;
+use proxy_wasm_host::plugin::Limits;
+use std::fmt;
+use wasmtime::{ResourceLimiter, Store};
+
+/// One instance. After a method has failed it is of no more use.
+pub struct Instance {
+    store: Store<State>,
+    guard: EdgeGuard,
+    limits: Limits,
+}
+
+/// What goes with an instance.
+pub struct State {
+    pub(super) shell: Box<dyn Shell>,
+    bounds: Bounds,
+}
+
+/// What it may use of memory.
+struct Bounds {
+    memory_bytes: usize,
+    table_elements: usize,
+}
+
+/// Why an instance is of no more use, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed(pub String);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+type Done<T> = Result<T, Failed>;
+
+impl Instance {
+    /// Makes an instance.
+    ///
+    /// # Errors
+    ///
+    /// If it wants more than `limits` give it, or fails at its start.
+    pub fn new(component: &Component, shell: Box<dyn Shell>, limits: Limits) -> Done<Self> {
+        let Limits { memory_bytes, table_elements, .. } = limits;
+        let bounds = Bounds { memory_bytes, table_elements };
+        let mut store = Store::new(component.engine(), State { shell, bounds });
+        store.limiter(|state| &mut state.bounds);
+        store.set_epoch_deadline(epochs_of(limits.start, TICK));
+        let guard = component.ready.instantiate(&mut store).map_err(failed)?;
+        Ok(Self { store, guard, limits })
+    }
+
+    /// Puts a policy (JSON) in force, in place of the one that is.
+    ///
+    /// # Errors
+    ///
+    /// If the component failed; within it what is wrong with the policy, which changes nothing.
+    pub fn configure(&mut self, policy: &str, setup: Setup) -> Done<Result<Terms, Vec<String>>> {
+        self.store.set_epoch_deadline(epochs_of(self.limits.start, TICK));
+        let called =
+            self.guard.tidegate_edge_guard().call_configure(&mut self.store, policy, setup);
+        called.map_err(failed)
+    }
+
+    /// Decides a request by the facts that the terms want, in their order, or says to hold it.
+    ///
+    /// # Errors
+    ///
+    /// If the component failed.
+    pub fn on_request(&mut self, facts: &[Fact]) -> Done<Step> {
+        self.arm();
+        self.guard.tidegate_edge_guard().call_on_request(&mut self.store, facts).map_err(failed)
+    }
+
+    /// Brings back what came of a question; what was decided by it.
+    ///
+    /// # Errors
+    ///
+    /// If the component failed.
+    pub fn on_reply(
+        &mut self,
+        question: u64,
+        answer: Result<&[u8], NoAnswer>,
+    ) -> Done<Vec<Decision>> {
+        self.arm();
+        let guard = self.guard.tidegate_edge_guard();
+        guard.call_on_reply(&mut self.store, question, answer).map_err(failed)
+    }
+
+    /// Says that a request has died which was held.
+    ///
+    /// # Errors
+    ///
+    /// If the component failed.
+    pub fn on_gone(&mut self, ticket: u64) -> Done<()> {
+        self.arm();
+        self.guard.tidegate_edge_guard().call_on_gone(&mut self.store, ticket).map_err(failed)
+    }
+
+    /// Lets it do what time brings; what was decided by it.
+    ///
+    /// # Errors
+    ///
+    /// If the component failed.
+    pub fn on_tick(&mut self) -> Done<Vec<Decision>> {
+        self.arm();
+        self.guard.tidegate_edge_guard().call_on_tick(&mut self.store).map_err(failed)
+    }
+
+    /// Takes what happened since the last call.
+    ///
+    /// # Errors
+    ///
+    /// If the component failed.
+    pub fn take_tallies(&mut self) -> Done<Tallies> {
+        self.arm();
+        self.guard.tidegate_edge_guard().call_take_tallies(&mut self.store).map_err(failed)
+    }
+
+    /// From now on it may run for so long.
+    fn arm(&mut self) {
+        self.store.set_epoch_deadline(epochs_of(self.limits.callback, TICK));
+    }
+}
+
+fn failed(error: wasmtime::Error) -> Failed {
+    // The root says what happened; before it stands where, which is our own code.
+    let root = one_line(&wasmtime::Error::msg(error.root_cause().to_string()));
+    Failed(root)
+}
+
+impl ResourceLimiter for Bounds {
+    fn memory_growing(&mut self, _: usize, to: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(to <= self.memory_bytes)
+    }
+
+    fn table_growing(&mut self, _: usize, to: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(to <= self.table_elements)
+    }
+}

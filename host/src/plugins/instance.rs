@@ -1,0 +1,196 @@
+//! One instance of a plugin: its memory, within its bound, and calls to it, within theirs.
+
+use super::bindings::tidegate::edge::log::{Host as Log, Level};
+use super::bindings::tidegate::edge::types::Host as Types;
+use super::bindings::{PolicyPlugin, tidegate};
+use super::component::{Code, Description};
+use super::engine::TICK;
+use super::log::{Line, Printed};
+use proxy_wasm_host::engine::epochs::epochs_of;
+use proxy_wasm_host::engine::one_line;
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// The most elements of all tables of an instance; JavaScript's and Python's have some ten thousand.
+const TABLE_ELEMENTS_MAX: usize = 1 << 20;
+
+/// How a call failed. A plugin that says that it cannot tell, or tells nonsense, lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Failure {
+    Deadline,
+    Memory,
+    Trap,
+    Nonsense,
+    CannotTell,
+}
+
+pub(super) struct Instance {
+    store: Store<Guest>,
+    plugin: PolicyPlugin,
+}
+
+/// What the host keeps of an instance.
+pub(super) struct Guest {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    line: Arc<Line>,
+    bytes_left: usize,
+    elements_left: usize,
+    is_over: bool,
+}
+
+/// What a plugin gives, in its own order.
+pub(super) type Given = Vec<Option<String>>;
+
+impl Instance {
+    /// Makes an instance, of at most so many bytes of memory, and hears what it is.
+    ///
+    /// # Errors
+    ///
+    /// One line.
+    pub(super) async fn new(
+        code: &Code,
+        line: &Arc<Line>,
+        memory_max: usize,
+        within: Duration,
+    ) -> Result<(Self, Description), String> {
+        let wasi = WasiCtx::builder()
+            .stdout(Printed(Arc::clone(line)))
+            .stderr(Printed(Arc::clone(line)))
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        let guest = Guest {
+            table: ResourceTable::new(),
+            wasi,
+            line: Arc::clone(line),
+            bytes_left: memory_max,
+            elements_left: TABLE_ELEMENTS_MAX,
+            is_over: false,
+        };
+        let mut store = Store::new(&code.engine.wasm, guest);
+        store.limiter(|guest| guest);
+        store.set_epoch_deadline(epochs_of(within, TICK));
+        let made = tokio::time::timeout(within, async {
+            let plugin = code.ready.instantiate_async(&mut store).await?;
+            let told = plugin.tidegate_edge_policy().call_describe(&mut store).await?;
+            Ok::<_, wasmtime::Error>((plugin, told))
+        });
+        let made = made.await;
+        let is_over = store.data().is_over;
+        let (plugin, told) = match made {
+            Err(_) => return Err(format!("it did not start within {within:?}")),
+            Ok(Err(_)) if is_over => {
+                return Err(format!("it needs more than memory_max, {memory_max} bytes, to start"));
+            }
+            Ok(Err(error)) => return Err(format!("it did not start: {}", one_line(&error))),
+            Ok(Ok(made)) => made,
+        };
+        Ok((Self { store, plugin }, Description::of(told)?))
+    }
+
+    /// Asks it of one request.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; and whether the instance can be used any more.
+    pub(super) async fn resolve(
+        &mut self,
+        facts: &[Option<Vec<u8>>],
+        within: Duration,
+    ) -> Result<Given, (Failure, bool)> {
+        let Self { store, plugin } = self;
+        store.set_epoch_deadline(epochs_of(within, TICK));
+        let call = plugin.tidegate_edge_policy().call_resolve(&mut *store, facts);
+        let answer = tokio::time::timeout(within + TICK, call).await;
+        let error = match answer {
+            Ok(Ok(Ok(given))) => return Ok(given),
+            Ok(Ok(Err(why))) => {
+                store.data().line.warn("cannot tell", &why);
+                return Err((Failure::CannotTell, true));
+            }
+            // What it was doing is not over, and never will be.
+            Err(_) => return Err((Failure::Deadline, false)),
+            Ok(Err(error)) => error,
+        };
+        let failure = match error.downcast_ref::<Trap>() {
+            _ if store.data().is_over => Failure::Memory,
+            Some(Trap::Interrupt) => Failure::Deadline,
+            _ => Failure::Trap,
+        };
+        store.data().line.warn(failure.name(), &one_line(&error));
+        Err((failure, false))
+    }
+}
+
+impl Failure {
+    /// Its name in metrics and logs.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::Trap => "trap",
+            Self::Nonsense => "nonsense",
+            Self::CannotTell => "cannot_tell",
+        }
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        take(&mut self.bytes_left, desired.saturating_sub(current), &mut self.is_over)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        take(&mut self.elements_left, desired.saturating_sub(current), &mut self.is_over)
+    }
+}
+
+/// Who is refused memory is ended: few programs go on well without.
+fn take(left: &mut usize, more: usize, is_over: &mut bool) -> wasmtime::Result<bool> {
+    match left.checked_sub(more) {
+        Some(rest) => {
+            *left = rest;
+            Ok(true)
+        }
+        None => {
+            *is_over = true;
+            Err(wasmtime::Error::msg("more memory than it may have"))
+        }
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl Types for Guest {}
+
+impl Log for Guest {
+    fn write(&mut self, level: Level, message: String) {
+        use tidegate::edge::log::Level::{Debug, Error, Info, Warn};
+        let level = match level {
+            Debug => tracing::Level::DEBUG,
+            Info => tracing::Level::INFO,
+            Warn => tracing::Level::WARN,
+            Error => tracing::Level::ERROR,
+        };
+        self.line.log(level, &message);
+    }
+}
