@@ -126,6 +126,7 @@ fn rules_dashboard_and_runbook_speak_only_of_what_is_exported() -> Result<()> {
         let policy = json!({
             "tidegate": 1, "domain": "shop", "limits": limits,
             "host": { "cluster": "tidegate_host", "deadline": "4s" },
+            "token": { "from": { "jwt_authn": {} } }, "revocation": {},
         });
         let (mut redis, origin) = (Redis::start().await?, Origin::start().await?);
         // In its own folder: so it keeps revocations too, and shares their log.

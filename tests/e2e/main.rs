@@ -6,6 +6,7 @@
 mod claims;
 mod faults;
 mod fleet;
+mod guards;
 mod hostile;
 mod identity;
 mod leases;
@@ -13,11 +14,13 @@ mod local;
 mod observed;
 mod oracle;
 mod panics;
+mod plugins;
 mod refusals;
 mod revocation;
 mod rules;
 mod shipped;
 mod streams;
+mod table;
 mod updates;
 
 use harness::client::Answer;

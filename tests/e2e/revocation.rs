@@ -11,8 +11,12 @@ use harness::propagation::Lab;
 use harness::redis::Redis;
 use harness::revoker::Revoker;
 use harness::tokens::{ISSUER, KEY_ID, claims, now_secs, sign, sign_with, verify};
+use harness::way::Way;
 use harness::{Result, stage, stage_for_workers, wait};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A proxy that verifies tokens, and asks this host what of them is revoked.
@@ -37,9 +41,21 @@ impl Stage {
     }
 
     async fn with(policy: Policy, workers: u32, revoker: Revoker, forward: bool) -> Result<Self> {
+        let host = revoker.host.address();
+        Self::at(host, policy, workers, revoker, forward).await
+    }
+
+    /// Of which the proxy finds the host somewhere else.
+    async fn at(
+        host: SocketAddr,
+        policy: Policy,
+        workers: u32,
+        revoker: Revoker,
+        forward: bool,
+    ) -> Result<Self> {
         let origin = Origin::start().await?;
         let plan = envoy(policy).workers(workers).origin(origin.address());
-        let plan = plan.host(revoker.host.address()).in_envoy();
+        let plan = plan.host(host).in_envoy().updatable();
         let envoy = plan.http(move |http| verify(http, forward)).start().await?;
         let stage = Self { revoker, envoy, _origin: origin };
         stage.is_ready(workers).await?;
@@ -271,6 +287,104 @@ fn what_one_host_acknowledged_all_workers_at_both_hosts_enforce_soon() -> Result
         assert!(most < Some(&Duration::from_secs(1)), "{most:?}");
         Ok(())
     })
+}
+
+#[test]
+fn workers_share_one_copy_of_images_and_an_update_that_gives_each_its_own_forgets_nothing()
+-> Result<()> {
+    stage(async {
+        const WORKERS: u32 = 4;
+        let mut revoker = Revoker::alone().await?;
+        let exp = now_secs() + 3_600;
+        import(&mut revoker, 3_000, exp).await?;
+        let shared = rules(verified(), json!({ "copies_mib": 0 }));
+        let mut stage = Stage::with(shared, WORKERS, revoker, false).await?;
+        let mut n = 0;
+        wait::until("an image to be looked at", async || {
+            n = (n + 1) % 3_000;
+            (stage.status(shows_imported(n, exp)).await.ok()? == 401).then_some(())?;
+            (stage.gauge("asked_positive")? > 0).then_some(())
+        })
+        .await?;
+        assert_eq!(stage.gauge("image_bytes"), Some(0), "no worker has a copy");
+        let are_all = async |stage: &Stage, call: Call, status: u16| {
+            let answers = stage.envoy.burst(16, 4, &call).await?;
+            ensure!(answers.iter().all(|it| it.status == status), "{answers:?}");
+            Ok(())
+        };
+        are_all(&stage, shows_imported(2_999, exp), 401).await?;
+        are_all(&stage, shows(&token("good")), 200).await?;
+        let unsure = stage.gauge("asked_unsure");
+
+        stage.envoy.update(rules(verified(), json!({}))).await?;
+        are_all(&stage, shows_imported(1_999, exp), 401).await?;
+        wait::until("each worker to have its own copy", async || {
+            (stage.gauge("image_bytes")? > 0).then_some(())
+        })
+        .await?;
+        stage.is_ready(WORKERS).await?;
+        are_all(&stage, shows_imported(2_998, exp), 401).await?;
+        are_all(&stage, shows(&token("good")), 200).await?;
+        assert_eq!(stage.gauge("asked_unsure"), unsure, "nothing had to be learnt anew");
+        Ok(())
+    })
+}
+
+#[test]
+fn images_that_arrive_damaged_are_fetched_again_and_nothing_passes_meanwhile() -> Result<()> {
+    stage(async {
+        const CHUNK: u8 = b'K';
+        const NEWS: u8 = b'M';
+        let mut revoker = Revoker::alone().await?;
+        let exp = now_secs() + 3_600;
+        import(&mut revoker, 1_000, exp).await?;
+        // Each piece comes damaged in one way after the other, and then whole; news come twice.
+        let (pieces, last) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let way = Way::to(revoker.host.address(), move |body| match body.get(1) {
+            Some(&CHUNK) => match pieces.fetch_add(1, Ordering::Relaxed) % 6 {
+                0 => body[40] ^= 1,
+                1 => body.truncate(body.len() / 2),
+                2 => body.clear(),
+                3 => body[4] ^= 1,
+                4 => body.extend([0; 7]),
+                _ => {}
+            },
+            Some(&NEWS) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_repeated = last.len() % 2 == 1;
+                last.push(body.clone());
+                if let Some(before) = last.len().checked_sub(2).filter(|_| is_repeated) {
+                    body.clone_from(&last[before]);
+                }
+            }
+            _ => {}
+        })
+        .await?;
+        let rules = rules(verified(), json!({}));
+        let stage = Stage::at(way.address(), rules, 2, revoker, false).await?;
+        for n in (0..1_000).step_by(37) {
+            assert_eq!(stage.status(shows_imported(n, exp)).await?, 401, "{n}");
+        }
+        assert_eq!(stage.status(shows(&token("good"))).await?, 200);
+        let what = json!({ "iss": ISSUER, "jti": "late", "exp": exp });
+        stage.revoker.revoke(&what).await?;
+        stage.comes_to(&shows(&sign(&claims("late", &json!({ "exp": exp })))), 401).await
+    })
+}
+
+/// Has the host take in so many tokens; started again, it makes images of them at once.
+async fn import(revoker: &mut Revoker, count: u32, exp: u64) -> Result<()> {
+    let line = |n| format!("{}\n", json!({ "iss": ISSUER, "jti": format!("r{n}"), "exp": exp }));
+    let import = post("/v1/revocations/import", (0..count).map(line).collect::<String>());
+    let answer = revoker.send(import.header("content-type", "application/x-ndjson")).await?;
+    ensure!(answer.status == 200, "{}: {:?}", answer.status, answer.body);
+    revoker.host.end().await?;
+    revoker.host.revive().await
+}
+
+/// A request with one of these.
+fn shows_imported(n: u32, exp: u64) -> Call {
+    shows(&sign(&claims(&format!("r{n}"), &json!({ "exp": exp }))))
 }
 
 #[test]

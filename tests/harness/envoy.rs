@@ -1,5 +1,6 @@
 //! A real Envoy with the filter in it, running `envoy/envoy.yaml`; or, with
-//! `TIDEGATE_HOME=bundled`, `tidegate proxy` in its place.
+//! `TIDEGATE_HOME=bundled`, `tidegate proxy` in its place; or, with `TIDEGATE_HOME=component`, that
+//! with the component in the filter's.
 //!
 //! The harness changes in that file only what belongs to a machine: ports, paths and
 //! addresses; and what a test is about: the policy, and what it edits by name.
@@ -57,6 +58,8 @@ pub enum Home {
     Envoy,
     /// `tidegate proxy`, with wasmtime.
     Bundled,
+    /// `tidegate proxy` with the component instead.
+    Component,
 }
 
 type Edit = Box<dyn Fn(&mut Value)>;
@@ -136,8 +139,11 @@ pub fn answer_directly(http: &mut Value) {
 impl Home {
     /// As `TIDEGATE_HOME` has it; Envoy if it is not set.
     fn asked_for() -> Self {
-        let asked = std::env::var_os("TIDEGATE_HOME");
-        if asked.is_some_and(|it| it == "bundled") { Self::Bundled } else { Self::Envoy }
+        match std::env::var("TIDEGATE_HOME").as_deref() {
+            Ok("bundled") => Self::Bundled,
+            Ok("component") => Self::Component,
+            _ => Self::Envoy,
+        }
     }
 }
 
@@ -203,7 +209,13 @@ impl Plan {
     /// Runs it in Envoy, whatever home was asked for: for what is Envoy's alone to show.
     #[must_use]
     pub fn in_envoy(self) -> Self {
-        Self { home: Home::Envoy, ..self }
+        self.within(Home::Envoy)
+    }
+
+    /// Runs it in this home.
+    #[must_use]
+    pub fn within(self, home: Home) -> Self {
+        Self { home, ..self }
     }
 
     /// Changes the HTTP connection manager's configuration.
@@ -231,7 +243,7 @@ impl Plan {
     pub async fn start(self) -> Result<Envoy> {
         match self.home {
             Home::Envoy => self.start_envoy().await,
-            Home::Bundled => self.start_bundled().await,
+            Home::Bundled | Home::Component => self.start_bundled().await,
         }
     }
 
@@ -315,8 +327,17 @@ impl Plan {
             filter["wasm"] = json!(path);
             clusters["tidegate_host"] = host.clone();
         }
+        let mut listener = json!({ "trusted_hops": self.trusted_hops, "filters": [filter] });
+        if self.home == Home::Component {
+            if self.faulty {
+                bail!(NotHere("it panics as the filter is told to"));
+            }
+            let (wasm, policy) = (parts::component()?, self.policy.plain());
+            listener["component"] = json!({ "wasm": wasm, "configuration": policy });
+            listener["filters"] = json!([]);
+        }
         Ok(json!({
-            "listeners": [{ "trusted_hops": self.trusted_hops, "filters": [filter] }],
+            "listeners": [listener],
             "upstream": format!("http://{}", self.origin),
             "host": host,
             "clusters": clusters,
@@ -705,6 +726,7 @@ fn look_over_bundled(proxy: &mut Bundled, is_faulty: bool) -> Result<()> {
     let is_evil = |line: &&str| {
         line.contains("panicked")
             || line.contains("trap")
+            || line.contains("an instance failed")
             || (!is_faulty && line.contains("a bug was caught at"))
     };
     if let Some(line) = log.lines().find(is_evil) {

@@ -18,6 +18,7 @@ pub struct Host {
     asks: SocketAddr,
     admin: SocketAddr,
     environment: Environment,
+    config: String,
     process: Process,
     folder: TempDir,
 }
@@ -61,13 +62,23 @@ impl Host {
     ///
     /// If it does not build or come up.
     pub async fn with(environment: Environment) -> Result<Self> {
+        Self::with_file(environment, "").await
+    }
+
+    /// The same with a configuration file of this text, unless it is empty.
+    ///
+    /// # Errors
+    ///
+    /// If it does not build or come up.
+    pub async fn with_file(environment: Environment, config: &str) -> Result<Self> {
         let program = parts::host()?;
         for _ in 0..ports::TRIES {
             let folder = tempfile::tempdir()?;
             let (asks, admin) = (ports::free()?, ports::free()?);
-            let process = serve(&program, asks, admin, &environment, &folder)?;
+            let process = serve(&program, asks, admin, (&environment, config), &folder)?;
             let (program, environment) = (program.clone(), environment.clone());
-            let mut host = Self { program, asks, admin, environment, process, folder };
+            let config = config.to_owned();
+            let mut host = Self { program, asks, admin, environment, config, process, folder };
             if host.is_up(wait::PATIENCE).await? {
                 return Ok(host);
             }
@@ -171,8 +182,13 @@ impl Host {
     ///
     /// If it does not come up in this time.
     pub async fn revive_within(&mut self, patience: Duration) -> Result<()> {
-        self.process =
-            serve(&self.program, self.asks, self.admin, &self.environment, &self.folder)?;
+        self.process = serve(
+            &self.program,
+            self.asks,
+            self.admin,
+            (&self.environment, &self.config),
+            &self.folder,
+        )?;
         if self.is_up(patience).await? {
             return Ok(());
         }
@@ -231,7 +247,7 @@ fn serve(
     program: &PathBuf,
     asks: SocketAddr,
     admin: SocketAddr,
-    environment: &Environment,
+    (environment, config): (&Environment, &str),
     folder: &TempDir,
 ) -> Result<Process> {
     let mut command = Command::new(program);
@@ -241,6 +257,10 @@ fn serve(
         }
     }
     command.arg("serve").current_dir(folder.path());
+    if !config.is_empty() {
+        std::fs::write(folder.path().join("tidegate.yaml"), config)?;
+        command.args(["--config", "tidegate.yaml"]);
+    }
     command.env("TIDEGATE_LISTEN", asks.to_string()).env("TIDEGATE_ADMIN", admin.to_string());
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start("tidegate", &mut command, folder.path())

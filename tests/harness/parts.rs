@@ -63,6 +63,20 @@ pub fn filter() -> Result<PathBuf> {
     named("TIDEGATE_FILTER", "the filter", hint, || built("tidegate.wasm"))
 }
 
+/// The component: `TIDEGATE_COMPONENT`, else what `cargo xtask` built.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn component() -> Result<PathBuf> {
+    let hint = "`cargo xtask build component` builds it, or set TIDEGATE_COMPONENT";
+    named("TIDEGATE_COMPONENT", "the component", hint, || {
+        let folders = [target(), root().join("target")];
+        let files = folders.map(|target| target.join("component/tidegate.component.wasm"));
+        files.into_iter().find(|path| path.is_file())
+    })
+}
+
 /// The build of the filter that also tells standings on responses it lets through:
 /// `TIDEGATE_FILTER_STANDING`, else what `cargo xtask` built.
 ///
@@ -87,6 +101,20 @@ pub fn filter_faults() -> Result<PathBuf> {
     named("TIDEGATE_FILTER_FAULTS", "the filter's faulty build", hint, || {
         built("tidegate-faults.wasm")
     })
+}
+
+/// The tools that make and run components in other languages: the folder `TIDEGATE_FOREIGN`, else
+/// what `cargo xtask` fetched.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn foreign() -> Result<PathBuf> {
+    let hint = "`cargo xtask test --only foreign` fetches them, or set TIDEGATE_FOREIGN";
+    let named = env::var_os("TIDEGATE_FOREIGN").map(PathBuf::from);
+    let fetched = [target(), root().join("target")].map(|target| target.join("tools/foreign"));
+    let found = named.into_iter().chain(fetched).find(|folder| folder.is_dir());
+    Ok(found.ok_or(Missing { part: "what makes components in other languages", hint })?)
 }
 
 /// A filter of the conformance tests, by its name: in the folder `TIDEGATE_GUESTS`, else what

@@ -1,0 +1,154 @@
+//! A component that misbehaves in `tidegate proxy`: whatever it does, requests are answered in bounded
+//! time, and the next instance decides again.
+
+use anyhow::{Context, ensure};
+use harness::bundled::Bundled;
+use harness::client::{Client, get};
+use harness::origin::Origin;
+use harness::{Result, guard, stage, wait};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// How long a call may take here, and what a request then takes at most, on a busy machine too.
+const CALL: Duration = Duration::from_millis(50);
+const NEVER_SLOW: Duration = Duration::from_millis(500);
+
+/// A proxy of one worker whose component decides by itself what becomes of requests; the policy only
+/// says what becomes of those that nobody decides.
+async fn proxy(origin: &Origin, on_error: &str) -> Result<(Bundled, tempfile::TempDir)> {
+    let folder = tempfile::tempdir()?;
+    let wasm = folder.path().join("guard.wasm");
+    std::fs::write(&wasm, guard::component()?)?;
+    let policy = json!({
+        "tidegate": 1, "domain": "shop", "host": { "cluster": "tidegate_host" },
+        "limits": [{ "name": "any", "rate": "1000/1s", "scope": "global", "on_error": on_error }],
+    });
+    let limits = json!({ "memory_mib": 4, "callback": format!("{}ms", CALL.as_millis()) });
+    let component = json!({ "wasm": wasm, "configuration": policy, "limits": limits });
+    let proxy = Bundled::start(&json!({
+        "listeners": [{ "component": component, "filters": [] }],
+        "upstream": format!("http://{}", origin.address()),
+        "workers": 1,
+    }))
+    .await?;
+    Ok((proxy, folder))
+}
+
+/// Answers of one request, and how long it took.
+async fn sent(client: &mut Client, does: &str) -> Result<(u16, Duration)> {
+    let start = Instant::now();
+    let answer = client.send(get("/").header("x-do", does)).await?;
+    Ok((answer.status.as_u16(), start.elapsed()))
+}
+
+async fn failures(proxy: &Bundled) -> Result<u64> {
+    let mut client = Client::http1(proxy.admin()).await?;
+    let page = String::from_utf8(client.send(get("/metrics")).await?.body.to_vec())?;
+    let count = page.lines().find_map(|line| {
+        line.contains("component_failures").then(|| line.rsplit(' ').next()?.parse().ok())?
+    });
+    Ok(count.unwrap_or_default())
+}
+
+/// Until there is an instance: nobody else holds a request.
+async fn is_back(proxy: &Bundled) -> Result<()> {
+    wait::until("another instance", async || {
+        let mut client = Client::http1(proxy.listeners()[0]).await.ok()?;
+        let held = client.send(get("/").header("x-do", "H"));
+        timeout(Duration::from_millis(100), held).await.is_err().then_some(())
+    })
+    .await
+}
+
+#[test]
+fn a_component_that_loops_traps_or_answers_nonsense_ends_and_another_follows() -> Result<()> {
+    for (on_error, undecided) in [("open", 200), ("closed", 500)] {
+        stage(async {
+            let origin = Origin::start().await?;
+            let (proxy, _folder) = proxy(&origin, on_error).await?;
+            let mut client = Client::http1(proxy.listeners()[0]).await?;
+            ensure!(sent(&mut client, "a").await?.0 == 200);
+            for does in ["L", "T", "N"] {
+                let failed = failures(&proxy).await?;
+                let (status, took) = sent(&mut client, does).await?;
+                ensure!(status == undecided, "{does}, {on_error}: {status}");
+                ensure!(took < NEVER_SLOW, "{does}: {took:?}");
+                ensure!(failures(&proxy).await? == failed + 1, "{does} is counted");
+                is_back(&proxy).await?;
+            }
+            let log = proxy.log();
+            for why in ["interrupt", "unreachable", "discriminant"] {
+                ensure!(log.contains(why), "{why}: {log}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_that_takes_all_memory_gets_what_its_bound_allows() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let (proxy, _folder) = proxy(&origin, "closed").await?;
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        for _ in 0..10 {
+            let (status, took) = sent(&mut client, "M").await?;
+            ensure!(status == 200 && took < NEVER_SLOW, "{status} after {took:?}");
+        }
+        ensure!(failures(&proxy).await? == 0);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("its memory")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("kB")?.parse()?;
+        ensure!(kib < 512 << 10, "{kib} KiB");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_that_is_held_for_ever_is_not() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let (proxy, _folder) = proxy(&origin, "closed").await?;
+        let mut held = Client::http1(proxy.listeners()[0]).await?;
+        let held = tokio::spawn(async move { sent(&mut held, "H").await });
+        // Others are decided meanwhile; one whose client leaves is forgotten.
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        ensure!(sent(&mut client, "a").await?.0 == 200);
+        let left = client.send(get("/").header("x-do", "H"));
+        ensure!(timeout(Duration::from_millis(100), left).await.is_err());
+        drop(client);
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        ensure!(sent(&mut client, "a").await?.0 == 200);
+        let (status, took) = held.await??;
+        ensure!(status == 500, "{status}");
+        ensure!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+        ensure!(failures(&proxy).await? == 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_component_of_another_world_is_refused_by_name_before_anything_starts() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let folder = tempfile::tempdir()?;
+        let wasm = folder.path().join("plugin.wasm");
+        harness::plugin::write(&wasm, "1.0")?;
+        let policy: Value = json!({
+            "tidegate": 1, "domain": "shop", "limits": [{ "name": "any", "rate": "1/1s" }],
+        });
+        let component = json!({ "wasm": wasm, "configuration": policy });
+        let config = json!({
+            "listeners": [{ "component": component, "filters": [] }],
+            "upstream": format!("http://{}", origin.address()),
+        });
+        let Err(refused) = Bundled::start(&config).await else { anyhow::bail!("it started") };
+        let told = format!("{refused:#}");
+        for part in ["tidegate:edge/guard@0.1.0", "found tidegate:edge/policy@0.1.0"] {
+            ensure!(told.contains(part), "{told}");
+        }
+        Ok(())
+    })
+}

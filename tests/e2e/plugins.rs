@@ -1,0 +1,231 @@
+//! Plugins of policies: what they compute counts, in Envoy by the host service and in `tidegate
+//! proxy` by itself; and whatever one does, requests are as quick as without it.
+
+use crate::{policy_with, statuses};
+use anyhow::ensure;
+use harness::bundled::Bundled;
+use harness::client::{Answer, Client, get};
+use harness::envoy::{Envoy, Policy, envoy};
+use harness::host::Host;
+use harness::origin::Origin;
+use harness::{Result, plugin, stage, wait};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The longest that a plugin may take here.
+const DEADLINE: Duration = Duration::from_millis(20);
+
+/// What a request may take with a plugin that takes all of its deadline: four times that, for a
+/// machine that is busy.
+const NEVER_SLOW: Duration = Duration::from_millis(80);
+
+/// Two units an hour for each tier, and a request takes as many as the plugin says.
+fn document() -> Value {
+    json!({
+        "plugins": plugin::section(),
+    })
+}
+
+fn limits() -> Value {
+    json!([{
+        "name": "tiers", "rate": "2/1h", "key": { "plugin": "tiers.tier" },
+        "cost": { "plugin": "tiers.cost", "max": 2 },
+    }])
+}
+
+fn policy() -> Policy {
+    policy_with(limits(), document())
+}
+
+fn setting(folder: &TempDir) -> Value {
+    let millis = DEADLINE.as_millis();
+    json!({ "tiers": {
+        "file": file(folder), "instances": 2, "deadline": format!("{millis}ms"), "memory_max": 8,
+    } })
+}
+
+fn file(folder: &TempDir) -> std::path::PathBuf {
+    folder.path().join("tiers.wasm")
+}
+
+/// A host service that runs the plugin.
+async fn host(folder: &TempDir) -> Result<Host> {
+    plugin::write(&file(folder), "1.0")?;
+    Host::with_file(Vec::new(), &json!({ "plugins": setting(folder) }).to_string()).await
+}
+
+/// An Envoy that asks it.
+async fn in_envoy(folder: &TempDir) -> Result<(Envoy, Host, Origin)> {
+    let (host, origin) = (host(folder).await?, Origin::start().await?);
+    let plan = envoy(policy()).origin(origin.address()).host(host.address()).in_envoy();
+    Ok((plan.start().await?, host, origin))
+}
+
+/// `tidegate proxy`, which runs the plugin and has no host service.
+async fn in_proxy(folder: &TempDir, origin: &Origin) -> Result<Bundled> {
+    plugin::write(&file(folder), "1.0")?;
+    let Policy::Struct(policy) = policy() else { anyhow::bail!("a policy of another kind") };
+    Bundled::start(&json!({
+        "listeners": [{ "filters": [{ "name": "tidegate", "configuration": policy }] }],
+        "upstream": format!("http://{}", origin.address()),
+        "plugins": setting(folder),
+        "workers": 1,
+    }))
+    .await
+}
+
+/// Has requests answered one after the other, none slower than the plugin's deadline allows.
+async fn sent(client: &mut Client, does: &[&str]) -> Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for does in does {
+        let start = Instant::now();
+        answers.push(client.send(get("/").header("x-do", does)).await?);
+        let took = start.elapsed();
+        ensure!(took < NEVER_SLOW, "{does}: {took:?}");
+    }
+    Ok(answers)
+}
+
+/// What holds in both homes.
+async fn good_and_bad(address: SocketAddr) -> Result<()> {
+    let mut client = Client::http1(address).await?;
+    let answers = sent(&mut client, &["a", "a", "a", "b", "3", "3", "b", "b"]).await?;
+    assert_eq!(statuses(&answers), [200, 200, 429, 200, 200, 429, 200, 429]);
+    // A cost that is none is the default of 1.
+    let answers = sent(&mut client, &["Cx", "Cx", "Cx"]).await?;
+    assert_eq!(statuses(&answers), [200, 200, 429]);
+    // All that fail have one budget together: the default tier's.
+    let answers = sent(&mut client, &["L", "M", "T", "N", "X", "E"]).await?;
+    assert_eq!(statuses(&answers), [200, 200, 429, 429, 429, 429]);
+    // And who did nothing wrong is told apart again, once the plugin has rested.
+    wait::until("the plugin to answer", async || {
+        let answer = client.send(get("/").header("x-do", "d")).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await
+}
+
+async fn failures(page: &str) -> Result<Vec<&'static str>> {
+    let reasons = ["deadline", "memory", "trap", "nonsense", "cannot_tell"];
+    let counted = |reason: &&str| {
+        let series = format!("plugin_failures_total{{plugin=\"tiers\",reason=\"{reason}\"}} ");
+        !page.contains(&series)
+    };
+    Ok(reasons.into_iter().filter(counted).collect())
+}
+
+async fn page(admin: SocketAddr) -> Result<String> {
+    let answer = Client::http1(admin).await?.send(get("/metrics")).await?;
+    Ok(String::from_utf8(answer.body.to_vec())?)
+}
+
+#[test]
+fn in_envoy_a_plugin_tells_requests_apart_and_a_bad_one_does_no_harm() -> Result<()> {
+    stage(async {
+        let folder = tempfile::tempdir()?;
+        let (envoy, host, _origin) = in_envoy(&folder).await?;
+        good_and_bad(envoy.address()).await?;
+        let page = page(host.admin()).await?;
+        assert_eq!(failures(&page).await?, Vec::<&str>::new(), "{page}");
+        wait::until("the filter to count", async || {
+            let stat = |name: &str| {
+                envoy.stat(&format!("wasmcustom.wasm_filter.tidegate.plugin.tiers.{name}"))
+            };
+            let (defaulted, nonsense) = (stat("defaulted").ok()?, stat("nonsense").ok()?);
+            (defaulted >= 6 && nonsense == 3).then_some(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn in_tidegate_proxy_a_plugin_tells_requests_apart_and_a_bad_one_does_no_harm() -> Result<()> {
+    stage(async {
+        let (folder, origin) = (tempfile::tempdir()?, Origin::start().await?);
+        let proxy = in_proxy(&folder, &origin).await?;
+        good_and_bad(proxy.listeners()[0]).await?;
+        let page = page(proxy.admin()).await?;
+        assert_eq!(failures(&page).await?, Vec::<&str>::new(), "{page}");
+        let asks = page.lines().any(|line| line.starts_with("tidegate_asks_total"));
+        assert!(!asks, "nothing was asked by a callout: {page}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_plugin_that_always_loops_costs_nobody_more_than_its_deadline() -> Result<()> {
+    stage(async {
+        let folder = tempfile::tempdir()?;
+        let (envoy, host, _origin) = in_envoy(&folder).await?;
+        let mut client = Client::http1(envoy.address()).await?;
+        let answers = sent(&mut client, &["L"; 100]).await?;
+        assert_eq!(statuses(&answers)[..3], [200, 200, 429]);
+        let resting = "tidegate_plugin_failures_total{plugin=\"tiers\",reason=\"resting\"}";
+        assert!(host.metric(resting).await? > 50, "most were answered at once");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_host_that_is_gone_is_not_waited_for() -> Result<()> {
+    stage(async {
+        let folder = tempfile::tempdir()?;
+        let (envoy, mut host, _origin) = in_envoy(&folder).await?;
+        let mut client = Client::http1(envoy.address()).await?;
+        assert_eq!(statuses(&sent(&mut client, &["a"]).await?), [200]);
+        host.kill()?;
+        let answers = sent(&mut client, &["a", "b", "c", "d"]).await?;
+        assert_eq!(statuses(&answers), [200, 200, 429, 429], "by the defaults");
+        host.revive().await?;
+        wait::until("the plugin to be asked again", async || {
+            let answer = client.send(get("/").header("x-do", "e")).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn a_swap_under_load_loses_no_request_and_a_bad_one_is_refused() -> Result<()> {
+    stage(async {
+        let folder = tempfile::tempdir()?;
+        let (envoy, host, _origin) = in_envoy(&folder).await?;
+        let mut client = Client::http1(envoy.address()).await?;
+        assert_eq!(statuses(&sent(&mut client, &["V", "V", "V"]).await?), [200, 200, 429]);
+        let taken = "tidegate_plugin_swaps_total{plugin=\"tiers\",outcome=\"taken\"}";
+        let failed = "tidegate_plugin_failures_total{plugin=\"tiers\",reason=\"";
+        write_and_wait(&file(&folder), &host, taken, &mut client).await?;
+        assert_eq!(statuses(&sent(&mut client, &["V", "V", "V"]).await?), [200, 200, 429]);
+        assert!(!page(host.admin()).await?.contains(failed), "every call was answered");
+
+        plugin::write_bytes(&file(&folder), b"no component")?;
+        let refused = "tidegate_plugin_swaps_total{plugin=\"tiers\",outcome=\"refused\"}";
+        wait::until("the file to be refused", async || {
+            (host.metric(refused).await.ok()? == 1).then_some(())
+        })
+        .await?;
+        assert_eq!(statuses(&sent(&mut client, &["V", "other"]).await?), [429, 200]);
+        assert!(host.log().contains("not replaced"), "{}", host.log());
+        Ok(())
+    })
+}
+
+/// Puts another version in place and keeps on asking until it is taken; every request is answered
+/// by one version or the other.
+async fn write_and_wait(file: &Path, host: &Host, taken: &str, client: &mut Client) -> Result<()> {
+    plugin::write(file, "2.0")?;
+    let start = Instant::now();
+    for number in 0.. {
+        let tier = format!("load-{number}");
+        let answers = sent(client, &[&tier, &tier, &tier]).await?;
+        ensure!(statuses(&answers) == [200, 200, 429], "{tier}: {:?}", statuses(&answers));
+        if number % 20 == 0 && host.metric(taken).await? == 1 {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < wait::PATIENCE, "the file was not taken");
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! A plugin of policies that does as a request's header `x-do` says, good or bad, from text that a
+//! person can check.
+
+use crate::{Result, wit};
+use anyhow::Context;
+use std::path::Path;
+
+/// Its `defaults` and `wants` in a policy: without an answer the tier is `default`.
+pub fn section() -> serde_json::Value {
+    serde_json::json!({
+        "tiers": {
+            "wants": [{ "header": "x-do" }], "defaults": { "tier": "default", "cost": 1 },
+        },
+    })
+}
+
+/// Its component.
+///
+/// It gives what `x-do` holds as `tier` and 1 as `cost`. If that begins with a capital, it does
+/// something else: `L`oop, take all `M`emory, `T`rap, give a `N`umber of outputs too many, or one
+/// that e`X`ceeds the bound; a `C`ost that is none, or of `3` units; say that it has no answer
+/// (`E`rror); or give its own version as the tier (`V`).
+///
+/// # Errors
+///
+/// If `wit/` cannot be read, or does not have the world.
+pub fn component(version: &str) -> Result<Vec<u8>> {
+    wit::component("policy-plugin", &fields(version))
+}
+
+/// Writes its component where a host or a proxy looks for it, all at once.
+///
+/// # Errors
+///
+/// If it cannot be made or written.
+pub fn write(path: &Path, version: &str) -> Result<()> {
+    write_bytes(path, &component(version)?)
+}
+
+/// The same of anything.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(&beside, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn fields(version: &str) -> String {
+    let bytes = |words: &[u32]| -> String {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.map(|byte| format!("\\{byte:02x}")).collect()
+    };
+    let version_len = version.len() as u32;
+    let wants = bytes(&[0, 64, 4]);
+    let gives = bytes(&[80, 4, 84, 4]);
+    let description = bytes(&[16, 5, 32, version_len, 128, 1, 160, 2]);
+    format!(
+        r#"
+  (data (i32.const 16) "tiers") (data (i32.const 32) "{version}") (data (i32.const 64) "x-do")
+  (data (i32.const 80) "costtier") (data (i32.const 128) "{wants}") (data (i32.const 160) "{gives}")
+  (data (i32.const 192) "{description}") (data (i32.const 320) "1many3sorry")
+  (func (export "tidegate:edge/policy@0.1.0#describe") (result i32) (i32.const 192))
+  (func $is (param $do i32) (param $what i32) (result i32)
+    (i32.eq (local.get $do) (local.get $what)))
+  (func (export "tidegate:edge/policy@0.1.0#resolve") (param $facts i32) (param $count i32) (result i32)
+    (local $do i32)
+    ;; ok, of two outputs at 272: a cost of "1", and the fact as tier
+    (i32.store8 (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 272)) (i32.store (i32.const 264) (i32.const 2))
+    (i32.store8 (i32.const 272) (i32.const 1))
+    (i32.store (i32.const 276) (i32.const 320)) (i32.store (i32.const 280) (i32.const 1))
+    (i32.store8 (i32.const 284) (i32.load8_u (local.get $facts)))
+    (i32.store (i32.const 288) (i32.load offset=4 (local.get $facts)))
+    (i32.store (i32.const 292) (i32.load offset=8 (local.get $facts)))
+    (if (i32.load8_u (local.get $facts))
+      (then (local.set $do (i32.load8_u (i32.load offset=4 (local.get $facts))))))
+    (if (call $is (local.get $do) (i32.const 76)) (then (loop $on (br $on)))) ;; L
+    (if (call $is (local.get $do) (i32.const 77)) ;; M
+      (then (loop $on (br_if $on (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))))
+    (if (call $is (local.get $do) (i32.const 84)) (then (unreachable))) ;; T
+    (if (call $is (local.get $do) (i32.const 78)) ;; N
+      (then (i32.store (i32.const 264) (i32.const 3))))
+    (if (call $is (local.get $do) (i32.const 88)) ;; X
+      (then (i32.store (i32.const 288) (i32.const 1024)) (i32.store (i32.const 292) (i32.const 300))))
+    (if (call $is (local.get $do) (i32.const 67)) ;; C
+      (then (i32.store (i32.const 276) (i32.const 321)) (i32.store (i32.const 280) (i32.const 4))))
+    (if (call $is (local.get $do) (i32.const 51)) ;; 3
+      (then (i32.store (i32.const 276) (i32.const 325))))
+    (if (call $is (local.get $do) (i32.const 86)) ;; V
+      (then (i32.store (i32.const 288) (i32.const 32)) (i32.store (i32.const 292) (i32.const {version_len}))))
+    (if (call $is (local.get $do) (i32.const 69)) ;; E
+      (then (i32.store8 (i32.const 256) (i32.const 1))
+        (i32.store (i32.const 260) (i32.const 326)) (i32.store (i32.const 264) (i32.const 5))))
+    (i32.const 256))
+  (func (export "cabi_post_tidegate:edge/policy@0.1.0#resolve") (param i32)
+    (call $forget))"#
+    )
+}
