@@ -15,7 +15,7 @@
 //! - [`logs`]: events, to standard error
 //! - [`revocations`]: what is revoked, durable and told to proxies
 //! - `revocations_api`: where tokens are revoked
-//! - `plugins`: components that compute what no rule can say
+//! - [`plugins`]: components that compute what no rule can say
 //! - [`cli`]: the command line that revokes
 //! - [`service`]: listeners, asks, metrics, health, shutdown
 //! - [`component`]: Tidegate as a component, and any other of its world, at work
@@ -28,7 +28,7 @@ pub mod config;
 pub mod doctor;
 mod files;
 pub mod logs;
-mod plugins;
+pub mod plugins;
 pub mod policy_file;
 pub mod proxy;
 pub mod revocations;

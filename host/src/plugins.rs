@@ -4,6 +4,7 @@
 //! - [`component`]: a file, compiled and looked over; [`bindings`]: the world that it must be of
 //! - [`instance`]: one instance, its memory and its calls
 //! - [`pool`]: all instances of one plugin, each on a thread of its own; and the next version of it
+//! - [`examine`]: one by itself, for who examines a configuration or a policy
 //! - [`counts`]: what is counted; [`log`]: what a plugin says
 //! - [`here`]: the same for filters in this very process
 //!
@@ -14,30 +15,35 @@
 mod bindings;
 mod component;
 mod counts;
-mod engine;
-pub(crate) mod here;
+pub(crate) mod examine;
+pub mod here;
 mod instance;
 mod log;
 mod pool;
 pub(crate) mod text;
 
+use crate::component::Engine;
 use crate::files::Files;
-use engine::Engine;
 use pool::Pool;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 pub use text::Settings;
 use tidegate_core::plugin::{Resolve, Resolved, Unresolved};
+use tidegate_core::policy::Policy;
+
+/// How often the clock of plugins ticks: a call that loops ends this much after its deadline at most.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// All plugins of a process. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Plugins(Arc<Inner>);
+pub struct Plugins(Arc<Inner>);
 
 struct Inner {
     pools: BTreeMap<String, Pool>,
@@ -48,15 +54,19 @@ struct Inner {
 
 impl Plugins {
     /// Loads all plugins, and looks at their files from now on. With none there is nothing to run.
+    /// With a folder for it, what was compiled once is kept there.
     ///
     /// # Errors
     ///
     /// The first that cannot be used, with its name and file.
-    pub(crate) fn load(settings: &BTreeMap<String, Settings>) -> Result<Self, String> {
+    pub fn load(
+        settings: &BTreeMap<String, Settings>,
+        cache: Option<PathBuf>,
+    ) -> Result<Self, String> {
         if settings.is_empty() {
             return Ok(Self::none());
         }
-        let (counts, engine) = (counts::Counts::default(), Engine::new()?);
+        let (counts, engine) = (counts::Counts::default(), Engine::new(cache, TICK)?);
         let (mut pools, mut files) = (BTreeMap::new(), BTreeMap::new());
         for (name, settings) in settings {
             let mut seen = Files::default();
@@ -87,8 +97,16 @@ impl Plugins {
         !self.0.pools.is_empty()
     }
 
+    /// Why the first of a policy's plugins that is loaded cannot be used as the policy does.
+    pub(crate) fn differs(&self, policy: &Policy) -> Option<String> {
+        policy.plugins.iter().find_map(|plugin| {
+            let why = self.0.pools.get(&*plugin.name)?.differs(plugin)?;
+            Some(format!("plugins.{}: {why}", plugin.name))
+        })
+    }
+
     /// Asks one; `answer` is called once, on another thread, or here at once.
-    pub(crate) fn ask(&self, ask: Resolve, answer: impl FnOnce(Resolved) + Send + 'static) {
+    pub fn ask(&self, ask: Resolve, answer: impl FnOnce(Resolved) + Send + 'static) {
         match self.0.pools.get(&*ask.plugin) {
             Some(pool) => pool.ask(ask, Box::new(answer)),
             None => {
@@ -99,7 +117,7 @@ impl Plugins {
     }
 
     /// How long an answer may take, the way to the plugin's thread and back included.
-    pub(crate) fn patience(&self, plugin: &str) -> Duration {
+    pub fn patience(&self, plugin: &str) -> Duration {
         self.0.pools.get(plugin).map_or(Duration::ZERO, Pool::patience)
     }
 

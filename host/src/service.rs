@@ -154,7 +154,7 @@ async fn serve(config: Config, plugins: Plugins) -> Result<(), Failure> {
 
 /// Before any door is open: a host that cannot run what it is to run does not start.
 fn load_plugins(config: &Config) -> Result<Plugins, Failure> {
-    Plugins::load(&config.plugins)
+    Plugins::load(&config.plugins, crate::shipped::cache())
         .map_err(|why| Failure { what: "cannot start".to_owned(), source: io::Error::other(why) })
 }
 

@@ -6,13 +6,16 @@
 //! share what they share in the same memory, that of the bundled proxy. CPU time is this thread's.
 //! Forms take turns, each round beginning with another. Every request must be let through.
 
+mod filter_form;
 #[path = "component_forms.rs"]
 mod forms;
 mod spread;
 
+use filter_form::request;
 use forms::{Component, Core, Filter, Form};
 use harness::{Result, load};
 use proxy_wasm_host::maps::HeaderMap;
+use proxy_wasm_host::worker::Process;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use spread::Spread;
@@ -36,7 +39,7 @@ async fn measure(rounds: usize) -> Result<()> {
         let policy = json!({ "tidegate": 1, "domain": "bench", "limits": limits });
         let mut forms: [Box<dyn Form>; 3] = [
             Box::new(Core::start(&policy)?),
-            Box::new(Filter::start(&modules, &policy)?),
+            Box::new(Filter::start(&Process::new(), &modules.filter, &policy)?),
             Box::new(Component::start(&modules, &policy)?),
         ];
         row(name, &mut forms, rounds)?;
@@ -102,22 +105,12 @@ fn row(name: &str, forms: &mut [Box<dyn Form>; 3], rounds: usize) -> Result<()> 
 /// CPU time for each request of a turn.
 fn turn_ns(form: &mut dyn Form) -> Result<f64> {
     // Made before: what a proxy has read is not what a decision costs.
-    let requests: Vec<HeaderMap> = (0..REQUESTS).map(|number| request(number % KEYS)).collect();
+    let requests: Vec<HeaderMap> =
+        (0..REQUESTS).map(|number| request(&format!("client-{}", number % KEYS))).collect();
     let before = clock_gettime(ClockId::ThreadCPUTime);
     for request in requests {
         form.passes(request)?;
     }
     let spent = clock_gettime(ClockId::ThreadCPUTime) - before;
     Ok((spent.tv_sec as f64 * 1e9 + spent.tv_nsec as f64) / REQUESTS as f64)
-}
-
-fn request(key: usize) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.add(":method", "GET");
-    headers.add(":path", "/");
-    headers.add(":authority", "shop.example");
-    headers.add(":scheme", "http");
-    headers.add("user-agent", "bench");
-    headers.add("x-key", format!("client-{key}"));
-    headers
 }

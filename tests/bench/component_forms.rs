@@ -1,22 +1,19 @@
 //! The three forms, each ready to decide.
 
+pub(crate) use super::filter_form::Filter;
+use super::filter_form::module;
 use anyhow::{anyhow, bail, ensure};
 use bytes::Bytes;
 use harness::ground::Alone;
 use harness::{Result, parts};
-use proxy_wasm_host::engine;
-use proxy_wasm_host::exchange::Facts as Known;
-use proxy_wasm_host::http::{BUFFER_BYTES, HttpEvent, HttpStream};
+use proxy_wasm_host::engine::Module;
 use proxy_wasm_host::maps::HeaderMap;
-use proxy_wasm_host::outside::{Level, Outside};
-use proxy_wasm_host::plugin::{Limits, PluginConfig};
-use proxy_wasm_host::worker::{self, Process, Worker};
+use proxy_wasm_host::plugin::Limits;
+use proxy_wasm_host::worker::Process;
 use serde_json::Value;
 use std::fs;
-use std::rc::Rc;
-use std::slice;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate::component::world::guard::{Setup, Step as EdgeStep, Verdict as EdgeVerdict};
 use tidegate::component::world::types::{Fact, Want as EdgeWant};
 use tidegate::component::world::{log, store};
@@ -27,6 +24,9 @@ use tidegate_core::lease::HolderId;
 use tidegate_core::verdict::Verdict;
 use tidegate_policy::{resolve::resolve, text};
 
+/// How often the clock ticks that stops loops, as in `tidegate proxy`.
+const TICK: Duration = Duration::from_millis(10);
+
 /// Something that decides requests.
 pub(crate) trait Form {
     /// Decides one, which is to be let through.
@@ -35,17 +35,15 @@ pub(crate) trait Form {
 
 /// What is shipped, compiled.
 pub(crate) struct Modules {
-    filter: engine::Module,
+    pub(crate) filter: Module,
     component: component::Component,
 }
 
 impl Modules {
     pub(crate) fn load() -> Result<Self> {
-        let engine = engine::Engine::new(None).map_err(|error| anyhow!(error.0))?;
-        let filter = engine.load(&fs::read(parts::filter()?)?).map_err(|error| anyhow!(error.0))?;
-        let engine = component::Engine::new(None).map_err(|why| anyhow!(why))?;
+        let engine = component::Engine::new(None, TICK).map_err(|why| anyhow!(why))?;
         let component = engine.load(&fs::read(parts::component()?)?).map_err(|why| anyhow!(why))?;
-        Ok(Self { filter, component })
+        Ok(Self { filter: module()?, component })
     }
 }
 
@@ -85,66 +83,16 @@ impl Facts for Headers<'_> {
     }
 }
 
-/// The filter, in a machine.
-pub(crate) struct Filter {
-    filter: worker::Filter,
-    _worker: Rc<Worker>,
+impl Form for Filter {
+    fn passes(&mut self, request: HeaderMap) -> Result<()> {
+        self.passes(request)
+    }
 }
 
-/// What both see of the world.
+/// What the component sees of the world.
 struct World {
     begun: Instant,
     process: Arc<Process>,
-}
-
-impl Filter {
-    pub(crate) fn start(modules: &Modules, policy: &Value) -> Result<Self> {
-        let process = Process::new();
-        let world = Rc::new(World { begun: Instant::now(), process: process.clone() });
-        let worker = Worker::new(&process, world, Arc::new(|| {}));
-        let config = PluginConfig {
-            name: "tidegate".to_owned(),
-            configuration: policy.to_string().into_bytes(),
-            ..PluginConfig::default()
-        };
-        let filter =
-            worker.start(&modules.filter, &config).map_err(|error| anyhow!(error.to_string()))?;
-        Ok(Self { filter, _worker: worker })
-    }
-}
-
-impl Form for Filter {
-    fn passes(&mut self, request: HeaderMap) -> Result<()> {
-        let filters = slice::from_ref(&self.filter);
-        let stream = HttpStream::new(filters, Known::default(), BUFFER_BYTES);
-        stream.on_request_headers(request, true);
-        match stream.next_event() {
-            Some(HttpEvent::RequestHeaders(..)) => Ok(()),
-            other => bail!("the filter says {other:?}"),
-        }
-    }
-}
-
-impl Outside for World {
-    fn wall_ns(&self) -> u64 {
-        0
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        nanos(self.begun)
-    }
-
-    fn fill_random(&self, to: &mut [u8]) {
-        to.fill(7);
-    }
-
-    fn log_level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn log(&self, _: &str, level: Level, message: &str) {
-        eprintln!("the filter: {level:?}: {message}");
-    }
 }
 
 /// The component, in an instance.
@@ -182,7 +130,7 @@ impl Form for Component {
 
 impl Shell for World {
     fn now(&self) -> u64 {
-        nanos(self.begun)
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn log(&self, level: log::Level, message: &str) {
@@ -200,8 +148,4 @@ impl Shell for World {
     fn send(&self, _: store::Question) -> bool {
         false
     }
-}
-
-fn nanos(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

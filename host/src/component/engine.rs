@@ -1,9 +1,10 @@
 //! Components compiled and looked over, and the clock that stops loops.
 
 use super::instance::State;
+use super::package::{EDGE_GUARD, World};
 use super::world::{EdgeGuard, EdgeGuardPre};
 use proxy_wasm_host::engine::cache::{self, Cache};
-use proxy_wasm_host::engine::epochs::Epochs;
+use proxy_wasm_host::engine::epochs::{Epochs, epochs_of};
 use proxy_wasm_host::engine::one_line;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,28 +12,16 @@ use std::time::Duration;
 use wasmtime::Config;
 use wasmtime::component::{self, HasSelf, Linker};
 
-/// How often the clock ticks: a call runs at most this much longer than it may.
-pub(super) const TICK: Duration = Duration::from_millis(10);
-
-/// Our package, and the version of it that is spoken here.
-const PACKAGE: &str = "tidegate:edge/";
-const VERSION: &str = "0.1.0";
-
-/// What a component of this world exports.
-const EXPORT: &str = "guard";
-
-/// What one may import.
-const IMPORTS: [&str; 5] = ["clock", "log", "shared", "store", "types"];
-
-/// wasmtime's engine, set up for components. One a process.
+/// wasmtime's engine, set up for components. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     wasm: wasmtime::Engine,
+    tick: Duration,
     cache: Option<Arc<Cache>>,
     _epochs: Epochs,
 }
 
-/// A component that was compiled, and is of the world; cheap to clone.
+/// A guard that was compiled, and is of the world; cheap to clone.
 #[derive(Clone)]
 pub struct Component {
     pub(super) ready: EdgeGuardPre<State>,
@@ -47,163 +36,122 @@ impl Component {
         Arc::ptr_eq(&self.this, &other.this)
     }
 
-    pub(super) fn engine(&self) -> &wasmtime::Engine {
-        &self.engine.wasm
+    pub(super) const fn engine(&self) -> &Engine {
+        &self.engine
     }
 }
 
 impl Engine {
-    /// An engine. With a folder for it, what was compiled once is kept there.
+    /// An engine whose calls run for at most one tick longer than they may. With a folder for it,
+    /// what was compiled once is kept there.
     ///
     /// # Errors
     ///
     /// If this machine cannot run wasmtime.
-    pub fn new(cache: Option<PathBuf>) -> Result<Self, String> {
+    pub fn new(cache: Option<PathBuf>, tick: Duration) -> Result<Self, String> {
         let mut config = Config::new();
         config.wasm_component_model(true).epoch_interruption(true);
         let told = |error| format!("wasmtime cannot run here: {}", one_line(&error));
         let wasm = wasmtime::Engine::new(&config).map_err(told)?;
-        let epochs = Epochs::start(&wasm, TICK, "edge-ticker");
+        let epochs = Epochs::start(&wasm, tick, "component-ticker");
         let epochs = epochs.map_err(|error| format!("cannot start a thread: {error}"))?;
         let cache = cache.and_then(Cache::open).map(Arc::new);
-        Ok(Self { wasm, cache, _epochs: epochs })
+        Ok(Self { wasm, tick, cache, _epochs: epochs })
     }
 
-    /// Compiles a component.
+    /// Compiles a guard.
     ///
     /// # Errors
     ///
-    /// If it is none, or not of this world: what it has and what was wanted, by name and version.
+    /// If it is none: what it has and what was wanted, by name and version.
     pub fn load(&self, code: &[u8]) -> Result<Component, String> {
-        looks_like_a_component(code)?;
-        let compiled = self.compile(code)?;
-        self.look_over(&compiled)?;
+        let compiled = self.compile(&EDGE_GUARD, code)?;
         let mut linker = Linker::new(&self.wasm);
-        let other = |error: wasmtime::Error| {
-            format!("is not of the world edge-guard of {PACKAGE}@{VERSION}: {}", one_line(&error))
-                .replace("/@", "@")
-        };
-        EdgeGuard::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(other)?;
-        let ready = linker.instantiate_pre(&compiled).map_err(other)?;
-        let ready = EdgeGuardPre::new(ready).map_err(other)?;
+        let misfit = |error| EDGE_GUARD.misfit(&one_line(&error));
+        EdgeGuard::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(misfit)?;
+        let ready = linker.instantiate_pre(&compiled).map_err(misfit)?;
+        let ready = EdgeGuardPre::new(ready).map_err(misfit)?;
         Ok(Component { ready, engine: self.clone(), this: Arc::default() })
     }
 
-    /// Compiles, or takes what was compiled before.
-    fn compile(&self, code: &[u8]) -> Result<component::Component, String> {
+    /// Compiles a component, or takes what was compiled before; its names are those of a world.
+    ///
+    /// # Errors
+    ///
+    /// If they are not, or it is none.
+    pub(crate) fn compile(
+        &self,
+        world: &World,
+        code: &[u8],
+    ) -> Result<component::Component, String> {
+        world.reads(code)?;
         let key = cache::key(&self.wasm, code);
-        if let Some(compiled) = self.cache.as_ref().and_then(|cache| cache.bytes(&key)) {
-            // SAFETY: `serialize` made it for an engine with the same key, and the cache answers
-            // for it being what it was then.
-            #[allow(unsafe_code)]
-            let kept = unsafe { component::Component::deserialize(&self.wasm, compiled) };
-            if let Ok(component) = kept {
-                return Ok(component);
-            }
+        let component = match self.kept(&key) {
+            Some(component) => component,
+            None => self.compile_anew(&key, code)?,
+        };
+        world.fits(&self.wasm, &component)?;
+        Ok(component)
+    }
+
+    /// What instances are made on.
+    pub(crate) const fn wasm(&self) -> &wasmtime::Engine {
+        &self.wasm
+    }
+
+    /// How often the clock ticks.
+    pub(crate) const fn tick(&self) -> Duration {
+        self.tick
+    }
+
+    /// How far the clock ticks on in a time, at least.
+    pub(crate) fn epochs_of(&self, time: Duration) -> u64 {
+        epochs_of(time, self.tick)
+    }
+
+    fn kept(&self, key: &str) -> Option<component::Component> {
+        let compiled = self.cache.as_ref()?.bytes(key)?;
+        // SAFETY: `serialize` made it for an engine with the same key, and the cache answers for it
+        // being what it was then.
+        #[allow(unsafe_code)]
+        unsafe {
+            component::Component::deserialize(&self.wasm, compiled).ok()
         }
+    }
+
+    fn compile_anew(&self, key: &str, code: &[u8]) -> Result<component::Component, String> {
         let component = component::Component::from_binary(&self.wasm, code)
             .map_err(|error| format!("does not compile: {}", one_line(&error)))?;
         if let Some(cache) = &self.cache
             && let Ok(compiled) = component.serialize()
         {
-            cache.put(&key, &compiled);
+            cache.put(key, &compiled);
         }
         Ok(component)
     }
-
-    /// Names and versions, which say more than that types do not fit.
-    fn look_over(&self, compiled: &component::Component) -> Result<(), String> {
-        let kind = compiled.component_type();
-        for (name, _) in kind.imports(&self.wasm) {
-            imported(name)?;
-        }
-        let exports: Vec<_> = kind.exports(&self.wasm).map(|(name, _)| name.to_owned()).collect();
-        exported(&exports)
-    }
-}
-
-/// Whether one thing that a component imports is offered here.
-fn imported(name: &str) -> Result<(), String> {
-    let Some((interface, version)) = ours(name) else {
-        return Err(format!(
-            "imports {name}, which the world edge-guard does not have\n  hint: it has {}, and \
-             nothing of WASI",
-            IMPORTS.map(|name| format!("{PACKAGE}{name}@{VERSION}")).join(", ")
-        ));
-    };
-    if !IMPORTS.contains(&interface) {
-        return Err(format!("imports {name}, and there is no such interface in {VERSION}"));
-    }
-    if !is_compatible(version) {
-        return Err(format!("imports {name}; this host has {PACKAGE}{interface}@{VERSION}"));
-    }
-    Ok(())
-}
-
-/// Whether what it exports is what a guard does.
-fn exported(names: &[String]) -> Result<(), String> {
-    let wanted = format!("{PACKAGE}{EXPORT}@{VERSION}");
-    let guard = names.iter().find_map(|name| ours(name).filter(|(name, _)| *name == EXPORT));
-    match guard {
-        Some((_, version)) if is_compatible(version) => Ok(()),
-        Some((_, version)) => {
-            let found = format!("{PACKAGE}{EXPORT}@{version}");
-            Err(format!("exports {found}; this host wants {wanted}"))
-        }
-        None => {
-            let found = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-            Err(format!(
-                "does not export {wanted}; found {found}\n  hint: wanted a component of the world \
-                 edge-guard, such as tidegate.component.wasm"
-            ))
-        }
-    }
-}
-
-/// An interface of our package, and of which version.
-fn ours(name: &str) -> Option<(&str, &str)> {
-    let name = name.strip_prefix(PACKAGE)?;
-    Some(name.split_once('@').unwrap_or((name, "")))
-}
-
-/// Before 1.0 each minor version is another world.
-fn is_compatible(version: &str) -> bool {
-    let series = |version: &str| version.rsplit_once('.').map(|(series, _)| series.to_owned());
-    series(version).is_some() && series(version) == series(VERSION)
-}
-
-fn looks_like_a_component(code: &[u8]) -> Result<(), String> {
-    let found = match code {
-        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            "it is a core module; wanted a component, such as tidegate.component.wasm\n  hint: a \
-             proxy-wasm filter runs with --filter"
-                .to_owned()
-        }
-        [0, b'a', b's', b'm', ..] => "it has another version of the format".to_owned(),
-        [] => "it is empty".to_owned(),
-        other => {
-            let start: Vec<u8> = other.iter().take(8).copied().collect();
-            format!("it begins with \"{}\"; wanted \"\\0asm\"", start.escape_ascii())
-        }
-    };
-    Err(format!("not a component: {found}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::package::POLICY_PLUGIN;
     use super::*;
 
     #[test]
     fn what_is_no_component_of_this_world_is_refused_for_what_it_is() {
-        let engine = Engine::new(None).unwrap();
-        let wasi = r#"(component (import "wasi:io/poll@0.2.0" (instance)))"#;
-        let next = r#"(component (import "tidegate:edge/clock@0.2.0" (instance)))"#;
+        let engine = Engine::new(None, Duration::from_millis(10)).unwrap();
+        let guard = r#"(instance $none) (export "tidegate:edge/guard@0.1.0" (instance $none))"#;
+        let wasi = format!(r#"(component (import "wasi:io/poll@0.2.0" (instance)) {guard})"#);
+        let next =
+            format!(r#"(component (import "tidegate:edge/clock@0.2.0" (instance)) {guard})"#);
         for (text, told) in [
             ("(module)", "it is a core module"),
             ("(component)", "found nothing"),
-            (wasi, "imports wasi:io/poll@0.2.0"),
-            (next, "this host has tidegate:edge/clock@0.1.0"),
+            (&*wasi, "imports wasi:io/poll@0.2.0"),
+            (&*next, "this host has tidegate:edge/clock@0.1.0"),
+            (
+                &*format!("(component {guard})"),
+                "is not of the world edge-guard of tidegate:edge@0.1.0",
+            ),
         ] {
             let error = engine.load(&wat::parse_str(text).unwrap()).err().unwrap();
             assert!(error.contains(told), "{text}: {error}");
@@ -213,26 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_versions() {
-        assert_eq!(imported("tidegate:edge/clock@0.1.0"), Ok(()));
-        assert_eq!(imported("tidegate:edge/clock@0.1.7"), Ok(()));
-        for (import, told) in [
-            ("tidegate:edge/clock@0.2.0", "this host has tidegate:edge/clock@0.1.0"),
-            ("tidegate:edge/moon@0.1.0", "no such interface"),
-            ("wasi:io/streams@0.2.0", "nothing of WASI"),
-        ] {
-            let error = imported(import).unwrap_err();
-            assert!(error.contains(import) && error.contains(told), "{error}");
-        }
-        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(exported(&names(&["other", "tidegate:edge/guard@0.1.1"])), Ok(()));
-        for (exports, told) in [
-            (&["tidegate:edge/guard@1.0.0"][..], "this host wants tidegate:edge/guard@0.1.0"),
-            (&["tidegate:edge/policy@0.1.0"], "found tidegate:edge/policy@0.1.0"),
-            (&[], "found nothing"),
-        ] {
-            let error = exported(&names(exports)).unwrap_err();
-            assert!(error.contains(told), "{error}");
-        }
+    fn what_was_compiled_once_is_kept_for_the_next_engine() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = || Engine::new(Some(folder.path().join("cache")), Duration::from_millis(10));
+        let policy = r#"(component (instance $none) (export "tidegate:edge/policy@0.1.4" (instance $none)))"#;
+        let code = wat::parse_str(policy).unwrap();
+        let first = engine().unwrap();
+        let key = cache::key(first.wasm(), &code);
+        assert!(first.kept(&key).is_none());
+        first.compile(&POLICY_PLUGIN, &code).unwrap();
+        assert!(engine().unwrap().kept(&key).is_some());
     }
 }

@@ -1,12 +1,11 @@
 //! A component at work, on one thread.
 
-use super::engine::{Component, TICK};
+use super::engine::{Component, Engine};
 use super::shell::Shell;
 use super::world::EdgeGuard;
 use super::world::guard::{Decision, Setup, Step, Tallies, Terms};
 use super::world::store::NoAnswer;
 use super::world::types::Fact;
-use proxy_wasm_host::engine::epochs::epochs_of;
 use proxy_wasm_host::engine::one_line;
 use proxy_wasm_host::plugin::Limits;
 use std::fmt;
@@ -16,6 +15,7 @@ use wasmtime::{ResourceLimiter, Store};
 pub struct Instance {
     store: Store<State>,
     guard: EdgeGuard,
+    engine: Engine,
     limits: Limits,
 }
 
@@ -54,11 +54,11 @@ impl Instance {
     pub fn new(component: &Component, shell: Box<dyn Shell>, limits: Limits) -> Done<Self> {
         let Limits { memory_bytes, table_elements, .. } = limits;
         let bounds = Bounds { memory_bytes, table_elements };
-        let mut store = Store::new(component.engine(), State { shell, bounds });
+        let mut store = Store::new(component.engine().wasm(), State { shell, bounds });
         store.limiter(|state| &mut state.bounds);
-        store.set_epoch_deadline(epochs_of(limits.start, TICK));
+        store.set_epoch_deadline(component.engine().epochs_of(limits.start));
         let guard = component.ready.instantiate(&mut store).map_err(failed)?;
-        Ok(Self { store, guard, limits })
+        Ok(Self { store, guard, engine: component.engine().clone(), limits })
     }
 
     /// Puts a policy (JSON) in force, in place of the one that is.
@@ -67,7 +67,7 @@ impl Instance {
     ///
     /// If the component failed; within it what is wrong with the policy, which changes nothing.
     pub fn configure(&mut self, policy: &str, setup: Setup) -> Done<Result<Terms, Vec<String>>> {
-        self.store.set_epoch_deadline(epochs_of(self.limits.start, TICK));
+        self.store.set_epoch_deadline(self.engine.epochs_of(self.limits.start));
         let called =
             self.guard.tidegate_edge_guard().call_configure(&mut self.store, policy, setup);
         called.map_err(failed)
@@ -130,7 +130,7 @@ impl Instance {
 
     /// From now on it may run for so long.
     fn arm(&mut self) {
-        self.store.set_epoch_deadline(epochs_of(self.limits.callback, TICK));
+        self.store.set_epoch_deadline(self.engine.epochs_of(self.limits.callback));
     }
 }
 

@@ -3,19 +3,16 @@
 //! What tools for other languages bring along of WASI is there, and granted nothing: no files, no
 //! network, no environment; what is printed goes to the log.
 
-use super::bindings::{PolicyPluginPre, tidegate::edge::types};
-use super::engine::Engine;
+use super::bindings::{PolicyPlugin, PolicyPluginPre, tidegate::edge::types};
 use super::instance::Guest;
+use crate::component::Engine;
+use crate::component::package::POLICY_PLUGIN;
 use proxy_wasm_host::engine::one_line;
 use tidegate_core::facts::Want;
 use tidegate_core::plugin::{FACTS_MAX, OUTPUTS_MAX, form};
+use tidegate_core::policy::Plugin;
 use tidegate_policy::spelling::is_name;
-use wasmtime::component::{Component, HasSelf, Linker};
-
-/// What a plugin must export, and the package of what else of ours it may import.
-const EXPORT: &str = "tidegate:edge/policy@0.1.0";
-const PACKAGE: &str = "tidegate:edge/";
-const VERSION: &str = "@0.1.0";
+use wasmtime::component::{HasSelf, Linker};
 
 /// A plugin's code.
 pub(super) struct Code {
@@ -41,60 +38,15 @@ impl Code {
     ///
     /// One line: what was found, what was wanted.
     pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Self, String> {
-        looks_like_a_component(bytes)?;
-        let component = Component::from_binary(&engine.wasm, bytes)
-            .map_err(|error| format!("does not compile: {}", one_line(&error)))?;
-        look_over(engine, &component)?;
-        let told = |error| one_line(&error);
-        let mut linker = Linker::<Guest>::new(&engine.wasm);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(told)?;
-        super::bindings::PolicyPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest)
-            .map_err(told)?;
-        let ready = linker.instantiate_pre(&component).map_err(|error| {
-            format!("not a plugin of tidegate:edge@0.1.0: {}", one_line(&error))
-        })?;
-        let ready = PolicyPluginPre::new(ready).map_err(|error| {
-            format!("its {EXPORT} is not what it should be: {}", one_line(&error))
-        })?;
+        let component = engine.compile(&POLICY_PLUGIN, bytes)?;
+        let misfit = |error: wasmtime::Error| POLICY_PLUGIN.misfit(&one_line(&error));
+        let mut linker = Linker::<Guest>::new(engine.wasm());
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(misfit)?;
+        PolicyPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).map_err(misfit)?;
+        let ready = linker.instantiate_pre(&component).map_err(misfit)?;
+        let ready = PolicyPluginPre::new(ready).map_err(misfit)?;
         Ok(Self { engine: engine.clone(), ready })
     }
-}
-
-fn looks_like_a_component(bytes: &[u8]) -> Result<(), String> {
-    match bytes {
-        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err("it is a core module; wanted a component of \
-             the world policy-plugin\n  hint: a language's component tooling makes it one"
-            .to_owned()),
-        _ => Err("it is not WebAssembly; wanted a component of the world policy-plugin".to_owned()),
-    }
-}
-
-/// Names the export that is missing, or the import that nobody here has, and the versions.
-fn look_over(engine: &Engine, component: &Component) -> Result<(), String> {
-    let kind = component.component_type();
-    let exports: Vec<&str> = kind.exports(&engine.wasm).map(|(name, _)| name).collect();
-    if !exports.contains(&EXPORT) {
-        let ours = exports.iter().find(|name| name.starts_with(PACKAGE));
-        let found = match ours {
-            Some(other) => format!("it exports {other}"),
-            None if exports.is_empty() => "it exports nothing".to_owned(),
-            None => format!("it exports {}", exports.join(", ")),
-        };
-        return Err(format!("{found}; wanted {EXPORT}, of the world policy-plugin"));
-    }
-    for (name, _) in kind.imports(&engine.wasm) {
-        let is_ours = ["tidegate:edge/log", "tidegate:edge/types"]
-            .iter()
-            .any(|known| name.strip_prefix(known) == Some(VERSION));
-        if !is_ours && !name.starts_with("wasi:") {
-            return Err(format!(
-                "it imports {name}, which no plugin is given; wanted tidegate:edge/log{VERSION} \
-                 and WASI at most"
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl Description {
@@ -127,6 +79,26 @@ impl Description {
         let form = form(wants.iter());
         let version = told.version.chars().filter(|c| !c.is_control()).take(64).collect();
         Ok(Self { name: told.name, version, wants, gives: told.gives, form })
+    }
+
+    /// Why a policy that hands over so many facts of this form and uses these outputs is not
+    /// answered, if that is so.
+    pub(super) fn differs<'a>(
+        &self,
+        (form, facts): (u64, usize),
+        mut outputs: impl Iterator<Item = &'a str>,
+    ) -> Option<String> {
+        if let Some(strange) = outputs.find(|name| !self.gives.iter().any(|given| given == name)) {
+            return Some(format!("the policy uses {strange}; it gives {}", self.gives.join(", ")));
+        }
+        let is_so = form == self.form && facts == self.wants.len();
+        (!is_so).then(|| format!("the policy hands over other facts; it {}", self.spelled()))
+    }
+
+    /// The same of a policy's plugin as a whole.
+    pub(super) fn differs_from(&self, plugin: &Plugin) -> Option<String> {
+        let outputs = plugin.outputs.iter().map(|output| &*output.name);
+        self.differs((plugin.form, plugin.wants.len()), outputs)
     }
 
     /// Its wants as a policy writes them.

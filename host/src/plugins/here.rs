@@ -8,11 +8,11 @@ use tidegate_core::plugin::Unresolved;
 use tidegate_core::wire::plugin::{decode_resolve, encode_resolved};
 
 /// What the filter calls it.
-pub(crate) const NAME: &str = "tidegate.resolve";
+pub const NAME: &str = "tidegate.resolve";
 
 /// Asks a plugin, and waits for its answer: no longer than its deadline, and while it rests after
 /// failures not at all.
-pub(crate) struct Function(pub(crate) Plugins);
+pub struct Function(pub Plugins);
 
 impl ForeignFunction for Function {
     fn call(&self, _: &mut Caller<'_>, arguments: &[u8]) -> Result<Vec<u8>, Status> {

@@ -4,9 +4,8 @@ use super::bindings::tidegate::edge::log::{Host as Log, Level};
 use super::bindings::tidegate::edge::types::Host as Types;
 use super::bindings::{PolicyPlugin, tidegate};
 use super::component::{Code, Description};
-use super::engine::TICK;
 use super::log::{Line, Printed};
-use proxy_wasm_host::engine::epochs::epochs_of;
+use crate::component::Engine;
 use proxy_wasm_host::engine::one_line;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ pub(super) enum Failure {
 pub(super) struct Instance {
     store: Store<Guest>,
     plugin: PolicyPlugin,
+    engine: Engine,
 }
 
 /// What the host keeps of an instance.
@@ -72,9 +72,9 @@ impl Instance {
             elements_left: TABLE_ELEMENTS_MAX,
             is_over: false,
         };
-        let mut store = Store::new(&code.engine.wasm, guest);
+        let mut store = Store::new(code.engine.wasm(), guest);
         store.limiter(|guest| guest);
-        store.set_epoch_deadline(epochs_of(within, TICK));
+        store.set_epoch_deadline(code.engine.epochs_of(within));
         let made = tokio::time::timeout(within, async {
             let plugin = code.ready.instantiate_async(&mut store).await?;
             let told = plugin.tidegate_edge_policy().call_describe(&mut store).await?;
@@ -90,7 +90,13 @@ impl Instance {
             Ok(Err(error)) => return Err(format!("it did not start: {}", one_line(&error))),
             Ok(Ok(made)) => made,
         };
-        Ok((Self { store, plugin }, Description::of(told)?))
+        let engine = code.engine.clone();
+        Ok((Self { store, plugin, engine }, Description::of(told)?))
+    }
+
+    /// What it has of memory that it may have.
+    pub(super) fn memory_bytes(&self, memory_max: usize) -> usize {
+        memory_max.saturating_sub(self.store.data().bytes_left)
     }
 
     /// Asks it of one request.
@@ -103,10 +109,10 @@ impl Instance {
         facts: &[Option<Vec<u8>>],
         within: Duration,
     ) -> Result<Given, (Failure, bool)> {
-        let Self { store, plugin } = self;
-        store.set_epoch_deadline(epochs_of(within, TICK));
+        let Self { store, plugin, engine } = self;
+        store.set_epoch_deadline(engine.epochs_of(within));
         let call = plugin.tidegate_edge_policy().call_resolve(&mut *store, facts);
-        let answer = tokio::time::timeout(within + TICK, call).await;
+        let answer = tokio::time::timeout(within + engine.tick(), call).await;
         let error = match answer {
             Ok(Ok(Ok(given))) => return Ok(given),
             Ok(Ok(Err(why))) => {

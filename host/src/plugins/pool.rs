@@ -6,16 +6,17 @@
 
 use super::component::{Code, Description};
 use super::counts::OfPlugin;
-use super::engine::Engine;
 use super::instance::{Failure, Given, Instance};
 use super::log::Line;
 use super::text::Settings;
+use crate::component::Engine;
 use crate::files::Files;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_core::plugin::{OUTPUT_BYTES_MAX, Resolve, Resolved, Unresolved};
+use tidegate_core::policy::Plugin;
 use tokio::runtime::Runtime;
 
 /// Asks that may wait for an instance, for each that there is; more are answered at once.
@@ -27,7 +28,7 @@ const FAILURES_MAX: u32 = 5;
 const REST: Duration = Duration::from_millis(500);
 
 /// For an instance to be made and to say what it is: interpreters take their time.
-const START_MAX: Duration = Duration::from_secs(10);
+pub(super) const START_MAX: Duration = Duration::from_secs(10);
 
 /// For the way to a thread and back, beyond the deadline.
 const SLACK: Duration = Duration::from_millis(2);
@@ -109,14 +110,8 @@ impl Pool {
         let shared = &self.shared;
         let version = Arc::clone(&shared.current());
         let description = &version.description;
-        let gives = |name: &str| description.gives.iter().any(|given| *given == *name);
-        if let Some(strange) = ask.outputs.iter().find(|name| !gives(name)) {
-            let why =
-                format!("the policy uses {strange}; it gives {}", description.gives.join(", "));
-            return shared.refuse(("mismatch", Unresolved::Mismatch), &why, answer);
-        }
-        if ask.form != description.form || ask.facts.len() != description.wants.len() {
-            let why = format!("the policy hands over other facts; it {}", description.spelled());
+        let outputs = ask.outputs.iter().map(|name| &**name);
+        if let Some(why) = description.differs((ask.form, ask.facts.len()), outputs) {
             return shared.refuse(("mismatch", Unresolved::Mismatch), &why, answer);
         }
         if shared.rests() {
@@ -130,6 +125,11 @@ impl Pool {
             | std::sync::mpsc::TrySendError::Disconnected(job)) = refused;
             (job.answer)(Err(Unresolved::Busy));
         }
+    }
+
+    /// Why a policy cannot use it so, if that is so.
+    pub(super) fn differs(&self, plugin: &Plugin) -> Option<String> {
+        self.shared.current().description.differs_from(plugin)
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -335,7 +335,7 @@ fn picked(given: Given, ask: &Resolve, description: &Description) -> Option<Vec<
 }
 
 /// For one thread: it runs one call, and the clock that ends it.
-fn runtime() -> Result<Runtime, String> {
+pub(super) fn runtime() -> Result<Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -45,6 +45,16 @@ pub struct Settings {
     pub memory_max: usize,
 }
 
+impl Settings {
+    /// Those of one that nobody waits for, as where a policy is tried: one instance, and time enough
+    /// on a busy machine.
+    #[must_use]
+    pub fn of(file: PathBuf) -> Self {
+        let memory_max = usize::from(memory_max().0) << 20;
+        Self { file, instances: 1, deadline: Duration::from_secs(1), memory_max }
+    }
+}
+
 /// What is meant by what is typed of all.
 ///
 /// # Errors

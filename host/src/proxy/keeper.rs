@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut maker = Maker::new(engine, arguments.filter_file(), arguments.cache());
     let made = maker.make(settings.clone(), &mut files).map_err(Failure::Other)?;
     let (log, writer) = AccessLog::start(&settings.access_log).map_err(Failure::Other)?;
-    let plugins = Plugins::load(&settings.plugins).map_err(Failure::Other)?;
+    let plugins = Plugins::load(&settings.plugins, arguments.cache()).map_err(Failure::Other)?;
     let embedded = Embedded::in_memory(settings.memory_keys_max, plugins.clone());
     let shared = Arc::new(Shared::new(embedded, plugins, log, nothing(&settings)));
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,7 +7,11 @@ use crate::proxy::settings;
 use proxy_wasm_host::plugin::{Limits, PluginConfig};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tidegate_core::policy::{OnError, Policy};
+
+/// How often the clock of guards ticks: a call runs at most this much longer than it may.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Who this process is to those that share budgets with it.
 pub(in crate::proxy) struct Party {
@@ -121,7 +125,7 @@ impl Components {
         }
         let engine = match &self.engine {
             Some(engine) => engine,
-            None => self.engine.insert(Engine::new(self.cache.clone())?),
+            None => self.engine.insert(Engine::new(self.cache.clone(), TICK)?),
         };
         let component = engine.load(&code)?;
         self.known = Some((code, component.clone()));
