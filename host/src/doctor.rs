@@ -1,4 +1,4 @@
-//! `tidegate doctor`: is the Redis that this configuration names fit for limits?
+//! `tidegate doctor`: is what this configuration names fit for limits: the Redis, and plugins?
 //!
 //! Facts are gathered ([`tidegate_redis::inspect`]), judged (`judge`: facts in, findings out,
 //! nothing asked) and printed (`print`). What the server does not let us ask is a finding of
@@ -6,6 +6,7 @@
 
 mod finding;
 mod judge;
+mod plugins;
 mod print;
 
 pub use finding::{Finding, Level};
@@ -59,6 +60,7 @@ fn examine(config: &Config, warnings: &[String]) -> io::Result<Vec<Finding>> {
                 .remedy("see where it is set; what is of no use is better taken out")
         })
         .collect();
+    findings.extend(config.plugins.iter().map(|(name, settings)| plugins::finding(name, settings)));
     let settings = match &config.provider {
         Provider::Memory { keys_max } => {
             findings.extend(judge::memory(*keys_max, memory_of_this_machine()));

@@ -40,8 +40,11 @@ enum Command {
     Check {
         /// The policy: YAML, or JSON if its name ends in .json
         file: PathBuf,
+        /// Whether this component is what the policy takes a plugin for; may be repeated
+        #[arg(long = "plugin", value_name = "NAME=FILE")]
+        plugins: Vec<tidegate::check::Plugin>,
     },
-    /// Tell whether the Redis that `serve` would use is fit for limits, and what to do if not
+    /// Tell whether the Redis and the plugins that `serve` would use are fit for limits, and what to do if not
     #[command(after_help = DOCTOR)]
     Doctor {
         /// The configuration, as for `serve`; without it, defaults and TIDEGATE_* variables
@@ -106,7 +109,7 @@ fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { command: Command::Serve { config } }) => serve(config),
         Ok(Arguments { command: Command::Proxy(arguments) }) => proxy(&arguments),
-        Ok(Arguments { command: Command::Check { file } }) => check(&file),
+        Ok(Arguments { command: Command::Check { file, plugins } }) => check(&file, &plugins),
         Ok(Arguments { command: Command::Doctor { config, json } }) => doctor(config, json),
         Ok(Arguments { command: Command::Revoke(arguments) }) => {
             asked(tidegate::cli::revoke(*arguments, &mut std::io::stdout().lock()))
@@ -185,9 +188,9 @@ fn proxy(arguments: &tidegate::proxy::Arguments) -> ExitCode {
     }
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check(file: &Path, plugins: &[tidegate::check::Plugin]) -> ExitCode {
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-    match tidegate::check::run(file, &mut out, &mut err) {
+    match tidegate::check::run(file, plugins, &mut out, &mut err) {
         Ok(true) => ExitCode::SUCCESS,
         // A reader that went away (`| head`) has seen what it wanted, but not all.
         Ok(false) | Err(_) => ExitCode::FAILURE,

@@ -4,7 +4,8 @@
 //! expected of each ([`read`] has the spelling). A case's proxies run the very module that
 //! Envoy runs, in this process; time passes only where a case says so ([`clock`]), and limits
 //! that are kept in the store are answered by the host service's own code ([`store`]). So
-//! a month of traffic takes milliseconds, and comes out the same each time.
+//! a month of traffic takes milliseconds, and comes out the same each time. Plugins that a file
+//! names are asked as the service asks them; only their time is this machine's.
 //!
 //! What a case cannot see: several workers of one proxy, asks that take time (they are
 //! answered at once, or refused at once), and requests under way at the same moment.
@@ -24,6 +25,7 @@ mod run;
 mod store;
 mod world;
 
+use crate::plugins::Plugins;
 use crate::shipped::Build;
 use case::CaseFile;
 use proxy_wasm_host::engine::Engine;
@@ -92,11 +94,18 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::R
             return Ok(Ended::Unusable);
         }
     };
+    let plugins = match files.iter().map(|file| plugins(options, file)).collect() {
+        Ok::<Vec<_>, String>(plugins) => plugins,
+        Err(why) => {
+            writeln!(err, "tidegate: {why}")?;
+            return Ok(Ended::Unusable);
+        }
+    };
     let started = Instant::now();
     let (mut summary, mut outcomes) = (Summary::default(), Vec::new());
-    for file in &files {
+    for (file, plugins) in files.iter().zip(&plugins) {
         let Some(kit) = kits.get(&Build::of(&file.policy)) else { continue };
-        let outcome = run_file(kit, file);
+        let outcome = run_file(kit, file, plugins);
         report::write(&outcome, out)?;
         summary.add(&outcome);
         outcomes.push(outcome);
@@ -154,10 +163,20 @@ fn kits(options: &Options, files: &[CaseFile]) -> Result<BTreeMap<Build, Kit>, S
     Ok(kits)
 }
 
-fn run_file<'a>(kit: &Kit, file: &'a CaseFile) -> FileOutcome<'a> {
+/// The plugins that a file names, which its policy must be able to use.
+fn plugins(options: &Options, file: &CaseFile) -> Result<Plugins, String> {
+    let told = |why: String| format!("{}: {why}", file.path.display());
+    let plugins = Plugins::load(&file.plugins, options.cache.clone()).map_err(told)?;
+    match plugins.differs(&file.policy) {
+        Some(why) => Err(told(why)),
+        None => Ok(plugins),
+    }
+}
+
+fn run_file<'a>(kit: &Kit, file: &'a CaseFile, plugins: &Plugins) -> FileOutcome<'a> {
     let outcome = |case| {
         let started = Instant::now();
-        let result = run::run(kit, file, case);
+        let result = run::run(kit, (file, plugins), case);
         Outcome { case, result, took: started.elapsed() }
     };
     FileOutcome { file, cases: file.cases.iter().map(outcome).collect() }

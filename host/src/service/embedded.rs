@@ -40,9 +40,14 @@ impl Embedded {
 
     /// The same, on a clock that counts nanoseconds as `nanos` says, from `start_ms` of Unix
     /// time on.
-    pub(crate) fn on_clock(nanos: Arc<AtomicU64>, start_ms: u64, keys_max: u32) -> Self {
+    pub(crate) fn on_clock(
+        nanos: Arc<AtomicU64>,
+        start_ms: u64,
+        keys_max: u32,
+        plugins: Plugins,
+    ) -> Self {
         let (clock, wall) = (Clock::given(nanos.clone()), Wall::given(start_ms, nanos));
-        Self::by(clock, wall, keys_max, Plugins::none())
+        Self::by(clock, wall, keys_max, plugins)
     }
 
     fn by(clock: Clock, wall: Wall, keys_max: u32, plugins: Plugins) -> Self {

@@ -15,6 +15,8 @@ pub(super) async fn outcome(site: &Site, body: &[u8], patience: Option<Duration>
         Err(malformed) => return Outcome::Malformed(malformed),
     };
     let within = site.plugins.patience(&ask.plugin);
+    // Who asks on another clock than this machine's waits on that one.
+    let patience = patience.filter(|_| site.clock.goes_by_itself());
     let within = patience.map_or(within, |patience| within.min(patience));
     let (to, answer) = oneshot::channel();
     site.plugins.ask(ask, move |resolved| {

@@ -1,5 +1,6 @@
 //! What a file of cases says, as meant.
 
+use crate::plugins;
 use proxy_wasm_host::exchange::Noted;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +16,8 @@ pub(super) struct CaseFile {
     pub(super) policy: Policy,
     /// The policy as the filter is given it: JSON.
     pub(super) configuration: Vec<u8>,
+    /// The policy's plugins that run, by name; of the others the defaults hold.
+    pub(super) plugins: BTreeMap<String, plugins::Settings>,
     pub(super) cases: Vec<Case>,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```yaml
 //! policy: shop.yaml                    # beside this file, or a policy right here
+//! plugins: { tiers: tiers.wasm }       # the policy's; of one that is left out the defaults hold
 //! request: { host: shop.example }      # what requests are unless told otherwise
 //! cases:
 //!   - name: a burst passes, and then one request in 600 ms
@@ -19,12 +20,14 @@ mod request;
 mod step;
 
 use super::case::{Case, CaseFile, Request};
+use crate::plugins;
 use crate::policy_file::{self, Judged};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tidegate_core::policy::{LIMITS_MAX, Policy};
 use tidegate_policy::diagnostic::{Diagnostic, Severity, quoted};
-use tidegate_policy::reading::{Reader, Spot};
+use tidegate_policy::reading::{Reader, Spot, did_you_mean};
 use tidegate_policy::resolve::{Resolved, resolve};
 use tidegate_policy::spelling;
 use tidegate_policy::text::{Document, Mark, Value};
@@ -32,7 +35,7 @@ use tidegate_policy::text::{Document, Mark, Value};
 /// The most cases in one file; nobody finds their way through more.
 const CASES_MAX: usize = 1_024;
 
-const FILE_FIELDS: &[&str] = &["policy", "request", "cases"];
+const FILE_FIELDS: &[&str] = &["policy", "plugins", "request", "cases"];
 
 const CASE_FIELDS: &[&str] = &["name", "request", "steps"];
 
@@ -98,6 +101,9 @@ impl CaseReader<'_> {
                 None
             }
         };
+        let plugins = self.optional(spot, "plugins", BTreeMap::new(), |this, at| {
+            this.plugins(at, policy.as_ref().map(|(policy, _)| policy))
+        });
         let usual = self.optional(spot, "request", Request::default(), |this, at| {
             this.request(at, &Request::default())
         });
@@ -111,7 +117,8 @@ impl CaseReader<'_> {
             this.every(&items, |this, item| this.case(item, &usual))
         });
         let (policy, configuration) = policy?;
-        Some(CaseFile { path: self.path.to_owned(), policy, configuration, cases: cases? })
+        let path = self.path.to_owned();
+        Some(CaseFile { path, policy, configuration, plugins: plugins?, cases: cases? })
     }
 
     /// A file's name, from this file's folder, or a policy right here.
@@ -139,6 +146,38 @@ impl CaseReader<'_> {
         diagnostics.retain(|diagnostic| diagnostic.severity == Severity::Error);
         self.diagnostics.extend(diagnostics.into_iter().map(within_policy));
         Some(self.learn(&document, policy?))
+    }
+
+    /// Components of the policy's plugins, from this file's folder.
+    fn plugins(
+        &mut self,
+        spot: &Spot<'_>,
+        policy: Option<&Policy>,
+    ) -> Option<BTreeMap<String, plugins::Settings>> {
+        let mut plugins = BTreeMap::new();
+        for (name, at) in self.entries(spot, "a map of names and files")? {
+            // A policy that could not be read was told of already.
+            let known = policy.map(|policy| policy.plugins.iter().map(|it| &*it.name));
+            let known: Vec<&str> = known.into_iter().flatten().collect();
+            if policy.is_some() && !known.contains(&name) {
+                let hint = did_you_mean(spelling::nearest(name, &known));
+                let wanted = match known.as_slice() {
+                    [] => "none: the policy uses no plugins".to_owned(),
+                    known => format!("a plugin of the policy: {}", known.join(", ")),
+                };
+                self.wrong_found(&at, &quoted(name), format_args!("{wanted}"), hint);
+                continue;
+            }
+            let file = self.text(&at, "a component's file")?;
+            let path = self.path.with_file_name(file);
+            if !path.is_file() {
+                let found = format!("{}, which is no file", quoted(file));
+                self.wrong_found(&at, &found, format_args!("a component's file"), None);
+                continue;
+            }
+            plugins.insert(name.to_owned(), plugins::Settings::of(path));
+        }
+        Some(plugins)
     }
 
     /// Keeps what the reading of cases needs to know of their policy.

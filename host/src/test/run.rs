@@ -10,6 +10,7 @@ use super::exchange::{self, Seen};
 use super::judge::{self, Line};
 use super::store::Store;
 use super::world::World;
+use crate::plugins::Plugins;
 use proxy_wasm_host::engine::Module;
 use proxy_wasm_host::plugin::{Limits, PluginConfig};
 use proxy_wasm_host::worker::{Filter, Process, StartError, Worker};
@@ -58,8 +59,12 @@ pub(super) struct Failure {
 /// # Errors
 ///
 /// [`Failure`], for the first step that is not as expected.
-pub(super) fn run(kit: &Kit, file: &CaseFile, case: &Case) -> Result<Passed, Box<Failure>> {
-    let mut run = Run::start(kit, file, case).map_err(|error| {
+pub(super) fn run(
+    kit: &Kit,
+    (file, plugins): (&CaseFile, &Plugins),
+    case: &Case,
+) -> Result<Passed, Box<Failure>> {
+    let mut run = Run::start(kit, (file, plugins), case).map_err(|error| {
         Box::new(Failure {
             mark: case.mark,
             step: "start of the filter".to_owned(),
@@ -95,7 +100,11 @@ struct Proxy {
 }
 
 impl<'a> Run<'a> {
-    fn start(kit: &'a Kit, file: &CaseFile, case: &'a Case) -> Result<Self, StartError> {
+    fn start(
+        kit: &'a Kit,
+        (file, plugins): (&CaseFile, &Plugins),
+        case: &'a Case,
+    ) -> Result<Self, StartError> {
         let clock = Clock::default();
         let mut proxies = BTreeMap::new();
         for step in &case.steps {
@@ -109,7 +118,7 @@ impl<'a> Run<'a> {
         let rests_after = clock::rests_after(&file.policy);
         let breaker = file.policy.host.as_ref().map_or(Span::ZERO, |host| host.breaker);
         Ok(Self {
-            store: Store::new(&kit.runtime, clock.clone()),
+            store: Store::new(&kit.runtime, clock.clone(), plugins.clone()),
             clock,
             proxies,
             active_at: Instant::default(),

@@ -3,6 +3,7 @@
 
 use super::case::StoreChange;
 use super::clock::{Clock, WALL_START_MS};
+use crate::plugins::Plugins;
 use crate::proxy::ask_here;
 use crate::service::embedded::Embedded;
 use proxy_wasm_host::outside::{HttpCall, HttpResponse};
@@ -14,14 +15,15 @@ const KEYS_MAX: u32 = 65_536;
 pub(super) struct Store<'a> {
     runtime: &'a Runtime,
     clock: Clock,
+    plugins: Plugins,
     /// Made for the first call: most cases make none.
     memory: Option<Embedded>,
     is_away: bool,
 }
 
 impl<'a> Store<'a> {
-    pub(super) const fn new(runtime: &'a Runtime, clock: Clock) -> Self {
-        Self { runtime, clock, memory: None, is_away: false }
+    pub(super) const fn new(runtime: &'a Runtime, clock: Clock, plugins: Plugins) -> Self {
+        Self { runtime, clock, plugins, memory: None, is_away: false }
     }
 
     pub(super) fn change(&mut self, change: StoreChange) {
@@ -36,9 +38,10 @@ impl<'a> Store<'a> {
         if self.is_away {
             return HttpResponse::unreachable("the store is away");
         }
-        let nanos = self.clock.nanos();
-        let memory =
-            self.memory.get_or_insert_with(|| Embedded::on_clock(nanos, WALL_START_MS, KEYS_MAX));
+        let memory = self.memory.get_or_insert_with(|| {
+            let (nanos, plugins) = (self.clock.nanos(), self.plugins.clone());
+            Embedded::on_clock(nanos, WALL_START_MS, KEYS_MAX, plugins)
+        });
         self.runtime.block_on(ask_here(memory, call)).unwrap_or_else(|failed| failed)
     }
 }

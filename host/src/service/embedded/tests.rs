@@ -17,7 +17,7 @@ struct Store {
 impl Store {
     fn new() -> Self {
         let nanos = Arc::new(AtomicU64::new(0));
-        Self { embedded: Embedded::on_clock(nanos.clone(), 0, 1_000), nanos }
+        Self { embedded: Embedded::on_clock(nanos.clone(), 0, 1_000, Plugins::none()), nanos }
     }
 
     fn passes(&self, ms: u64) {

@@ -1,6 +1,7 @@
 //! That leaving out ticks changes nothing, against the filter itself.
 
 use super::*;
+use crate::plugins::Plugins;
 use crate::shipped::Build;
 use crate::test::case::StoreChange;
 use crate::test::read;
@@ -94,7 +95,7 @@ fn history(seed: u64) -> Vec<(Instant, Deed)> {
 
 /// What each request of a history gets, and in the end each counter.
 fn outcomes(kit: &Kit, file: &CaseFile, seed: u64, skips_ticks: bool) -> Vec<String> {
-    let mut run = Run::start(kit, file, &file.cases[0]).unwrap();
+    let mut run = Run::start(kit, (file, &Plugins::none()), &file.cases[0]).unwrap();
     if !skips_ticks {
         run.rests_after = Span(u64::MAX);
         run.rests_after_outage = Span(u64::MAX);
@@ -170,6 +171,6 @@ cases:
 fn after_a_long_outage_a_proxys_pauses_are_as_long_as_they_get() {
     let Some(kit) = kit() else { return };
     let file = file(OUTAGE);
-    let ended = run(&kit, &file, &file.cases[0]);
+    let ended = run(&kit, (&file, &Plugins::none()), &file.cases[0]);
     assert!(ended.is_ok(), "{ended:?}");
 }
