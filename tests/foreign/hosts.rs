@@ -1,11 +1,11 @@
 //! The limiter in servers of other languages: each decides by itself, shares budgets through a real
 //! host service, and outlives it.
 
-use crate::workshop::Workshop;
 use anyhow::{bail, ensure};
 use harness::client::{Answer, Call, Client, get};
 use harness::host::Host;
 use harness::process::Process;
+use harness::workshop::Workshop;
 use harness::{Result, parts, ports, stage, wait};
 use rustix::process::Signal;
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const LANGUAGES: [&str; 2] = ["javascript", "python"];
+pub(crate) const LANGUAGES: [&str; 2] = ["javascript", "python"];
 
 /// What both are told, and the units that it gives: of `/items` in each server, of `/login` in all.
 const POLICY: &str = "policy.json";
@@ -24,7 +24,7 @@ const LOGINS: usize = 5;
 const ADMITTED: &str = "tidegate_asks_total{outcome=\"admitted\"}";
 
 /// One of the examples; it is killed when dropped.
-struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     process: Process,
 }
@@ -35,7 +35,7 @@ impl Server {
     /// # Errors
     ///
     /// If it ends instead: with its log.
-    async fn start(
+    pub(crate) async fn start(
         workshop: &Workshop,
         language: &str,
         policy: &str,
@@ -80,7 +80,7 @@ impl Server {
         self.send(get(path)).await
     }
 
-    async fn send(&self, request: Call) -> Result<Answer> {
+    pub(crate) async fn send(&self, request: Call) -> Result<Answer> {
         Client::http1(self.address).await?.send(request).await
     }
 
@@ -113,7 +113,7 @@ async fn servers(service: SocketAddr) -> Result<(Workshop, Vec<Server>)> {
 }
 
 /// What jco makes of the component is part of the server in JavaScript.
-fn with_guard() -> Result<Workshop> {
+pub(crate) fn with_guard() -> Result<Workshop> {
     parts::component()?; // or say that it is missing
     let workshop = Workshop::open()?;
     workshop.run("javascript-guard")?;

@@ -4,4 +4,4 @@
 mod hosts;
 mod page;
 mod plugins;
-mod workshop;
+mod together;

@@ -1,10 +1,7 @@
 //! `wit/README.md`: each of its blocks of code is run or compared.
-//!
-//! A block that is run has a name behind its language: ```` ```sh javascript-plugin ````.
 
-use anyhow::Context;
-use harness::{Result, parts};
-use std::fs;
+use harness::Result;
+use harness::workshop::{blocks, page};
 
 /// The blocks that tests run; [`crate::plugins`] and [`crate::hosts`] do.
 const RUN: [&str; 6] = [
@@ -16,41 +13,13 @@ const RUN: [&str; 6] = [
     "python-serve",
 ];
 
-/// The block of this name, for a shell.
-///
-/// # Errors
-///
-/// If there is none.
-pub(crate) fn block(name: &str) -> Result<String> {
-    let found = blocks()?.into_iter().find(|(info, _)| *info == format!("sh {name}"));
-    Ok(found.with_context(|| format!("wit/README.md has no block `sh {name}`"))?.1)
-}
-
-/// What stands behind the marks that open each block, and what is in it.
-fn blocks() -> Result<Vec<(String, String)>> {
-    let page = ours("README.md")?;
-    let blocks = page.split("\n```").skip(1).step_by(2);
-    blocks
-        .map(|block| {
-            let (info, text) = block.split_once('\n').context("a block has lines")?;
-            Ok((info.to_owned(), format!("{text}\n")))
-        })
-        .collect()
-}
-
-/// A file of `wit/`.
-fn ours(path: &str) -> Result<String> {
-    let path = parts::root().join("wit").join(path);
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
 #[test]
 fn every_block_of_the_page_is_run_or_compared() -> Result<()> {
     let mut seen = Vec::new();
     for (info, text) in blocks()? {
         match info.split_once(' ').unwrap_or((&info, "")) {
             ("sh", name) => assert!(RUN.contains(&name), "nobody runs the block {name:?}"),
-            ("rust", "") => assert_eq!(text, ours("examples/rust/src/lib.rs")?),
+            ("rust", "") => assert_eq!(text, page("examples/rust/src/lib.rs")?),
             ("text", "") => check_picture(&text)?,
             _ => panic!("a block of {info:?}, which nobody looks at:\n{text}"),
         }
@@ -65,7 +34,7 @@ fn every_block_of_the_page_is_run_or_compared() -> Result<()> {
 
 /// The picture shows each world with all that it imports and exports.
 fn check_picture(picture: &str) -> Result<()> {
-    let worlds = ours("worlds.wit")?;
+    let worlds = page("worlds.wit")?;
     let words: Vec<&str> = worlds.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').collect();
     let named = words.windows(2).filter(|pair| ["world", "import", "export"].contains(&pair[0]));
     let mut checked = 0;

@@ -1,8 +1,8 @@
 //! One plugin in three languages: each is built by its own tools, needs nothing of a host but the
 //! log, and answers the same table.
 
-use crate::workshop::{Workshop, output};
 use anyhow::Context;
+use harness::workshop::{Workshop, output};
 use harness::{Result, parts, stage};
 use serde_json::{Value, json};
 

@@ -29,6 +29,7 @@ pub mod tokens;
 pub mod wait;
 pub mod way;
 pub mod wit;
+pub mod workshop;
 pub mod yaml;
 
 pub use stage::{NotHere, perform, stage, stage_for_workers};

@@ -28,6 +28,56 @@ pub fn component(version: &str) -> Result<Vec<u8>> {
     wit::component("policy-plugin", &fields(version))
 }
 
+/// A component that looks around in the system by WASI, and gives as `tier` what it found: "nothing"
+/// if it has no environment, no arguments and no folders, or else "much".
+///
+/// # Errors
+///
+/// As of [`component`].
+pub fn nosy() -> Result<Vec<u8>> {
+    const CLI: &str = "package wasi:cli@0.2.0;
+        interface environment {
+          get-environment: func() -> list<tuple<string, string>>;
+          get-arguments: func() -> list<string>;
+        }";
+    const FILESYSTEM: &str = "package wasi:filesystem@0.2.0;
+        interface types { resource descriptor; }
+        interface preopens {
+          use types.{descriptor};
+          get-directories: func() -> list<tuple<descriptor, string>>;
+        }";
+    const WORLD: &str = "package test:nosy;
+        world nosy {
+          import wasi:cli/environment@0.2.0;
+          import wasi:filesystem/preopens@0.2.0;
+          include tidegate:edge/policy-plugin@0.1.0;
+        }";
+    let fields = format!("{}{LOOKS}", described("1.0"));
+    wit::component_of(&[CLI, FILESYSTEM, WORLD], "nosy", (IMPORTS, &fields))
+}
+
+const IMPORTS: &str = r#"
+  (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
+  (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))
+  (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $folders (param i32)))"#;
+
+const LOOKS: &str = r#"
+  (data (i32.const 336) "nothingmuch")
+  (func (export "tidegate:edge/policy@0.1.0#resolve") (param $facts i32) (param $count i32) (result i32)
+    (call $environment (i32.const 400)) (call $arguments (i32.const 408))
+    (call $folders (i32.const 416))
+    ;; ok, of two outputs at 272: a cost of "1", and what there is
+    (i32.store8 (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 272)) (i32.store (i32.const 264) (i32.const 2))
+    (i32.store8 (i32.const 272) (i32.const 1))
+    (i32.store (i32.const 276) (i32.const 320)) (i32.store (i32.const 280) (i32.const 1))
+    (i32.store8 (i32.const 284) (i32.const 1))
+    (i32.store (i32.const 288) (i32.const 336)) (i32.store (i32.const 292) (i32.const 7))
+    (if (i32.or (i32.load (i32.const 404))
+                (i32.or (i32.load (i32.const 412)) (i32.load (i32.const 420))))
+      (then (i32.store (i32.const 288) (i32.const 343)) (i32.store (i32.const 292) (i32.const 4))))
+    (i32.const 256))"#;
+
 /// Writes its component where a host or a proxy looks for it, all at once.
 ///
 /// # Errors
@@ -48,21 +98,30 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::rename(&beside, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn fields(version: &str) -> String {
+/// What every plugin here says of itself, and texts that it gives.
+fn described(version: &str) -> String {
     let bytes = |words: &[u32]| -> String {
         let bytes = words.iter().flat_map(|word| word.to_le_bytes());
         bytes.map(|byte| format!("\\{byte:02x}")).collect()
     };
-    let version_len = version.len() as u32;
     let wants = bytes(&[0, 64, 4]);
     let gives = bytes(&[80, 4, 84, 4]);
-    let description = bytes(&[16, 5, 32, version_len, 128, 1, 160, 2]);
+    let description = bytes(&[16, 5, 32, version.len() as u32, 128, 1, 160, 2]);
     format!(
         r#"
   (data (i32.const 16) "tiers") (data (i32.const 32) "{version}") (data (i32.const 64) "x-do")
   (data (i32.const 80) "costtier") (data (i32.const 128) "{wants}") (data (i32.const 160) "{gives}")
   (data (i32.const 192) "{description}") (data (i32.const 320) "1many3sorry")
   (func (export "tidegate:edge/policy@0.1.0#describe") (result i32) (i32.const 192))
+  (func (export "cabi_post_tidegate:edge/policy@0.1.0#resolve") (param i32)
+    (call $forget))"#
+    )
+}
+
+fn fields(version: &str) -> String {
+    let (described, version_len) = (described(version), version.len());
+    format!(
+        r#"{described}
   (func $is (param $do i32) (param $what i32) (result i32)
     (i32.eq (local.get $do) (local.get $what)))
   (func (export "tidegate:edge/policy@0.1.0#resolve") (param $facts i32) (param $count i32) (result i32)
@@ -94,8 +153,6 @@ fn fields(version: &str) -> String {
     (if (call $is (local.get $do) (i32.const 69)) ;; E
       (then (i32.store8 (i32.const 256) (i32.const 1))
         (i32.store (i32.const 260) (i32.const 326)) (i32.store (i32.const 264) (i32.const 5))))
-    (i32.const 256))
-  (func (export "cabi_post_tidegate:edge/policy@0.1.0#resolve") (param i32)
-    (call $forget))"#
+    (i32.const 256))"#
     )
 }

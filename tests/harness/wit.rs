@@ -2,7 +2,7 @@
 
 use crate::{Result, parts};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
 
 /// What every module here has: memory, whose first 8 KiB are its own, and an allocator of the rest.
 /// `$forget` frees all.
@@ -25,7 +25,26 @@ pub fn component(world: &str, fields: &str) -> Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(parts::root().join("wit"))?;
     let world = resolve.select_world(&[package], Some(world))?;
-    let mut module = wat::parse_str(format!("(module {ALLOCATOR}\n{fields})"))?;
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)?;
+    encoded(&resolve, world, ("", fields))
+}
+
+/// The same of a world of other packages, of which the last has it; a module's imports come first.
+///
+/// # Errors
+///
+/// As of [`component`], and if one of them is no package.
+pub fn component_of(packages: &[&str], world: &str, module: (&str, &str)) -> Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    let (mut last, _) = resolve.push_path(parts::root().join("wit"))?;
+    for package in packages {
+        last = resolve.push_str("package.wit", package)?;
+    }
+    let world = resolve.select_world(&[last], Some(world))?;
+    encoded(&resolve, world, module)
+}
+
+fn encoded(resolve: &Resolve, world: WorldId, (imports, fields): (&str, &str)) -> Result<Vec<u8>> {
+    let mut module = wat::parse_str(format!("(module {imports}{ALLOCATOR}\n{fields})"))?;
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8, false)?;
     ComponentEncoder::default().module(&module)?.validate(true).encode()
 }

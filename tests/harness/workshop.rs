@@ -1,8 +1,9 @@
 //! A copy of `wit/` with the tools of all languages around it, where the README's blocks are run.
+//!
+//! A block that is run has a name behind its language: ```` ```sh javascript-plugin ````.
 
-use crate::page;
+use crate::{Result, parts};
 use anyhow::{Context, bail};
-use harness::{Result, parts};
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +12,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// Gone when it drops, but for what cargo built.
-pub(crate) struct Workshop {
+pub struct Workshop {
     folder: TempDir,
     tools: PathBuf,
 }
@@ -22,7 +23,7 @@ impl Workshop {
     /// # Errors
     ///
     /// [`parts::Missing`].
-    pub(crate) fn open() -> Result<Self> {
+    pub fn open() -> Result<Self> {
         let tools = parts::foreign()?;
         let workshop = Self { folder: tempfile::tempdir()?, tools };
         copy(&parts::root().join("wit"), &workshop.folder.path().join("wit"))?;
@@ -36,7 +37,7 @@ impl Workshop {
     }
 
     /// The folder of the examples in a language.
-    pub(crate) fn example(&self, language: &str) -> PathBuf {
+    pub fn example(&self, language: &str) -> PathBuf {
         self.folder.path().join("wit/examples").join(language)
     }
 
@@ -45,8 +46,8 @@ impl Workshop {
     /// # Errors
     ///
     /// If it fails: with what it wrote.
-    pub(crate) fn run(&self, block: &str) -> Result<()> {
-        output(&mut self.command(block, &page::block(block)?)?).map(drop)
+    pub fn run(&self, block: &str) -> Result<()> {
+        output(&mut self.command(block, &self::block(block)?)?).map(drop)
     }
 
     /// The README's block of this name, which is one command, as a command that becomes it.
@@ -54,8 +55,8 @@ impl Workshop {
     /// # Errors
     ///
     /// If there is no such block.
-    pub(crate) fn program(&self, block: &str) -> Result<Command> {
-        self.command(block, &format!("exec {}", page::block(block)?))
+    pub fn program(&self, block: &str) -> Result<Command> {
+        self.command(block, &format!("exec {}", self::block(block)?))
     }
 
     /// A script with all tools at hand.
@@ -63,7 +64,7 @@ impl Workshop {
     /// # Errors
     ///
     /// If this machine's `PATH` is broken.
-    pub(crate) fn command(&self, block: &str, script: &str) -> Result<Command> {
+    pub fn command(&self, block: &str, script: &str) -> Result<Command> {
         let (language, _) = block.split_once('-').context("LANGUAGE-WHAT")?;
         let python = self.tools.join("python");
         let path = env::var_os("PATH").unwrap_or_default();
@@ -93,7 +94,7 @@ impl Workshop {
 /// # Errors
 ///
 /// If it fails: with what it wrote.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -120,4 +121,40 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The block of the README that has this name, for a shell.
+///
+/// # Errors
+///
+/// If there is none.
+pub fn block(name: &str) -> Result<String> {
+    let found = blocks()?.into_iter().find(|(info, _)| *info == format!("sh {name}"));
+    Ok(found.with_context(|| format!("wit/README.md has no block `sh {name}`"))?.1)
+}
+
+/// What stands behind the marks that open each block of the README, and what is in it.
+///
+/// # Errors
+///
+/// If the page cannot be read, or is cut off.
+pub fn blocks() -> Result<Vec<(String, String)>> {
+    let page = page("README.md")?;
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    blocks
+        .map(|block| {
+            let (info, text) = block.split_once('\n').context("a block has lines")?;
+            Ok((info.to_owned(), format!("{text}\n")))
+        })
+        .collect()
+}
+
+/// A file of `wit/`.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn page(path: &str) -> Result<String> {
+    let path = parts::root().join("wit").join(path);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }

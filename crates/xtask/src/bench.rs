@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::command;
 use crate::component;
+use crate::foreign;
 use crate::parts::{self, Profile};
 use crate::toolchain;
 use crate::workspace::Workspace;
@@ -21,6 +22,8 @@ pub(crate) enum What {
     Host,
     /// What a global limit costs in all processes, and whether four Envoys keep one.
     Global,
+    /// What a plugin costs a request.
+    Plugins,
     /// How long until all workers of two Envoys enforce what was revoked.
     Propagation,
     /// How much of what a Redis can decide comes through the whole service.
@@ -31,8 +34,8 @@ pub(crate) enum What {
 
 impl What {
     /// As it is called on the command line.
-    pub(crate) const NAMES: [&'static str; 7] =
-        ["filter", "component", "host", "global", "propagation", "redis", "revocation"];
+    pub(crate) const NAMES: [&'static str; 8] =
+        ["filter", "component", "host", "global", "plugins", "propagation", "redis", "revocation"];
 
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Self {
@@ -40,6 +43,7 @@ impl What {
             "component" => Self::Component,
             "host" => Self::Host,
             "global" => Self::Global,
+            "plugins" => Self::Plugins,
             "propagation" => Self::Propagation,
             "redis" => Self::Redis,
             "revocation" => Self::Revocation,
@@ -52,7 +56,7 @@ impl What {
     pub(crate) const fn rounds(self) -> u32 {
         match self {
             Self::Filter | Self::Component | Self::Host | Self::Revocation => 60,
-            Self::Global | Self::Propagation | Self::Redis => 20,
+            Self::Global | Self::Plugins | Self::Propagation | Self::Redis => 20,
         }
     }
 
@@ -62,6 +66,7 @@ impl What {
             Self::Component => "bench-component",
             Self::Host => "bench-host",
             Self::Global => "bench-global",
+            Self::Plugins => "bench-plugins",
             Self::Propagation => "bench-propagation",
             Self::Redis => "bench-redis",
             Self::Revocation => "bench-revocation",
@@ -87,14 +92,18 @@ pub(crate) fn run(
     if what == What::Redis {
         needs("redis-benchmark", "redis-tools")?;
     }
-    let mut arguments = vec!["--rounds".to_owned(), rounds.to_string()];
-    if let Some(entries) = entries {
-        arguments.extend(["--entries".to_owned(), entries.to_string()]);
+    let mut environment = Vec::new();
+    match what {
+        What::Component => drop(component::build(&toolchain::find()?, workspace)?),
+        What::Plugins => environment = foreign::environment(workspace, &toolchain::find()?)?,
+        _ => {}
     }
-    if what == What::Component {
-        component::build(&toolchain::find()?, workspace)?;
-    }
-    parts::become_program(workspace, what.program(), Profile::Release, arguments)
+    parts::become_program(workspace, what.program(), Profile::Release, |program| {
+        program.args(["--rounds", &rounds.to_string()]).envs(environment);
+        if let Some(entries) = entries {
+            program.args(["--entries", &entries.to_string()]);
+        }
+    })
 }
 
 /// Installs `package`, a Debian one, if `program` is not here.

@@ -13,5 +13,7 @@ use crate::workspace::Workspace;
 ///
 /// If a part cannot be had; the demo's own are its exit code.
 pub(crate) fn run(workspace: &Workspace, keep: bool) -> Result<()> {
-    parts::become_program(workspace, "demo", Profile::Dev, keep.then_some("--keep"))
+    parts::become_program(workspace, "demo", Profile::Dev, |demo| {
+        demo.args(keep.then_some("--keep"));
+    })
 }

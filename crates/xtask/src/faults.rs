@@ -16,5 +16,7 @@ use crate::workspace::Workspace;
 ///
 /// If a part cannot be had; the program's own are its exit code.
 pub(crate) fn run(workspace: &Workspace, names: &[OsString]) -> Result<()> {
-    parts::become_program(workspace, "faults", Profile::Release, names)
+    parts::become_program(workspace, "faults", Profile::Release, |faults| {
+        faults.args(names);
+    })
 }

@@ -30,7 +30,7 @@ const MADE_OF: &str = "made-of.txt";
 /// # Errors
 ///
 /// Says what is missing or could not be fetched, and what to do.
-pub(crate) fn find(workspace: &Workspace) -> Result<PathBuf> {
+fn find(workspace: &Workspace) -> Result<PathBuf> {
     if let Some(named) = env::var_os("TIDEGATE_FOREIGN") {
         return Ok(named.into());
     }
@@ -57,9 +57,25 @@ pub(crate) fn find(workspace: &Workspace) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// What tests and measurements find them by.
+///
+/// # Errors
+///
+/// As of [`find`].
+pub(crate) fn environment(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+) -> Result<Vec<(&'static str, OsString)>> {
+    let tools = find(workspace)?;
+    Ok(vec![
+        ("TIDEGATE_FOREIGN", tools.into()),
+        ("TIDEGATE_RUST_FOR_WASM", rust_for_wasm(toolchain).into()),
+    ])
+}
+
 /// What cargo must be told to build for wasm where no library for it is installed: variables, a
 /// line each. Nothing where one is.
-pub(crate) fn rust_for_wasm(toolchain: &Toolchain) -> String {
+fn rust_for_wasm(toolchain: &Toolchain) -> String {
     let installed = toolchain.library.ancestors().nth(3);
     if installed.is_some_and(|rustlib| rustlib.join("wasm32-unknown-unknown/lib").is_dir()) {
         return String::new();

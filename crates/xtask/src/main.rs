@@ -81,6 +81,13 @@ usage: cargo xtask <command>
       Measures what a global limit costs a request in all processes, leased and asked for each
       time, and presses four Envoys against one limit.
 
+  bench plugins [--rounds N]
+      Measures what a plugin costs a request, by hand and in the languages of `wit/examples`, whose
+      tools it fetches.
+
+  bench propagation [--rounds N]
+      Measures how long until all workers of two Envoys enforce what was revoked.
+
   bench redis [--rounds N]
       Measures how much of what one Redis can decide comes through the host service, and what a
       decision costs each of them.

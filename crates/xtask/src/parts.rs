@@ -1,6 +1,5 @@
 //! The real parts that tests, demo and measurements run: who starts them finds them in variables.
 
-use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,7 +57,8 @@ pub(crate) fn program(workspace: &Workspace, name: &str, profile: Profile) -> Re
     Ok(program)
 }
 
-/// Builds what is missing, then becomes the program `name` of `tidegate-tests`. In our place rather
+/// Builds what is missing, then becomes the program `name` of `tidegate-tests`, told what `tell`
+/// tells it. In our place rather
 /// than below us: Ctrl-C is its alone, and we wait for its cleaning up.
 ///
 /// # Errors
@@ -68,12 +68,13 @@ pub(crate) fn become_program(
     workspace: &Workspace,
     name: &str,
     profile: Profile,
-    arguments: impl IntoIterator<Item: AsRef<OsStr>>,
+    tell: impl FnOnce(&mut Command),
 ) -> Result<()> {
     let tools = tools::find(workspace)?;
     let built = filter::build(workspace, Exceptions::Standard)?;
     let mut program = program(workspace, name, profile)?;
-    let error = hand_over(program.args(arguments), &tools, &built).exec();
+    tell(&mut program);
+    let error = hand_over(&mut program, &tools, &built).exec();
     Err(error).with_context(|| format!("cannot start {name}"))
 }
 

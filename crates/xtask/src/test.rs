@@ -255,13 +255,13 @@ impl Bench<'_> {
     }
 
     fn foreign(&mut self) -> Result<Outcome> {
-        let Some(tools) = found(foreign::find(self.workspace))? else { return Ok("SKIPPED") };
         self.built()?;
         let toolchain = self.toolchain.as_ref().context("the filter was just built with it")?;
+        let environment = found(foreign::environment(self.workspace, toolchain))?;
+        let Some(environment) = environment else { return Ok("SKIPPED") };
         let mut command = self.cargo();
         command.arg("test").args(parts::EVERYTHING).arg("--test=foreign");
-        command.env("TIDEGATE_FOREIGN", tools);
-        command.env("TIDEGATE_RUST_FOR_WASM", foreign::rust_for_wasm(toolchain));
+        command.envs(environment);
         self.run_with_parts(command)?;
         Ok("ok")
     }
@@ -307,7 +307,7 @@ impl Bench<'_> {
 }
 
 /// What was found of what a step may do without, but for `TIDEGATE_REQUIRE_REAL=1`; aloud.
-fn found(tools: Result<PathBuf>) -> Result<Option<PathBuf>> {
+fn found<T>(tools: Result<T>) -> Result<Option<T>> {
     match tools {
         Ok(tools) => Ok(Some(tools)),
         Err(missing) if !env::var("TIDEGATE_REQUIRE_REAL").is_ok_and(|it| it == "1") => {
