@@ -50,7 +50,9 @@ impl Engine {
     /// If this machine cannot run wasmtime.
     pub fn new(cache: Option<PathBuf>, tick: Duration) -> Result<Self, String> {
         let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(true);
+        // What jco makes of JavaScript names functions for async calls, which nobody here makes.
+        config.wasm_component_model(true).wasm_component_model_async(true);
+        config.epoch_interruption(true);
         let told = |error| format!("wasmtime cannot run here: {}", one_line(&error));
         let wasm = wasmtime::Engine::new(&config).map_err(told)?;
         let epochs = Epochs::start(&wasm, tick, "component-ticker");
