@@ -35,9 +35,6 @@ pub use text::Settings;
 use tidegate_core::plugin::{Resolve, Resolved, Unresolved};
 use tidegate_core::policy::Policy;
 
-/// How often the clock of plugins ticks: a call that loops ends this much after its deadline at most.
-const TICK: Duration = Duration::from_millis(1);
-
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -54,7 +51,8 @@ struct Inner {
 
 impl Plugins {
     /// Loads all plugins, and looks at their files from now on. With none there is nothing to run.
-    /// With a folder for it, what was compiled once is kept there.
+    /// With a folder for it, what was compiled once is kept there. It takes its time, and must not
+    /// be called by a task of a runtime.
     ///
     /// # Errors
     ///
@@ -66,7 +64,7 @@ impl Plugins {
         if settings.is_empty() {
             return Ok(Self::none());
         }
-        let (counts, engine) = (counts::Counts::default(), Engine::new(cache, TICK)?);
+        let (counts, engine) = (counts::Counts::default(), Engine::for_plugins(cache)?);
         let (mut pools, mut files) = (BTreeMap::new(), BTreeMap::new());
         for (name, settings) in settings {
             let mut seen = Files::default();

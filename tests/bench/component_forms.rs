@@ -13,7 +13,7 @@ use proxy_wasm_host::worker::Process;
 use serde_json::Value;
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tidegate::component::world::guard::{Setup, Step as EdgeStep, Verdict as EdgeVerdict};
 use tidegate::component::world::types::{Fact, Want as EdgeWant};
 use tidegate::component::world::{log, store};
@@ -23,9 +23,6 @@ use tidegate_core::gate::{Gate, Step};
 use tidegate_core::lease::HolderId;
 use tidegate_core::verdict::Verdict;
 use tidegate_policy::{resolve::resolve, text};
-
-/// How often the clock ticks that stops loops, as in `tidegate proxy`.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Something that decides requests.
 pub(crate) trait Form {
@@ -41,7 +38,7 @@ pub(crate) struct Modules {
 
 impl Modules {
     pub(crate) fn load() -> Result<Self> {
-        let engine = component::Engine::new(None, TICK).map_err(|why| anyhow!(why))?;
+        let engine = component::Engine::for_guards(None).map_err(|why| anyhow!(why))?;
         let component = engine.load(&fs::read(parts::component()?)?).map_err(|why| anyhow!(why))?;
         Ok(Self { filter: module()?, component })
     }

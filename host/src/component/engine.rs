@@ -42,17 +42,47 @@ impl Component {
 }
 
 impl Engine {
-    /// An engine whose calls run for at most one tick longer than they may. With a folder for it,
-    /// what was compiled once is kept there.
+    /// An engine for guards that know nothing of async calls: what is kept for those would take each
+    /// call 0.5 to 0.9 µs, as long as a decision. With a folder for it, what was compiled once is
+    /// kept there.
     ///
     /// # Errors
     ///
     /// If this machine cannot run wasmtime.
-    pub fn new(cache: Option<PathBuf>, tick: Duration) -> Result<Self, String> {
+    pub fn for_guards(cache: Option<PathBuf>) -> Result<Self, String> {
+        Self::new(cache, Duration::from_millis(10), |config| {
+            config.concurrency_support(false);
+        })
+    }
+
+    /// An engine for guards of any kind. What jco makes of JavaScript names functions for async calls,
+    /// whoever calls it.
+    ///
+    /// # Errors
+    ///
+    /// If this machine cannot run wasmtime.
+    pub fn for_any_guards(cache: Option<PathBuf>) -> Result<Self, String> {
+        Self::new(cache, Duration::from_millis(10), with_async)
+    }
+
+    /// An engine for plugins, of any kind too: one that loops ends a millisecond after its deadline.
+    ///
+    /// # Errors
+    ///
+    /// If this machine cannot run wasmtime.
+    pub(crate) fn for_plugins(cache: Option<PathBuf>) -> Result<Self, String> {
+        Self::new(cache, Duration::from_millis(1), with_async)
+    }
+
+    /// One whose calls run for at most a tick longer than they may.
+    fn new(
+        cache: Option<PathBuf>,
+        tick: Duration,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Result<Self, String> {
         let mut config = Config::new();
-        // What jco makes of JavaScript names functions for async calls, which nobody here makes.
-        config.wasm_component_model(true).wasm_component_model_async(true);
-        config.epoch_interruption(true);
+        config.wasm_component_model(true).epoch_interruption(true);
+        adjust(&mut config);
         let told = |error| format!("wasmtime cannot run here: {}", one_line(&error));
         let wasm = wasmtime::Engine::new(&config).map_err(told)?;
         let epochs = Epochs::start(&wasm, tick, "component-ticker");
@@ -133,6 +163,10 @@ impl Engine {
     }
 }
 
+fn with_async(config: &mut Config) {
+    config.wasm_component_model_async(true);
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::package::POLICY_PLUGIN;
@@ -140,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_no_component_of_this_world_is_refused_for_what_it_is() {
-        let engine = Engine::new(None, Duration::from_millis(10)).unwrap();
+        let engine = Engine::for_guards(None).unwrap();
         let guard = r#"(instance $none) (export "tidegate:edge/guard@0.1.0" (instance $none))"#;
         let wasi = format!(r#"(component (import "wasi:io/poll@0.2.0" (instance)) {guard})"#);
         let next =
@@ -165,7 +199,7 @@ mod tests {
     #[test]
     fn what_was_compiled_once_is_kept_for_the_next_engine() {
         let folder = tempfile::tempdir().unwrap();
-        let engine = || Engine::new(Some(folder.path().join("cache")), Duration::from_millis(10));
+        let engine = || Engine::for_plugins(Some(folder.path().join("cache")));
         let policy = r#"(component (instance $none) (export "tidegate:edge/policy@0.1.4" (instance $none)))"#;
         let code = wat::parse_str(policy).unwrap();
         let first = engine().unwrap();

@@ -1,10 +1,10 @@
 //! One plugin by itself, before any request needs it: for who examines a configuration, or a policy.
 
+use super::Settings;
 use super::component::{Code, Description};
 use super::instance::Instance;
 use super::log::Line;
 use super::pool::{START_MAX, runtime};
-use super::{Settings, TICK};
 use crate::component::Engine;
 use crate::files::Files;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(crate) fn examine(name: &str, settings: &Settings) -> Result<Examined, Strin
     let begun = Instant::now();
     let bytes = Files::default().read(&settings.file)?;
     let told = |why: String| format!("{}: {why}", settings.file.display());
-    let code = Code::compile(&Engine::new(None, TICK)?, &bytes).map_err(told)?;
+    let code = Code::compile(&Engine::for_plugins(None)?, &bytes).map_err(told)?;
     let (line, runtime) = (Line::new(name), runtime()?);
     let made = Instance::new(&code, &line, settings.memory_max, START_MAX);
     let (instance, description) = runtime.block_on(made).map_err(told)?;

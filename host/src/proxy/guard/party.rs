@@ -7,11 +7,7 @@ use crate::proxy::settings;
 use proxy_wasm_host::plugin::{Limits, PluginConfig};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tidegate_core::policy::{OnError, Policy};
-
-/// How often the clock of guards ticks: a call runs at most this much longer than it may.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Who this process is to those that share budgets with it.
 pub(in crate::proxy) struct Party {
@@ -38,7 +34,8 @@ pub(in crate::proxy) struct GuardPlan {
 /// Components of the last plan, which the next one mostly has as well.
 pub(in crate::proxy) struct Components {
     cache: Option<PathBuf>,
-    engine: Option<Engine>,
+    /// For those that know nothing of async calls, and for any.
+    engines: [Option<Engine>; 2],
     known: Option<(Vec<u8>, Component)>,
 }
 
@@ -109,7 +106,7 @@ impl GuardPlan {
 impl Components {
     /// What is compiled is kept in `cache`, if that is given.
     pub(in crate::proxy) const fn new(cache: Option<PathBuf>) -> Self {
-        Self { cache, engine: None, known: None }
+        Self { cache, engines: [None, None], known: None }
     }
 
     /// Compiles a component, unless it is the one of last time.
@@ -123,12 +120,44 @@ impl Components {
         {
             return Ok(component.clone());
         }
-        let engine = match &self.engine {
-            Some(engine) => engine,
-            None => self.engine.insert(Engine::new(self.cache.clone(), TICK)?),
-        };
-        let component = engine.load(&code)?;
+        let component = self.quick()?.load(&code).or_else(|_| self.any()?.load(&code))?;
         self.known = Some((code, component.clone()));
         Ok(component)
+    }
+
+    fn quick(&mut self) -> Result<&Engine, String> {
+        let Self { cache, engines: [quick, _], .. } = self;
+        made(quick, || Engine::for_guards(cache.clone()))
+    }
+
+    fn any(&mut self) -> Result<&Engine, String> {
+        let Self { cache, engines: [_, any], .. } = self;
+        made(any, || Engine::for_any_guards(cache.clone()))
+    }
+}
+
+/// An engine has a thread: none is made before it is needed.
+fn made(
+    engine: &mut Option<Engine>,
+    make: impl FnOnce() -> Result<Engine, String>,
+) -> Result<&Engine, String> {
+    match engine {
+        Some(engine) => Ok(engine),
+        None => Ok(engine.insert(make()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_that_names_functions_for_async_calls_is_looked_at_as_any_other() {
+        let code = wat::parse_str("(component (core func (canon task.cancel)))").unwrap();
+        let mut components = Components::new(None);
+        let quick = components.quick().unwrap().load(&code).err().unwrap();
+        assert!(quick.contains("does not compile"), "{quick}");
+        let any = components.load(code).err().unwrap();
+        assert!(any.contains("does not export tidegate:edge/guard@0.1.0"), "{any}");
     }
 }
