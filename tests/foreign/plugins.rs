@@ -1,10 +1,11 @@
 //! One plugin in three languages: each is built by its own tools, needs nothing of a host but the
-//! log, and answers the same table.
+//! log, answers the same table, and is taken by the host.
 
 use anyhow::Context;
 use harness::workshop::{Workshop, output};
 use harness::{Result, parts, stage};
 use serde_json::{Value, json};
+use std::fs;
 
 /// The key and the path of a request, and what any of the plugins says of it.
 fn table() -> [(Value, Value); 8] {
@@ -30,7 +31,7 @@ fn check(language: &str, bytes_max: u64) -> Result<()> {
 
     let (cases, answers): (Vec<_>, Vec<_>) = table().into_iter().unzip();
     let mut ask = workshop.command(&format!("{language}-ask"), r#"python3 "$0" "$@""#)?;
-    ask.arg(parts::root().join("tests/foreign/ask.py")).arg(component);
+    ask.arg(parts::root().join("tests/foreign/ask.py")).arg(&component);
     let told: Value = serde_json::from_str(&output(ask.arg(json!(cases).to_string()))?)?;
     let said = json!({
         "name": "tiers",
@@ -40,6 +41,20 @@ fn check(language: &str, bytes_max: u64) -> Result<()> {
     });
     let logged = json!([["info", "tiers by the prefixes of API keys"]]);
     assert_eq!(told, json!({ "said": said, "logged": logged, "answers": answers }), "{language}");
+    is_taken(&workshop, language)
+}
+
+/// Holds it against what `tidegate serve` takes.
+fn is_taken(workshop: &Workshop, language: &str) -> Result<()> {
+    let config = json!({ "provider": "memory", "plugins": { "tiers": { "file": "plugin.wasm" } } });
+    fs::write(workshop.example(language).join("tidegate.json"), config.to_string())?;
+    let doctor = "tidegate doctor --json --config tidegate.json";
+    let mut examine = workshop.command(&format!("{language}-doctor"), doctor)?;
+    let report: Value = serde_json::from_str(&output(&mut examine)?)?;
+    let mut findings = report["findings"].as_array().into_iter().flatten();
+    let finding = findings.find(|finding| finding["check"] == "plugin");
+    let finding = finding.with_context(|| format!("nothing about the plugin: {report}"))?;
+    assert_eq!(finding["level"], "OK", "{language}: {finding}");
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use harness::{Result, stage, wait};
 use serde_json::{Map, Value, json};
 use std::fs;
 
-/// Those whose plugins a build for tests compiles in seconds.
+/// The languages of the plugins, by whose names policy and host know them; to compile Python takes a
+/// build for tests too long.
 const PLUGINS: [&str; 2] = ["rust", "javascript"];
 
 /// The policy, beside the examples.
