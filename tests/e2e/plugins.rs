@@ -67,11 +67,16 @@ async fn in_envoy(folder: &TempDir) -> Result<(Envoy, Host, Origin)> {
 /// `tidegate proxy`, which runs the plugin and has no host service.
 async fn in_proxy(folder: &TempDir, origin: &Origin) -> Result<Bundled> {
     plugin::write(&file(folder), "1.0")?;
+    in_proxy_with(setting(folder), origin).await
+}
+
+/// The same with these plugins.
+async fn in_proxy_with(plugins: Value, origin: &Origin) -> Result<Bundled> {
     let Policy::Struct(policy) = policy() else { anyhow::bail!("a policy of another kind") };
     Bundled::start(&json!({
         "listeners": [{ "filters": [{ "name": "tidegate", "configuration": policy }] }],
         "upstream": format!("http://{}", origin.address()),
-        "plugins": setting(folder),
+        "plugins": plugins,
         "workers": 1,
     }))
     .await
@@ -151,6 +156,23 @@ fn in_tidegate_proxy_a_plugin_tells_requests_apart_and_a_bad_one_does_no_harm() 
         assert_eq!(failures(&page).await?, Vec::<&str>::new(), "{page}");
         let asks = page.lines().any(|line| line.starts_with("tidegate_asks_total"));
         assert!(!asks, "nothing was asked by a callout: {page}");
+        Ok(())
+    })
+}
+
+/// Neither memory nor time would end it before the host had run out of memory.
+#[test]
+fn a_plugin_that_takes_handles_without_end_is_ended() -> Result<()> {
+    stage(async {
+        let (folder, origin) = (tempfile::tempdir()?, Origin::start().await?);
+        plugin::write_bytes(&file(&folder), &plugin::greedy()?)?;
+        let plugin = json!({ "file": file(&folder), "instances": 1, "deadline": "1s" });
+        let proxy = in_proxy_with(json!({ "tiers": plugin }), &origin).await?;
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        assert_eq!(client.send(get("/").header("x-do", "a")).await?.status, 200);
+        let page = page(proxy.admin()).await?;
+        let trapped = "tidegate_plugin_failures_total{plugin=\"tiers\",reason=\"trap\"} 1";
+        assert!(page.contains(trapped), "{page}");
         Ok(())
     })
 }

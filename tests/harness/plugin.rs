@@ -56,6 +56,33 @@ pub fn nosy() -> Result<Vec<u8>> {
     wit::component_of(&[CLI, FILESYSTEM, WORLD], "nosy", (IMPORTS, &fields))
 }
 
+/// A component that takes handles of WASI without end.
+///
+/// # Errors
+///
+/// As of [`component`].
+pub fn greedy() -> Result<Vec<u8>> {
+    const POLL: &str = "package wasi:io@0.2.0; interface poll { resource pollable; }";
+    const CLOCKS: &str = "package wasi:clocks@0.2.0;
+        interface monotonic-clock {
+          use wasi:io/poll@0.2.0.{pollable};
+          subscribe-duration: func(when: u64) -> pollable;
+        }";
+    const WORLD: &str = "package test:greedy;
+        world greedy {
+          import wasi:clocks/monotonic-clock@0.2.0;
+          include tidegate:edge/policy-plugin@0.1.0;
+        }";
+    const TAKES: &str = r#"
+  (func (export "tidegate:edge/policy@0.1.0#resolve") (param $facts i32) (param $count i32) (result i32)
+    (loop $on (drop (call $subscribe (i64.const 1))) (br $on))
+    (unreachable))"#;
+    let import = r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
+        (func $subscribe (param i64) (result i32)))"#;
+    let fields = format!("{}{TAKES}", described("1.0"));
+    wit::component_of(&[POLL, CLOCKS, WORLD], "greedy", (import, &fields))
+}
+
 const IMPORTS: &str = r#"
   (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
   (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))

@@ -9,8 +9,15 @@ use proxy_wasm_host::engine::one_line;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::Config;
 use wasmtime::component::{self, HasSelf, Linker};
+use wasmtime::{Config, Store};
+
+/// The most handles that an instance may have at a time; beyond it, it traps.
+pub(crate) const HANDLES_MAX: usize = 10_000;
+
+/// The most bytes that an instance may hand over in one call: twice what the longest value that
+/// guards share takes. Beyond it, it traps.
+const HANDED_BYTES_MAX: usize = 1 << 20;
 
 /// wasmtime's engine, set up for components. Cheap to clone.
 #[derive(Clone)]
@@ -126,9 +133,20 @@ impl Engine {
         Ok(component)
     }
 
-    /// What instances are made on.
+    /// What linkers are made for.
     pub(crate) const fn wasm(&self) -> &wasmtime::Engine {
         &self.wasm
+    }
+
+    /// What an instance lives in, with bounds on what it can have its host keep.
+    pub(crate) fn store<T: 'static>(&self, data: T) -> Store<T> {
+        let mut store = Store::new(&self.wasm, data);
+        store.set_hostcall_fuel(HANDED_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
+        if let Some(of_async_calls) = store.concurrent_resource_table() {
+            of_async_calls.set_max_capacity(HANDLES_MAX);
+        }
+        store
     }
 
     /// How often the clock ticks.

@@ -54,7 +54,7 @@ impl Instance {
     pub fn new(component: &Component, shell: Box<dyn Shell>, limits: Limits) -> Done<Self> {
         let Limits { memory_bytes, table_elements, .. } = limits;
         let bounds = Bounds { memory_bytes, table_elements };
-        let mut store = Store::new(component.engine().wasm(), State { shell, bounds });
+        let mut store = component.engine().store(State { shell, bounds });
         store.limiter(|state| &mut state.bounds);
         store.set_epoch_deadline(component.engine().epochs_of(limits.start));
         let guard = component.ready.instantiate(&mut store).map_err(failed)?;

@@ -6,6 +6,7 @@ use super::bindings::{PolicyPlugin, tidegate};
 use super::component::{Code, Description};
 use super::log::{Line, Printed};
 use crate::component::Engine;
+use crate::component::engine::HANDLES_MAX;
 use proxy_wasm_host::engine::one_line;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,15 +65,17 @@ impl Instance {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
         let guest = Guest {
-            table: ResourceTable::new(),
+            table,
             wasi,
             line: Arc::clone(line),
             bytes_left: memory_max,
             elements_left: TABLE_ELEMENTS_MAX,
             is_over: false,
         };
-        let mut store = Store::new(code.engine.wasm(), guest);
+        let mut store = code.engine.store(guest);
         store.limiter(|guest| guest);
         store.set_epoch_deadline(code.engine.epochs_of(within));
         let made = tokio::time::timeout(within, async {
