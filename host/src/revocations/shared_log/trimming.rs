@@ -142,7 +142,10 @@ impl Trimmer<'_> {
         self.cut(log, end.position.number + 1).await
     }
 
+    /// Cuts what stands before this number, but for the entry up to which this host has read: without
+    /// that it would take the log for one that lost its end.
     async fn cut(&mut self, log: u64, before: u64) -> Result<bool, Broken> {
+        let before = before.min(self.ledger.position().number);
         let cut = self.writer.cut(log, before).await?.ok_or(Broken::Changed)?;
         self.situation.counts.add_cut(cut);
         Ok(cut > 0)
