@@ -15,8 +15,11 @@ use wasmtime::{ResourceLimiter, Store};
 pub struct Instance {
     store: Store<State>,
     guard: EdgeGuard,
-    engine: Engine,
-    limits: Limits,
+    /// How far the clock may tick on in a call, and in one that brings a policy.
+    call_epochs: u64,
+    start_epochs: u64,
+    /// Its clock goes on for as long as somebody has it.
+    _engine: Engine,
 }
 
 /// What goes with an instance.
@@ -54,11 +57,14 @@ impl Instance {
     pub fn new(component: &Component, shell: Box<dyn Shell>, limits: Limits) -> Done<Self> {
         let Limits { memory_bytes, table_elements, .. } = limits;
         let bounds = Bounds { memory_bytes, table_elements };
-        let mut store = component.engine().store(State { shell, bounds });
+        let engine = component.engine().clone();
+        let mut store = engine.store(State { shell, bounds });
         store.limiter(|state| &mut state.bounds);
-        store.set_epoch_deadline(component.engine().epochs_of(limits.start));
+        let call_epochs = engine.epochs_of(limits.callback);
+        let start_epochs = engine.epochs_of(limits.start);
+        store.set_epoch_deadline(start_epochs);
         let guard = component.ready.instantiate(&mut store).map_err(failed)?;
-        Ok(Self { store, guard, engine: component.engine().clone(), limits })
+        Ok(Self { store, guard, call_epochs, start_epochs, _engine: engine })
     }
 
     /// Puts a policy (JSON) in force, in place of the one that is.
@@ -67,7 +73,7 @@ impl Instance {
     ///
     /// If the component failed; within it what is wrong with the policy, which changes nothing.
     pub fn configure(&mut self, policy: &str, setup: Setup) -> Done<Result<Terms, Vec<String>>> {
-        self.store.set_epoch_deadline(self.engine.epochs_of(self.limits.start));
+        self.store.set_epoch_deadline(self.start_epochs);
         let called =
             self.guard.tidegate_edge_guard().call_configure(&mut self.store, policy, setup);
         called.map_err(failed)
@@ -130,7 +136,7 @@ impl Instance {
 
     /// From now on it may run for so long.
     fn arm(&mut self) {
-        self.store.set_epoch_deadline(self.engine.epochs_of(self.limits.callback));
+        self.store.set_epoch_deadline(self.call_epochs);
     }
 }
 
