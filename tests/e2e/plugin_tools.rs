@@ -88,6 +88,40 @@ fn check_says_what_a_plugin_is_and_what_of_it_does_not_fit() -> Result<()> {
     })
 }
 
+#[test]
+fn a_plugin_of_a_later_compatible_version_is_taken_and_one_of_another_series_is_not() -> Result<()>
+{
+    stage(async {
+        let plugin = plugin::component("1.0")?;
+        for (version, code, told) in [
+            ("@0.1.7", 0, "plugin tiers: tiers 1.0 gives cost, tier"),
+            (
+                "@0.2.0",
+                1,
+                "exports tidegate:edge/policy@0.2.0; this host wants tidegate:edge/policy@0.1.0",
+            ),
+        ] {
+            let folder = folder(&with_version(&plugin, version))?;
+            let (found, said) =
+                tidegate(&folder, &["check", "shop.json", "--plugin", "tiers=tiers.wasm"])?;
+            assert!(found == Some(code) && said.contains(told), "{version}: {found:?}: {said}");
+        }
+        Ok(())
+    })
+}
+
+/// The same component, built against another version of the package.
+fn with_version(component: &[u8], version: &str) -> Vec<u8> {
+    const OURS: &[u8] = b"@0.1.0";
+    let mut component = component.to_vec();
+    for at in 0..component.len() {
+        if component[at..].starts_with(OURS) {
+            component[at..][..OURS.len()].copy_from_slice(version.as_bytes());
+        }
+    }
+    component
+}
+
 /// Cases whose first tells how the plugin tells requests apart; `tier` is what its third request
 /// is: that of the first two again, or another.
 fn cases(folder: &TempDir, plugins: &Value, third: &str) -> Result<(Option<i32>, String)> {
