@@ -49,13 +49,14 @@ impl Revocations {
         let _ = self.follow.set(follow);
     }
 
-    /// How far the log is known, durably.
+    /// How far the log is known, durably. What stands before it can be looked up; what
+    /// [`Self::apply`] is just bringing can be a moment before this says so.
     pub fn position(&self) -> Position {
         self.shared.now().standing.position
     }
 
     /// Takes these in, which follow on [`Self::position`], and returns when they are durable.
-    /// What an entry says, and that the log is known up to there, becomes so at once. Records
+    /// What an entry says, and that the log is known up to there, becomes durable at once. Records
     /// that were [held](Self::hold) and stand in these are held no more.
     ///
     /// # Errors

@@ -116,6 +116,13 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until both know the log equally far. What an entry says can be looked up a moment before
+/// the position says so.
+pub async fn until_at_same_place(one: &Host, other: &Host) {
+    let at_same_place = || one.ledger.position() == other.ledger.position();
+    until("both stand at the same place", at_same_place).await;
+}
+
 /// A host with an empty disk knows these before long: they are in the log.
 pub async fn are_shared(redis: &Redis, records: &[Record]) {
     let newcomer = Host::new(redis);

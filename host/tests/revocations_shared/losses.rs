@@ -1,6 +1,6 @@
 //! Redis forgets: all of it, or the log alone, or some of it. It is put back, once, and soon.
 
-use crate::hosts::{Host, LOG, are_shared, log_records, redis, tokens, until};
+use crate::hosts::{Host, LOG, are_shared, log_records, redis, tokens, until, until_at_same_place};
 use crate::server::Server;
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,7 @@ async fn what_was_flushed_is_put_back_by_one_of_the_hosts() {
     // Of a host that is slow the turn may lapse; whoever goes on may repeat its last entries.
     assert!((RECORDS..RECORDS * 3 / 2).contains(&put_back), "by one of them: {put_back}");
     assert_eq!(log_records(&redis(&server)).await, put_back as usize);
-    until("both stand at the same place", || {
-        hosts[0].ledger.position() == hosts[1].ledger.position()
-    })
-    .await;
+    until_at_same_place(&hosts[0], &hosts[1]).await;
     are_shared(&redis(&server), &records).await;
 }
 
