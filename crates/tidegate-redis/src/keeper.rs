@@ -82,9 +82,9 @@ impl Keeper {
             };
             self.link.stats.dial(dialled.is_ok());
             let wait = match dialled {
-                Ok(live) => {
+                Ok((live, trouble)) => {
                     history = live.history.clone().or(history);
-                    if self.link.put(&live) {
+                    if self.link.put(&live, trouble) {
                         tracing::info!(server = %address, "redis connected");
                     }
                     self.tend(&live, &mut target).await;
@@ -110,12 +110,12 @@ impl Keeper {
         }
     }
 
-    /// Connects, signs in, and has the script run.
+    /// Connects, signs in, and has the script run; says what is wrong there all the same.
     async fn dial(
         &self,
         address: &Address,
         before: Option<&Arc<History>>,
-    ) -> Result<Arc<Live>, DialError> {
+    ) -> Result<(Arc<Live>, Option<String>), DialError> {
         let settings = &self.settings;
         let until = Instant::now() + settings.dial_timeout;
         let how = How {
@@ -137,7 +137,7 @@ impl Keeper {
             Some(error) => self.link.breaker.open(error.clone()),
             None => self.link.breaker.close(),
         };
-        self.link.set_trouble(amiss.and_then(|error| self.trouble(&error)).as_deref());
+        let trouble = amiss.and_then(|error| self.trouble(&error));
         connection.set_response_timeout(settings.read_timeout);
         let stats = &self.link.stats;
         let history = probed.lineage.map(|lineage| self.histories.enter(&lineage, before, stats));
@@ -150,7 +150,7 @@ impl Keeper {
                 link.give_up(&live, "the connection was closed");
             }
         });
-        Ok(live)
+        Ok((live, trouble))
     }
 
     /// Probes the connection until it is lost or due to be replaced.

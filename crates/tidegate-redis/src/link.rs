@@ -43,7 +43,8 @@ pub(crate) struct Link {
     /// Whether it is of any use to ask over it.
     pub(crate) breaker: Breaker,
     pub(crate) outages: Outages,
-    /// Why there is no connection, or what is wrong with it.
+    /// Why there is no connection, or what is wrong with it. Locked while one comes or goes: who
+    /// hears of either finds it so.
     trouble: Mutex<Option<String>>,
     /// For replies.
     deadline: Duration,
@@ -139,12 +140,12 @@ impl Link {
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known_trouble().clone()
     }
 
     /// Says what is wrong; true if that was not known before.
     pub(crate) fn set_trouble(&self, trouble: Option<&str>) -> bool {
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known_trouble();
         let is_new = known.as_deref() != trouble;
         *known = trouble.map(str::to_owned);
         is_new
@@ -155,13 +156,15 @@ impl Link {
         [&self.connects, &self.losses, &self.misses].map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// Puts a connection in its place; that which was there ends with its last batch.
-    /// True if none was there.
-    pub(crate) fn put(&self, live: &Arc<Live>) -> bool {
+    /// Puts a connection in its place, with what is wrong with it; that which was there ends with
+    /// its last batch. True if none was there.
+    pub(crate) fn put(&self, live: &Arc<Live>, trouble: Option<String>) -> bool {
+        let mut known = self.known_trouble();
         self.connects.fetch_add(1, Ordering::Relaxed);
         let before = self.live.swap(Some(live.clone()));
         self.state.send_replace(State::Up);
         self.review();
+        *known = trouble;
         before.is_none()
     }
 
@@ -243,6 +246,7 @@ impl Link {
 
     /// Takes this connection away and closes it; a successor that is there already stays.
     pub(crate) fn give_up(&self, live: &Arc<Live>, why: &str) {
+        let mut known = self.known_trouble();
         let before = self.live.compare_and_swap(live, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, live)) {
             live.driver.abort();
@@ -250,11 +254,15 @@ impl Link {
             self.breaker.close();
             tracing::warn!(server = %live.address, why, "redis connection lost");
             self.losses.fetch_add(1, Ordering::Relaxed);
-            self.set_trouble(Some(why));
             self.state.send_replace(State::Away);
             self.review();
+            *known = Some(why.to_owned());
             self.bell.notify_one();
         }
+    }
+
+    fn known_trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it gives answers may have changed.
