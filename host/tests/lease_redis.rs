@@ -91,18 +91,19 @@ async fn redis_killed_gets_503_at_once_and_what_was_owed_is_owed_still() {
 #[tokio::test]
 async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
     let Some(redis) = Server::start() else { return };
-    let host = Host::on_redis(redis.port, "  read_timeout: 10s\n");
+    let host = Host::on_redis(redis.port, PATIENT);
     host.until_ready().await;
     let mut proxy = host.http2().await;
     granted(&mut proxy, &waiting(1, 1, &[1], hourly(100), 1)).await;
     redis.signal(Signal::STOP);
     let ask = wire::encode_lease_ask(&waiting(1, 2, &[1], hourly(100), 1));
     let mut request = common::ask_request(ask);
-    request.headers_mut().insert(wire::WAITS_MS, "500".parse().unwrap());
+    // The host answers a fifth of it early: that is to be more than a busy machine stalls for.
+    request.headers_mut().insert(wire::WAITS_MS, "5000".parse().unwrap());
     let start = Instant::now();
     let (head, _) = proxy.send(request).await;
     assert_eq!(head.status(), 503);
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(head.headers().contains_key(wire::AWAY_MS));
     redis.signal(Signal::CONT);
     host.until_ready().await;
@@ -112,7 +113,7 @@ async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
 async fn keys_of_a_shard_that_is_away_are_told_so_and_the_others_are_answered() {
     let Some(mut nodes) = Cluster::start() else { return };
     let host = Host::serve_with(
-        "",
+        &format!("redis:\n{PATIENT}"),
         &[
             ("TIDEGATE_REDIS_CLUSTER_NODES", &format!("127.0.0.1:{}", nodes.nodes[1].port)),
             ("TIDEGATE_REDIS_PASSWORD", cluster::PASSWORD),

@@ -112,15 +112,16 @@ async fn it_starts_before_its_redis() {
 #[tokio::test]
 async fn a_proxy_hears_of_a_silent_redis_while_it_still_waits() {
     let Some(redis) = Server::start() else { return };
-    let host = Host::on_redis(redis.port, "  read_timeout: 10s\n");
+    let host = Host::on_redis(redis.port, PATIENT);
     host.until_ready().await;
     let mut proxy = host.http2().await;
     assert!(proxy.reply(&one(1, 5)).await.admits());
     redis.signal(Signal::STOP);
-    let waits = Duration::from_millis(500);
+    // The host answers a fifth of it early: that is to be more than a busy machine stalls for.
+    let waits = Duration::from_secs(5);
     let mut ask = async || {
         let mut request = common::ask_request(wire::encode_ask(&one(1, 5)));
-        request.headers_mut().insert(wire::WAITS_MS, "500".parse().unwrap());
+        request.headers_mut().insert(wire::WAITS_MS, "5000".parse().unwrap());
         let start = Instant::now();
         let (head, body) = proxy.send(request).await;
         assert_eq!(head.status(), 503, "{body:?}");
@@ -208,7 +209,7 @@ async fn asks_that_come_together_share_round_trips() {
 #[tokio::test]
 async fn a_host_that_fails_open_admits_what_redis_gives_no_answer_to() {
     let Some(mut redis) = Server::start() else { return };
-    let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n", redis.port);
+    let yaml = format!("redis:\n  addresses: [127.0.0.1:{}]\n{PATIENT}", redis.port);
     let host = Host::serve_with(&yaml, &[("TIDEGATE_RATE_LIMIT_FAIL_OPEN", "true")]);
     host.logs().line_with(&["WARN", "rate_limit_fail_open", "on_error"]);
     host.until_ready().await;
@@ -231,7 +232,7 @@ async fn a_master_under_sentinel_is_found_by_the_environment_alone() {
     let hosts: Vec<_> =
         fleet.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
     let host = Host::serve_with(
-        "",
+        &format!("redis:\n{PATIENT}"),
         &[
             ("TIDEGATE_REDIS_SENTINEL_HOSTS", &hosts.join(",")),
             ("TIDEGATE_REDIS_SENTINEL_MASTER", sentinel::NAME),
@@ -264,7 +265,7 @@ async fn a_cluster_is_found_by_the_environment_alone() {
     let some: Vec<_> =
         nodes.nodes.iter().skip(1).map(|node| format!("127.0.0.1:{}", node.port)).collect();
     let host = Host::serve_with(
-        "",
+        &format!("redis:\n{PATIENT}"),
         &[
             ("TIDEGATE_REDIS_CLUSTER_NODES", &some.join(",")),
             ("TIDEGATE_REDIS_PASSWORD", cluster::PASSWORD),

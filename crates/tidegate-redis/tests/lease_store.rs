@@ -176,6 +176,7 @@ async fn connected_to(cluster: &Cluster) -> Arc<Store> {
     let mut settings = Settings::new(Servers::Cluster { seeds });
     let password = Password::Text(cluster::PASSWORD.to_owned());
     settings.access = Access { credentials: Credentials { username: None, password }, tls: None };
+    (settings.read_timeout, settings.pool_timeout) = (PATIENCE, PATIENCE);
     let store = Arc::new(Store::start(settings));
     until(|| store.trouble().is_none()).await;
     store
