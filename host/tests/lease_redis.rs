@@ -249,7 +249,8 @@ async fn a_host_that_fails_open_grants_what_requests_wait_for() {
     assert_eq!(host.metric("tidegate_asks_total{outcome=\"no_store\"}").await, 0.0);
 }
 
-/// Proxies on connections of their own, which ask as they please.
+/// Proxies on connections of their own. All have asked before Redis answers any of them, however
+/// slow they are.
 #[tokio::test]
 async fn asks_of_many_proxies_share_writes_to_redis() {
     const PROXIES: u64 = 32;
@@ -257,19 +258,26 @@ async fn asks_of_many_proxies_share_writes_to_redis() {
     let Some(redis) = Server::start() else { return };
     let host = Host::on_redis(redis.port, PATIENT);
     host.until_ready().await;
-    let mut proxies = JoinSet::new();
+    let mut proxies = Vec::new();
+    for process in 1..=PROXIES {
+        proxies.push((process, host.http2().await));
+    }
     let reads = || redis.info("total_reads_processed").parse::<f64>().unwrap();
     let before = reads();
-    for process in 1..=PROXIES {
-        let mut caller = host.http2().await;
-        proxies.spawn(async move {
-            for seq in 1..=ROUNDS {
+    for seq in 1..=ROUNDS {
+        redis.signal(Signal::STOP);
+        let mut asks = JoinSet::new();
+        for (process, mut caller) in proxies {
+            asks.spawn(async move {
                 let ask = asking(process, seq, &[1, 2, 3, 4], hourly(1_000), 0);
                 replied(&mut caller, &ask).await;
-            }
-        });
+                (process, caller)
+            });
+        }
+        until_metric(&host, "tidegate_asks_in_flight", PROXIES as f64).await;
+        redis.signal(Signal::CONT);
+        proxies = asks.join_all().await;
     }
-    proxies.join_all().await;
     let (asks, reads) = ((PROXIES * ROUNDS) as f64, reads() - before);
     let calls = host.metric("tidegate_redis_asks_total").await;
     let batches = host.metric("tidegate_redis_batch_asks_count").await;

@@ -174,7 +174,7 @@ async fn one_ask_waits_for_a_redis_that_holds_back_writes() {
     let store = connected(settings).await;
     store.answer(one(1, 50)).await.unwrap();
     // PING and every read are answered all the while.
-    server.command(&["CLIENT", "PAUSE", "400", "WRITE"]);
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let first = store.answer(one(1, 50)).await;
     assert!(matches!(first, Err(Error::Unknown(_))), "{first:?}");
     let start = Instant::now();
@@ -182,6 +182,7 @@ async fn one_ask_waits_for_a_redis_that_holds_back_writes() {
         assert!(matches!(store.answer(one(1, 50)).await, Err(Error::Away)));
     }
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+    server.command(&["CLIENT", "UNPAUSE"]);
     until(|| store.trouble().is_none()).await;
     assert!(store.answer(one(1, 50)).await.unwrap().admits());
     let backend = &store.health().backends[0];

@@ -61,7 +61,8 @@ async fn only_what_no_request_waits_for_takes_its_time() {
     let [told, leased, waited] =
         [quickest(idle, 100).await, quickest(hurried, 200).await, quickest(soon, 300).await];
     assert!(told >= LINGER, "{told:?}");
-    assert!(leased < LINGER && waited < LINGER, "{leased:?} {waited:?}");
+    // However long a round trip takes here, these take no more than that.
+    assert!(told >= leased.max(waited) + LINGER / 2, "{told:?} {leased:?} {waited:?}");
 }
 
 /// One of several proxies asks for the first time.

@@ -2,8 +2,9 @@
 //! how long nothing is answered, and that nobody but the master is ever asked.
 //!
 //! Sentinel itself takes its time: `down-after` (1 s here), then 1.3 s to elect, promote and
-//! tell after a crash, and up to 2.1 s after a freeze; and 4 s more if its vote is split, as
-//! happens on a busy machine. The bounds here leave room for that; what was measured is printed.
+//! tell after a crash, and up to 2.1 s after a freeze; and 4 s more each time that its vote is
+//! split, as happens on a busy machine. So the bounds are on what comes on top of that; what was
+//! measured is printed.
 
 mod load;
 mod server;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_redis::{Access, Address, Credentials, Password, Servers, Settings, Store};
 
-/// What a fail-over of Sentinel's takes with a split vote, and a little more.
-const OUTAGE_MAX: Duration = Duration::from_secs(8);
+/// How soon a new master is found once a sentinel names it, on a busy machine.
+const FOUND_WITHIN: Duration = Duration::from_millis(1_500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_master_is_replaced_and_the_loss_is_bounded() {
@@ -38,18 +39,20 @@ async fn a_killed_master_is_replaced_and_the_loss_is_bounded() {
     for replica in &fleet.servers[1..] {
         replica.signal(Signal::CONT);
     }
-    load.answered_after(start + Duration::from_millis(500)).await;
+    let promoted = promotion(&fleet, start).await;
+    load.answered_after(Instant::now()).await;
     let report = load.stop().await;
     let stats = store.stats();
     let left = store.answer(load::none(1)).await.unwrap().answers[0].outcome.unwrap().remaining;
     let lost = report.admitted() as u64 - (60_000 - u64::from(left));
     println!(
-        "killed: {:?} without an answer, {:?}; {lost} charges lost, at most {} by the count",
+        "killed: {:?} without an answer, of which the sentinels took {promoted:?}, {:?}; {lost} \
+         charges lost, at most {} by the count",
         report.outage(),
         report.errors(),
         stats.lost_asks_max()
     );
-    assert!(report.outage() < OUTAGE_MAX, "{:?}", report.outage());
+    assert!(report.outage() < promoted + FOUND_WITHIN, "{:?}", report.outage());
     assert!(report.slowest() < Duration::from_secs(1), "nobody waits for a fail-over");
     assert_eq!((stats.fail_overs(), stats.resets()), (1, 0));
     // One for each 5 ms, and a probe a second: the bound is no larger than it must be.
@@ -62,15 +65,20 @@ async fn a_frozen_master_is_left_and_not_asked_again_when_it_wakes() {
     let Some(fleet) = Fleet::start() else { return };
     let store = connected(&fleet).await;
     let load = Load::start(&store, vec![1]);
+    load.answered_after(Instant::now()).await;
     let start = Instant::now();
-    load.answered_after(start).await;
     fleet.servers[0].signal(Signal::STOP);
-    load.answered_after(Instant::now() + Duration::from_millis(500)).await;
+    let promoted = promotion(&fleet, start).await;
+    load.answered_after(Instant::now()).await;
     fleet.servers[0].signal(Signal::CONT);
     load.answered_after(Instant::now()).await;
     let report = load.stop().await;
-    println!("frozen: {:?} without an answer, {:?}", report.outage(), report.errors());
-    assert!(report.outage() < OUTAGE_MAX, "{:?}", report.outage());
+    println!(
+        "frozen: {:?} without an answer, of which the sentinels took {promoted:?}, {:?}",
+        report.outage(),
+        report.errors()
+    );
+    assert!(report.outage() < promoted + FOUND_WITHIN, "{:?}", report.outage());
     assert!(report.slowest() < Duration::from_secs(1), "nobody waits for a fail-over");
     // Only what was under way was given up on; then there was no connection to wait for.
     assert!(report.errors().get("unknown_outcome").is_none_or(|&errors| errors < 200));
@@ -118,11 +126,16 @@ async fn with_a_sentinel_lost_the_others_suffice() {
     assert_eq!(store.trouble(), None, "the master is well");
     let load = Load::start(&store, vec![1]);
     load.answered_after(Instant::now()).await;
+    let start = Instant::now();
     fleet.servers[0].kill();
-    load.answered_after(Instant::now() + Duration::from_millis(500)).await;
+    let promoted = promotion(&fleet, start).await;
+    load.answered_after(Instant::now()).await;
     let report = load.stop().await;
-    println!("sentinel lost: {:?} without an answer", report.outage());
-    assert!(report.outage() < OUTAGE_MAX, "{:?}", report.outage());
+    println!(
+        "sentinel lost: {:?} without an answer, of which the others took {promoted:?}",
+        report.outage()
+    );
+    assert!(report.outage() < promoted + FOUND_WITHIN, "{:?}", report.outage());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,6 +247,13 @@ async fn the_rights_that_the_settings_name_suffice_for_sentinels() {
     for sentinel in &fleet.sentinels {
         assert_eq!(sentinel.command(&["ACL", "LOG"]), "", "nothing was tried that it may not");
     }
+}
+
+/// How long the sentinels took to replace the first master, by the word of those that no test
+/// loses.
+async fn promotion(fleet: &Fleet, start: Instant) -> Duration {
+    until(|| (1..3).any(|sentinel| fleet.master(sentinel) != 0)).await;
+    start.elapsed()
 }
 
 fn settings(fleet: &Fleet) -> Settings {
