@@ -43,8 +43,8 @@ async fn a_slow_redis_is_waited_for_and_a_frozen_one_is_not() {
     let Some(server) = Server::start() else { return };
     let host = Host::new(&redis(&server));
     host.until_following().await;
-    server.command(&["CLIENT", "PAUSE", "700", "ALL"]);
     let start = Instant::now();
+    server.command(&["CLIENT", "PAUSE", "700", "ALL"]);
     host.accept(&tokens(0..1)).await;
     assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
 
