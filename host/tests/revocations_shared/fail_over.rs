@@ -37,7 +37,7 @@ async fn a_fail_over_that_loses_the_last_second_loses_nothing_acknowledged() {
     for replica in &fleet.servers[1..] {
         replica.signal(Signal::CONT);
     }
-    until("it was noticed", || hosts[0].shared.counts().losses() == 1).await;
+    until("it was noticed", || hosts[0].shared.counts().losses() >= 1).await;
     let noticed = start.elapsed();
     until("nothing is owed", || hosts.iter().all(|host| !host.ledger.owes())).await;
     println!("noticed {noticed:?} after the master's end, put back {:?}", start.elapsed());
@@ -102,7 +102,7 @@ async fn a_lost_shard_loses_nothing_acknowledged() {
     host.accept(&lost).await;
     cluster.nodes[shard].kill();
     cluster.nodes[replica].signal(Signal::CONT);
-    until("it was noticed", || host.shared.counts().losses() == 1).await;
+    until("it was noticed", || host.shared.counts().losses() >= 1).await;
     until("nothing is owed", || !host.ledger.owes()).await;
     are_shared(&redis, &[kept, lost].concat()).await;
 }

@@ -133,7 +133,7 @@ async fn a_log_whose_end_was_deleted_is_written_again() {
     host.accept(&tokens(0..10)).await;
     let at = host.ledger.position();
     assert_eq!(server.command(&["XDEL", LOG, &format!("{}-{}", at.number, at.log)]), ":1");
-    until("it was noticed", || host.shared.counts().losses() == 1).await;
+    until("it was noticed", || host.shared.counts().losses() >= 1).await;
     // That id the server takes no more: the log must begin anew.
     host.accept(&tokens(10..20)).await;
     until("nothing is owed", || !host.ledger.owes()).await;
