@@ -19,7 +19,7 @@ mod tree;
 pub use environment::VARIABLES;
 pub use problem::Problem;
 pub use revocations::Revocations;
-pub use revocations_api::{ApiTls, Claims, RevocationsApi};
+pub use revocations_api::{ApiTls, Claims, Receiver, RevocationsApi};
 pub use text::{LogFormat, LogLevel};
 
 pub use crate::plugins::Settings as Plugin;

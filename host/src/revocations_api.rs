@@ -8,6 +8,7 @@
 //! - [`form`], [`token`]: a token, as RFC 7009 hands it over, and what of it is revoked
 //! - [`change`]: to revoke and to lift; [`look`]: to list, check and count
 //! - [`import`], [`export`]: all of them, line by line
+//! - [`receivers`]: what OpenID providers tell by themselves
 //! - [`audit`]: who did what, without any secret
 //!
 //! What can be asked here is described in `host/deploy/REVOCATION.md`.
@@ -28,6 +29,7 @@ mod form;
 mod import;
 mod look;
 mod query;
+mod receivers;
 mod reply;
 mod routes;
 mod splitter;
@@ -43,6 +45,7 @@ use attempts::Attempts;
 use callers::{Callers, Stranger};
 pub(crate) use counts::Counts;
 pub(crate) use door::Door;
+use receivers::Receivers;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +70,7 @@ pub(crate) struct Api {
     revocations: Arc<Revocations>,
     lives: Lives,
     callers: Callers,
+    receivers: Receivers,
     /// Attempts to come in without the right credentials.
     wrong: Attempts,
     /// Requests of those who came in.
@@ -105,6 +109,7 @@ impl Api {
             revocations,
             lives,
             callers,
+            receivers: Receivers::new(settings)?,
             wrong: Attempts::wrong(),
             requests: Attempts::requests(settings.requests_per_second),
             tokens: Tokens::new(&settings.claims)?,

@@ -10,7 +10,7 @@ use harness::origin::Origin;
 use harness::propagation::Lab;
 use harness::redis::Redis;
 use harness::revoker::Revoker;
-use harness::tokens::{ISSUER, KEY_ID, claims, now_secs, sign, sign_with, verify};
+use harness::tokens::{ISSUER, KEY_ID, Provider, claims, now_secs, sign, sign_with, verify};
 use harness::way::Way;
 use harness::{Result, stage, stage_for_workers, wait};
 use serde_json::{Value, json};
@@ -160,6 +160,45 @@ fn every_kind_is_refused_by_what_its_tokens_claim() -> Result<()> {
             stage.revoker.lift(&what).await?;
             stage.comes_to(&shows(&mine), 200).await?;
         }
+        Ok(())
+    })
+}
+
+/// Nobody of ours is asked: the provider's signature is all that it shows.
+#[test]
+fn a_logout_at_the_provider_is_one_at_every_proxy() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let (provider, folder) = (Provider::new()?, tempfile::tempdir()?);
+        let jwks_file = folder.path().join("jwks");
+        std::fs::write(&jwks_file, provider.jwks().to_string())?;
+        let receiver = json!({ "issuer": ISSUER, "audiences": ["shop"], "jwks_file": jwks_file });
+        let receivers = json!({ "api": { "receivers": { "idp": receiver } } });
+        let config = json!({ "provider": "memory", "revocations": receivers }).to_string();
+        let revoker = Revoker::with_file(Vec::new(), &config).await?;
+        let stage = Stage::with(rules(verified(), json!({})), workers, revoker, false).await?;
+        let told = async |to: &str, kind: &str, body: String| {
+            let call = post(&format!("/v1/receivers/idp/{to}"), body).header("content-type", kind);
+            let answer = Client::http1(stage.revoker.api()).await?.send(call).await?;
+            ensure!(answer.status.is_success(), "{}: {:?}", answer.status, answer.body);
+            Ok(())
+        };
+        let of = |sid: &str| sign(&claims(sid, &json!({ "sub": "bob", "sid": sid })));
+        let [one, other] = ["s-1", "s-2"].map(of);
+        stage.comes_to(&shows(&one), 200).await?;
+        let event = json!({ "http://schemas.openid.net/event/backchannel-logout": {} });
+        let logout = provider.sign(&json!({ "sub": "bob", "sid": "s-1", "events": event }))?;
+        let form = "application/x-www-form-urlencoded";
+        told("logout", form, format!("logout_token={logout}")).await?;
+        stage.comes_to(&shows(&one), 401).await?;
+        assert_eq!(stage.status(shows(&other)).await?, 200, "another session");
+        let event = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
+        let bob = json!({ "format": "iss_sub", "iss": ISSUER, "sub": "bob" });
+        let event = provider.sign(&json!({ "sub_id": bob, "events": { event: {} } }))?;
+        told("events", "application/secevent+jwt", event).await?;
+        stage.comes_to(&shows(&other), 401).await?;
+        let later = json!({ "sub": "bob", "sid": "s-3", "iat": now_secs() + 5 });
+        assert_eq!(stage.status(shows(&sign(&claims("s-3", &later)))).await?, 200, "a new login");
+        assert_eq!(stage.status(shows(&token("alice's"))).await?, 200, "another's");
         Ok(())
     })
 }

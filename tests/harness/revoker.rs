@@ -31,13 +31,22 @@ impl Revoker {
     /// # Errors
     ///
     /// If it does not come up.
-    pub async fn with(mut environment: Environment) -> Result<Self> {
+    pub async fn with(environment: Environment) -> Result<Self> {
+        Self::with_file(environment, "").await
+    }
+
+    /// The same with a configuration file of this text, unless it is empty.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn with_file(mut environment: Environment, config: &str) -> Result<Self> {
         let (ledger, api) = (tempfile::tempdir()?, ports::free()?);
         let data_dir = ledger.path().to_string_lossy().into_owned();
         environment.push(("TIDEGATE_REVOCATIONS_DATA_DIR", data_dir));
         environment.push(("TIDEGATE_REVOCATIONS_API_LISTEN", api.to_string()));
         environment.push(("TIDEGATE_REVOCATIONS_API_REQUESTS_PER_SECOND", "100000".to_owned()));
-        Ok(Self { host: Host::with(environment).await?, api, ledger })
+        Ok(Self { host: Host::with_file(environment, config).await?, api, ledger })
     }
 
     /// Where its API is.

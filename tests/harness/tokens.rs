@@ -1,7 +1,9 @@
 //! Signed tokens, and the proxy's JWT filter that verifies them.
 
+use crate::Result;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rcgen::SigningKey as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -53,6 +55,43 @@ pub fn sign_with(header: &Value, claims: &Value) -> String {
     mac.update(signed.as_bytes());
     let signature = Base64UrlUnpadded::encode_string(&mac.finalize().into_bytes());
     format!("{signed}.{signature}")
+}
+
+/// What an OpenID provider signs of its own accord: by a key of its own (EdDSA), made here.
+pub struct Provider(rcgen::KeyPair);
+
+impl Provider {
+    /// One that nobody has heard of yet.
+    ///
+    /// # Errors
+    ///
+    /// If no key can be made.
+    pub fn new() -> Result<Self> {
+        Ok(Self(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?))
+    }
+
+    /// Its keys.
+    pub fn jwks(&self) -> Value {
+        let x = Base64UrlUnpadded::encode_string(self.0.public_key_raw());
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "p", "x": x }] })
+    }
+
+    /// A signed token of these claims, and of now, from [`ISSUER`] for `shop`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be signed.
+    pub fn sign(&self, claims: &Value) -> Result<String> {
+        let now = now_secs();
+        let mut all = json!({ "iss": ISSUER, "aud": "shop", "iat": now, "exp": now + 120 });
+        if let (Some(all), Some(claims)) = (all.as_object_mut(), claims.as_object()) {
+            all.extend(claims.clone());
+        }
+        let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+        let signed = format!("{}.{}", part(&json!({ "alg": "EdDSA", "kid": "p" })), part(&all));
+        let signature = Base64UrlUnpadded::encode_string(&self.0.sign(signed.as_bytes())?);
+        Ok(format!("{signed}.{signature}"))
+    }
 }
 
 /// Puts the proxy's JWT filter before ours. A request without a token passes it; the token

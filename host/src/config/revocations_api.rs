@@ -6,6 +6,7 @@
 use super::kinds::{Count, maybe_address};
 use super::{Node, Problem};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,6 +27,21 @@ pub(super) struct Text {
     /// Each parses as fast as a core can.
     imports_max: Count<1, 64>,
     claims: TextClaims,
+    /// By name, which is part of where each is sent to.
+    receivers: BTreeMap<String, TextReceiver>,
+}
+
+/// What an issuer sends by itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TextReceiver {
+    issuer: Option<String>,
+    /// What we are to the issuer; it says so in what it sends.
+    audiences: Vec<String>,
+    /// The issuer's keys; read anew when the file changes.
+    jwks_file: Option<PathBuf>,
+    /// Whose tokens it revokes, if not its own.
+    token_issuers: Vec<String>,
 }
 
 /// All files are PEM, and read anew when they change.
@@ -66,6 +82,21 @@ pub struct RevocationsApi {
     pub imports_max: usize,
     /// What claims are called.
     pub claims: Claims,
+    /// What issuers send by themselves, by name.
+    pub receivers: BTreeMap<String, Receiver>,
+}
+
+/// Takes what one issuer sends of logouts and security events.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    /// Who sends it: the `iss` of what is sent.
+    pub issuer: String,
+    /// Of its `aud`, one of these at least.
+    pub audiences: Vec<String>,
+    /// The issuer's public keys, a JWKS.
+    pub jwks_file: PathBuf,
+    /// Whose tokens it revokes, by their `iss`: at least one.
+    pub token_issuers: Vec<String>,
 }
 
 /// What callers are shown, and what they must show.
@@ -92,6 +123,10 @@ pub struct Claims {
     pub session: String,
 }
 
+/// The longest name of a receiver, and the most audiences and issuers that one names.
+const NAME_BYTES_MAX: usize = 64;
+const NAMED_MAX: usize = 16;
+
 /// Where the section is.
 const SECTION: &str = "revocations.api";
 
@@ -104,6 +139,9 @@ pub(super) fn resolve(text: Text, tree: &Node) -> Result<Option<RevocationsApi>,
     let reader = Reader { tree };
     let Some(listen) = text.listen else { return reader.nowhere(&text) };
     let tls = reader.tls(text.tls)?;
+    let receivers = text.receivers.into_iter();
+    let receivers = receivers.map(|(name, text)| reader.receiver(name, text));
+    let receivers = receivers.collect::<Result<_, _>>()?;
     let asks_for_certificates = tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     if !listen.ip().is_loopback() && text.token_file.is_none() && !asks_for_certificates {
         let what =
@@ -124,6 +162,7 @@ pub(super) fn resolve(text: Text, tree: &Node) -> Result<Option<RevocationsApi>,
             tenant: text.claims.tenant,
             session: text.claims.session,
         },
+        receivers,
     }))
 }
 
@@ -139,6 +178,7 @@ impl Reader<'_> {
             (text.tls.cert_file.is_some(), "tls.cert_file"),
             (text.tls.key_file.is_some(), "tls.key_file"),
             (text.tls.client_ca_file.is_some(), "tls.client_ca_file"),
+            (!text.receivers.is_empty(), "receivers"),
         ];
         match said.into_iter().find(|(is_said, _)| *is_said) {
             None => Ok(None),
@@ -166,6 +206,42 @@ impl Reader<'_> {
         }
     }
 
+    fn receiver(&self, name: String, text: TextReceiver) -> Result<(String, Receiver), Problem> {
+        let at = format!("receivers.{name}");
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
+            let what = format!("a name has 1 to {NAME_BYTES_MAX} letters, digits and -_.");
+            return Err(self.problem(&at, &what));
+        }
+        let without = |missing: &str| self.problem(&at, &format!("has no {missing}"));
+        let issuer = text.issuer.filter(|issuer| !issuer.is_empty());
+        let issuer = issuer.ok_or_else(|| {
+            without("issuer")
+                .hint("the iss of what it sends, such as https://id.example".to_owned())
+        })?;
+        let jwks_file = text.jwks_file.ok_or_else(|| {
+            without("jwks_file")
+                .hint("the issuer's keys: what its jwks_uri answers, in a file".to_owned())
+        })?;
+        if text.audiences.is_empty() {
+            let hint = "what it calls us: the client_id that its logouts are for, or the audience of \
+                        its stream";
+            return Err(without("audiences").hint(hint.to_owned()));
+        }
+        for (list, name) in [(&text.audiences, "audiences"), (&text.token_issuers, "token_issuers")]
+        {
+            if list.len() > NAMED_MAX || list.iter().any(String::is_empty) {
+                let what = format!("wanted at most {NAMED_MAX} names, none of them empty");
+                return Err(self.problem(&format!("{at}.{name}"), &what));
+            }
+        }
+        let token_issuers = match text.token_issuers.is_empty() {
+            true => vec![issuer.clone()],
+            false => text.token_issuers,
+        };
+        Ok((name, Receiver { issuer, audiences: text.audiences, jwks_file, token_issuers }))
+    }
+
     fn without(&self, name: &str, missing: &str) -> Problem {
         self.problem(name, &format!("is set, and {SECTION}.{missing} is not"))
     }
@@ -185,6 +261,7 @@ impl Default for Text {
             connections_max: Count(256),
             imports_max: Count(2),
             claims: TextClaims::default(),
+            receivers: BTreeMap::new(),
         }
     }
 }

@@ -65,6 +65,8 @@ pub(super) enum Stranger {
     NoHandshake,
     /// A page that a browser shows, where no credentials are asked for.
     Browser,
+    /// What came as a provider's notice is not signed as it should be.
+    WrongNotice,
 }
 
 impl Callers {
@@ -168,8 +170,14 @@ impl Access {
 
 impl Stranger {
     /// All of them.
-    pub(super) const ALL: [Self; 5] =
-        [Self::NoToken, Self::WrongToken, Self::WrongName, Self::NoHandshake, Self::Browser];
+    pub(super) const ALL: [Self; 6] = [
+        Self::NoToken,
+        Self::WrongToken,
+        Self::WrongName,
+        Self::NoHandshake,
+        Self::Browser,
+        Self::WrongNotice,
+    ];
 
     /// Its name in metrics and in the audit log.
     pub(super) const fn name(self) -> &'static str {
@@ -179,6 +187,7 @@ impl Stranger {
             Self::WrongName => "wrong_certificate",
             Self::NoHandshake => "no_handshake",
             Self::Browser => "browser",
+            Self::WrongNotice => "wrong_notice",
         }
     }
 }

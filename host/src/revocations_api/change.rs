@@ -45,7 +45,7 @@ pub(super) async fn token(api: &Api, call: &Call, query: &Query, body: &[u8]) ->
     };
     let token = match form::token(body) {
         Ok(token) => token,
-        Err(what) => return wrong("invalid_request", what),
+        Err(what) => return wrong("invalid_request", &what),
     };
     let records = match api.tokens.sense(&token, &api.terms()) {
         Ok(Sense::Revoke(records)) => records,

@@ -72,7 +72,11 @@ impl Door {
         let graceful = Arc::new(GracefulShutdown::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, api.clone(), graceful.clone()));
-        tasks.spawn(async move { api.callers.look().await });
+        tasks.spawn({
+            let api = api.clone();
+            async move { api.callers.look().await }
+        });
+        tasks.spawn(async move { api.receivers.look().await });
         Ok(Self { tasks, graceful })
     }
 

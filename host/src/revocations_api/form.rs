@@ -7,13 +7,22 @@ use form_urlencoded::parse;
 /// # Errors
 ///
 /// That there is none, or several.
-pub(super) fn token(form: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let mut tokens = parse(form).filter(|(name, _)| name == "token").map(|(_, value)| value);
-    let token = tokens.next().filter(|token| !token.is_empty());
-    match (token, tokens.next()) {
-        (Some(token), None) => Ok(token.into_owned().into_bytes()),
-        (None, None) => Err("wanted a form with token=…"),
-        (_, Some(_)) => Err("has token more than once"),
+pub(super) fn token(form: &[u8]) -> Result<Vec<u8>, String> {
+    field(form, "token")
+}
+
+/// A form's only field of this name.
+///
+/// # Errors
+///
+/// As [`token`].
+pub(super) fn field(form: &[u8], wanted: &str) -> Result<Vec<u8>, String> {
+    let mut values = parse(form).filter(|(name, _)| name == wanted).map(|(_, value)| value);
+    let value = values.next().filter(|value| !value.is_empty());
+    match (value, values.next()) {
+        (Some(value), None) => Ok(value.into_owned().into_bytes()),
+        (None, None) => Err(format!("wanted a form with {wanted}=…")),
+        (_, Some(_)) => Err(format!("has {wanted} more than once")),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn stats(api: &Api) -> Reply {
 pub(super) fn check(api: &Api, call: &Call, body: &[u8]) -> Reply {
     let token = match form::token(body) {
         Ok(token) => token,
-        Err(what) => return problem(StatusCode::BAD_REQUEST, what),
+        Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
     };
     let bare = jws::bare(&token).unwrap_or_default();
     let (ids, issued_secs) = api.tokens.ids(bare, &api.terms());

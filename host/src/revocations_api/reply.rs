@@ -31,6 +31,13 @@ pub(super) fn json(status: StatusCode, page: &impl Serialize) -> Reply {
     with_type(status, "application/json", whole(text + "\n"))
 }
 
+/// An answer that says all by its status.
+pub(super) fn empty(status: StatusCode) -> Reply {
+    let mut reply = with_type(status, "text/plain", whole(""));
+    reply.headers_mut().remove(CONTENT_TYPE);
+    reply
+}
+
 /// What is wrong, in one sentence.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Reply {
     let title = status.canonical_reason().unwrap_or_default();

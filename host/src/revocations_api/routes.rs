@@ -41,18 +41,32 @@ enum Route {
 /// Answers a request.
 pub(super) async fn answer(api: &Arc<Api>, guest: &Guest, request: Request<Incoming>) -> Reply {
     let request_id = request_id(request.headers());
-    let mut reply = match enter(api, guest, request.headers(), &request_id) {
-        Err(refusal) => *refusal,
-        Ok(call) => match route(request.method(), request.uri().path()) {
-            Err(refusal) => *refusal,
-            Ok(route) => route.answer(api, &call, request).await,
-        },
+    let notice = api.receivers.at(request.method(), request.uri().path());
+    let mut reply = match notice {
+        // Its signature is all that it shows.
+        Some(notice) => notice.answer(api, guest, &request_id, request).await,
+        None => answer_caller(api, guest, &request_id, request).await,
     };
     api.counts.answered(reply.status());
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         reply.headers_mut().insert(REQUEST_ID, id);
     }
     reply
+}
+
+async fn answer_caller(
+    api: &Arc<Api>,
+    guest: &Guest,
+    request_id: &str,
+    request: Request<Incoming>,
+) -> Reply {
+    match enter(api, guest, request.headers(), request_id) {
+        Err(refusal) => *refusal,
+        Ok(call) => match route(request.method(), request.uri().path()) {
+            Err(refusal) => *refusal,
+            Ok(route) => route.answer(api, &call, request).await,
+        },
+    }
 }
 
 /// Whether this guest may come in, and as whom.
@@ -91,7 +105,7 @@ fn unauthorized(stranger: Stranger) -> Reply {
             let what = "the certificate bears none of revocations.api.tls.client_names";
             return problem(StatusCode::FORBIDDEN, what);
         }
-        Stranger::Browser | Stranger::NoHandshake => {
+        Stranger::Browser | Stranger::NoHandshake | Stranger::WrongNotice => {
             let what = "requests of browsers' pages are not answered";
             return problem(StatusCode::FORBIDDEN, what);
         }
@@ -133,7 +147,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
 
 const HERE: &str = "here are POST /v1/revoke; GET and POST /v1/revocations; POST lift, check and \
                     import, and GET stats and export below it; GET /v1/revocations/ID; DELETE \
-                    /v1/revocations/KIND/ID";
+                    /v1/revocations/KIND/ID; POST logout and events to /v1/receivers/NAME";
 
 fn id(text: &str) -> Result<Id, Refusal> {
     let id = from_hex(text).map(Id);

@@ -1,6 +1,6 @@
 //! To revoke, to lift, and to look at what came of it.
 
-use crate::home::{Answer, Home, ID_KEY, now_secs};
+use crate::home::{Answer, Home, ID_KEY, base64, now_secs};
 use hyper::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -10,20 +10,6 @@ use tidegate_core::revoke::{Id, Kind};
 fn signed(claims: &Value) -> String {
     let header = base64(br#"{"alg":"RS256","kid":"k1"}"#);
     format!("{header}.{}.c2ln", base64(claims.to_string().as_bytes()))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let mut bits = [0; 4];
-        bits[1..=group.len()].copy_from_slice(group);
-        let bits = u32::from_be_bytes(bits);
-        for digit in 0..=group.len() {
-            text.push(LETTERS[(bits >> (18 - 6 * digit)) as usize & 63].into());
-        }
-    }
-    text
 }
 
 /// The one result of an answer.

@@ -1,6 +1,7 @@
 //! A host with the API, in a folder of its own, and callers of it.
 
 use crate::common::{Caller, DEADLINE, Host, tidegate};
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::HeaderMap;
@@ -157,4 +158,10 @@ impl Answer {
 
 pub fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// As the parts of a token are written.
+pub fn base64(bytes: &[u8]) -> String {
+    let mut text = vec![0; Base64UrlUnpadded::encoded_len(bytes)];
+    Base64UrlUnpadded::encode(bytes, &mut text).unwrap().to_owned()
 }

@@ -9,6 +9,7 @@ mod cli;
 mod home;
 mod lines;
 mod page;
+mod receivers;
 #[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
 mod server;
 mod shared;

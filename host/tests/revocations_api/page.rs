@@ -16,6 +16,23 @@ fn blocks(page: &str, kind: &str) -> String {
     text
 }
 
+#[test]
+fn every_setting_of_the_page_is_one() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/REVOCATION.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut apis = Vec::new();
+    for (number, section) in blocks(&page, "yaml").split("revocations:").skip(1).enumerate() {
+        let file = folder.path().join(format!("{number}.yaml"));
+        std::fs::write(&file, format!("revocations:{section}")).unwrap();
+        let config = tidegate::config::load(Some(&file), &|_| None, &[]).unwrap().config;
+        apis.extend(config.revocations.unwrap().api);
+    }
+    assert_eq!(apis.len(), 2);
+    let receiver = &apis[1].receivers["keycloak"];
+    assert_eq!(receiver.token_issuers, std::slice::from_ref(&receiver.issuer));
+}
+
 #[tokio::test]
 async fn every_command_of_the_page_works() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/REVOCATION.md");

@@ -1,0 +1,346 @@
+//! What OpenID providers tell of themselves: that somebody has logged out, that a session or an
+//! account is over.
+//!
+//! - [`logout`]: OpenID Connect Back-Channel Logout 1.0
+//! - [`events`]: Security Event Tokens (RFC 8417), pushed (RFC 8935), of CAEP and RISC
+//! - [`subject`]: whom an event is about (RFC 9493)
+//! - [`keys`]: the provider's keys, in a JWKS file; [`signatures`]: verified with ring
+//!
+//! Senders show no credentials of ours: what they send is signed, and by nobody else's key than
+//! that of the receiver's issuer. An issuer revokes what is its own, or what `token_issuers` says.
+//!
+//! Whatever is sent again does nothing new: what is revoked is told by when the notice was
+//! issued, not by when it comes; and one that an operator lifted since stays lifted.
+
+mod claims;
+mod events;
+mod keys;
+mod logout;
+mod signatures;
+mod subject;
+
+use super::asked::{self, Terms};
+use super::audit::{self, Call};
+use super::body::{TOKEN_BODY_BYTES_MAX, expect_type, read};
+use super::callers::Stranger;
+use super::door::Guest;
+use super::fields::Fields;
+use super::reply::{self, Refusal, Reply, fault, later, not_accepted};
+use super::{Api, form};
+use crate::config::{Receiver as Settings, RevocationsApi};
+use crate::files::Files;
+use crate::revocations::Durability;
+use claims::Claims;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use keys::Keys;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tidegate_core::revoke::Record;
+use tokio::sync::{Semaphore, watch};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The most things that one notice revokes: a few of one person's, for a few issuers.
+const THINGS_MAX: usize = 64;
+
+/// All receivers, by name.
+pub(super) struct Receivers(BTreeMap<String, Receiver>);
+
+/// Takes what one issuer sends.
+struct Receiver {
+    settings: Settings,
+    keys: watch::Sender<Arc<Keys>>,
+    files: Mutex<Files>,
+    /// Verifying is the dear part, and anybody may ask for it: one at a time, in turn.
+    verifying: Semaphore,
+}
+
+/// What is sent where.
+#[derive(Clone, Copy)]
+pub(super) struct Notice<'a> {
+    name: &'a str,
+    receiver: &'a Receiver,
+    form: Form,
+}
+
+/// The forms in which it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// A logout token in a form.
+    Logout,
+    /// A security event token as it is.
+    Event,
+}
+
+/// Why a notice is not taken: a code of RFC 8935 section 2.4, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refused {
+    code: Code,
+    what: String,
+}
+
+/// Codes of RFC 8935.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    InvalidRequest,
+    InvalidKey,
+    InvalidIssuer,
+    InvalidAudience,
+    AuthenticationFailed,
+}
+
+impl Receivers {
+    /// Reads their files.
+    ///
+    /// # Errors
+    ///
+    /// The first file that is not what it should be, as a message.
+    pub(super) fn new(settings: &RevocationsApi) -> Result<Self, String> {
+        let each = settings.receivers.iter().map(|(name, settings)| {
+            let mut files = Files::default();
+            let keys = watch::Sender::new(Arc::new(Keys::read(&settings.jwks_file, &mut files)?));
+            let (files, verifying) = (Mutex::new(files), Semaphore::new(1));
+            Ok((name.clone(), Receiver { settings: settings.clone(), keys, files, verifying }))
+        });
+        each.collect::<Result<_, String>>().map(Self)
+    }
+
+    /// Reads the files again whenever they change, for as long as it is polled.
+    pub(super) async fn look(&self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.0.iter().for_each(|(name, receiver)| receiver.look_once(name));
+        }
+    }
+
+    /// What is sent to this path; `None` if that is nothing of ours.
+    pub(super) fn at<'a>(&'a self, method: &Method, path: &str) -> Option<Notice<'a>> {
+        let (name, form) = path.strip_prefix("/v1/receivers/")?.split_once('/')?;
+        let form = match form {
+            "logout" => Form::Logout,
+            "events" => Form::Event,
+            _ => return None,
+        };
+        let (name, receiver) = self.0.get_key_value(name)?;
+        (method == Method::POST).then_some(Notice { name, receiver, form })
+    }
+}
+
+impl Receiver {
+    fn look_once(&self, name: &str) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if !files.has_changed() {
+            return;
+        }
+        let mut new = Files::default();
+        match Keys::read(&self.settings.jwks_file, &mut new) {
+            Ok(keys) => {
+                tracing::info!(
+                    receiver = name,
+                    keys = keys.len(),
+                    "the issuer's keys were read anew"
+                );
+                self.keys.send_replace(Arc::new(keys));
+                *files = new;
+            }
+            Err(problem) => {
+                files.add(new);
+                tracing::warn!(
+                    receiver = name,
+                    problem,
+                    "the issuer's keys cannot be read anew: they are as they were"
+                );
+            }
+        }
+    }
+
+    /// What a token says, if it is signed by the issuer, for us, and not over.
+    async fn verified(&self, token: &[u8], form: Form, leeway: u64) -> Result<Claims, Refused> {
+        // It is never closed.
+        let _turn = self.verifying.acquire().await;
+        let keys = self.keys.borrow().clone();
+        keys.verify(token, &self.settings, form, leeway)
+    }
+}
+
+impl Notice<'_> {
+    /// Takes it.
+    pub(super) async fn answer(
+        self,
+        api: &Api,
+        guest: &Guest,
+        request_id: &str,
+        request: Request<Incoming>,
+    ) -> Reply {
+        match self.take(api, guest, request_id, request).await {
+            Ok(reply) => reply,
+            Err(refusal) => *refusal,
+        }
+    }
+
+    async fn take(
+        self,
+        api: &Api,
+        guest: &Guest,
+        request_id: &str,
+        request: Request<Incoming>,
+    ) -> Result<Reply, Refusal> {
+        expect_type(request.headers(), &[self.form.media_type()])?;
+        let body = read(request, TOKEN_BODY_BYTES_MAX).await?;
+        let token = self.form.token(&body).map_err(|refused| self.refusal(&refused))?;
+        let terms = api.terms();
+        let claims = self.receiver.verified(&token, self.form, terms.leeway_secs).await;
+        let claims = match claims {
+            Ok(claims) => claims,
+            Err(refused) => return Err(self.stranger(api, guest, request_id, &refused)),
+        };
+        let who = format!("receiver {}", self.name);
+        if let Err(wait) = api.requests.of_caller(&who) {
+            let what = "more notices than revocations.api.requests_per_second allows a receiver";
+            return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait)));
+        }
+        let call = Call { who, peer: guest.peer, request_id: request_id.to_owned() };
+        let records = self.records(&claims, &terms).map_err(|refused| {
+            call.many(self.form.action(), "bad_request", 0);
+            self.refusal(&refused)
+        })?;
+        self.revoke(api, &call, claims.issued_secs(), records).await
+    }
+
+    /// What the claims have revoked.
+    fn records(self, claims: &Claims, terms: &Terms) -> Result<Vec<Record>, Refused> {
+        let issuers = &self.receiver.settings.token_issuers;
+        let things = match self.form {
+            Form::Logout => logout::things(claims, issuers),
+            Form::Event => events::things(claims, issuers),
+        }?;
+        if things.len() > THINGS_MAX {
+            let what = format!("is about {} things, wanted at most {THINGS_MAX}", things.len());
+            return Err(Refused::request(what));
+        }
+        let wishes = things.iter().map(|thing| wish(thing, terms));
+        let wishes = wishes.collect::<Result<Vec<_>, _>>()?;
+        Ok(wishes.into_iter().filter(|wish| !wish.is_over).map(|wish| wish.record).collect())
+    }
+
+    async fn revoke(
+        self,
+        api: &Api,
+        call: &Call,
+        issued_secs: u64,
+        mut records: Vec<Record>,
+    ) -> Result<Reply, Refusal> {
+        let action = self.form.action();
+        let mut lifted_since = Vec::new();
+        for record in &records {
+            let known = api.revocations.get(record.id).map_err(|why| Box::new(fault(&why)))?;
+            let since = known.filter(|known| known.lifts && known.at_ms / 1_000 > issued_secs);
+            lifted_since.extend(since.map(|known| known.id));
+        }
+        for record in records.extract_if(.., |record| lifted_since.contains(&record.id)) {
+            call.thing(action, "lifted_since", (record.kind, record.id), None);
+        }
+        if records.is_empty() {
+            call.many(action, "nothing_to_do", 0);
+            return Ok(self.form.taken());
+        }
+        // Who sends it may never send it again: if Redis is away, this host keeps it until it is not.
+        let accepted = api.revocations.accept(records.clone(), Durability::ThisHost).await;
+        if let Err(why) = accepted {
+            call.many(action, "not_accepted", 0);
+            return Err(Box::new(not_accepted(&why)));
+        }
+        for record in &records {
+            call.thing(action, "revoked", (record.kind, record.id), None);
+        }
+        Ok(self.form.taken())
+    }
+
+    /// It is not signed as it should be: by nobody whom we know.
+    fn stranger(self, api: &Api, guest: &Guest, request_id: &str, refused: &Refused) -> Refusal {
+        api.counts.stranger(Stranger::WrongNotice);
+        if let Err(wait) = api.wrong.of_peer(guest.peer) {
+            let what = "too many notices that are not signed as they should be";
+            return Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait));
+        }
+        audit::stranger(guest.peer, Stranger::WrongNotice.name(), request_id);
+        tracing::info!(receiver = self.name, why = refused.what, "a notice was refused");
+        self.refusal(refused)
+    }
+
+    fn refusal(self, refused: &Refused) -> Refusal {
+        let Refused { code, what } = refused;
+        let page = match self.form {
+            // OpenID Connect Back-Channel Logout 1.0, section 2.8.
+            Form::Logout => json!({ "error": "invalid_request", "error_description": what }),
+            Form::Event => json!({ "err": code.name(), "description": what }),
+        };
+        Box::new(reply::json(StatusCode::BAD_REQUEST, &page))
+    }
+}
+
+impl Form {
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Logout => "application/x-www-form-urlencoded",
+            Self::Event => "application/secevent+jwt",
+        }
+    }
+
+    /// Its name in the audit log.
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Event => "security_event",
+        }
+    }
+
+    fn token(self, body: &[u8]) -> Result<Vec<u8>, Refused> {
+        match self {
+            Self::Logout => form::field(body, "logout_token").map_err(Refused::request),
+            Self::Event => Ok(body.trim_ascii().to_vec()),
+        }
+    }
+
+    /// It is durable.
+    fn taken(self) -> Reply {
+        match self {
+            Self::Logout => reply::empty(StatusCode::OK),
+            Self::Event => reply::empty(StatusCode::ACCEPTED),
+        }
+    }
+}
+
+impl Refused {
+    fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into() }
+    }
+
+    fn request(what: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, what)
+    }
+}
+
+impl Code {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidKey => "invalid_key",
+            Self::InvalidIssuer => "invalid_issuer",
+            Self::InvalidAudience => "invalid_audience",
+            Self::AuthenticationFailed => "authentication_failed",
+        }
+    }
+}
+
+/// What a revocation in JSON means, as callers of the API write it.
+fn wish(thing: &Value, terms: &Terms) -> Result<asked::Wish, Refused> {
+    let text = thing.to_string();
+    let fields: Fields<'_> =
+        serde_json::from_str(&text).map_err(|error| Refused::request(error.to_string()))?;
+    asked::wish(&fields, terms).map_err(|wrong| Refused::request(wrong.to_string()))
+}
