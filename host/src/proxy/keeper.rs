@@ -211,13 +211,14 @@ impl Keeper {
         match self.try_reload(&mut files, is_told).await {
             Ok(()) => {
                 self.files = files;
-                self.shared.reloads_taken.fetch_add(1, Ordering::Relaxed);
+                // Who sees it counted finds it in the log.
                 tracing::info!("reloaded");
+                self.shared.reloads_taken.fetch_add(1, Ordering::Relaxed);
             }
             Err(why) => {
                 self.files.add(files);
-                self.shared.reloads_refused.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("not reloaded, the last good configuration stays: {why}");
+                self.shared.reloads_refused.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
