@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// How long a call may take here, and what a request then takes at most, on a busy machine too.
-const CALL: Duration = Duration::from_millis(50);
-const NEVER_SLOW: Duration = Duration::from_millis(500);
+const CALL: Duration = Duration::from_millis(250);
+const NEVER_SLOW: Duration = Duration::from_millis(1_500);
+
+/// Who has no answer by then is held; for five seconds, if nobody ends it.
+const HELD: Duration = Duration::from_secs(1);
 
 /// A proxy of one worker whose component decides by itself what becomes of requests; the policy only
 /// says what becomes of those that nobody decides.
@@ -56,7 +59,7 @@ async fn is_back(proxy: &Bundled) -> Result<()> {
     wait::until("another instance", async || {
         let mut client = Client::http1(proxy.listeners()[0]).await.ok()?;
         let held = client.send(get("/").header("x-do", "H"));
-        timeout(Duration::from_millis(100), held).await.is_err().then_some(())
+        timeout(HELD, held).await.is_err().then_some(())
     })
     .await
 }
@@ -117,7 +120,7 @@ fn a_request_that_is_held_for_ever_is_not() -> Result<()> {
         let mut client = Client::http1(proxy.listeners()[0]).await?;
         ensure!(sent(&mut client, "a").await?.0 == 200);
         let left = client.send(get("/").header("x-do", "H"));
-        ensure!(timeout(Duration::from_millis(100), left).await.is_err());
+        ensure!(timeout(HELD, left).await.is_err());
         drop(client);
         let mut client = Client::http1(proxy.listeners()[0]).await?;
         ensure!(sent(&mut client, "a").await?.0 == 200);

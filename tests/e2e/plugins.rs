@@ -15,12 +15,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The longest that a plugin may take here.
-const DEADLINE: Duration = Duration::from_millis(20);
+/// The longest that a plugin may take here: far more than it needs on a busy machine.
+const DEADLINE: Duration = Duration::from_millis(500);
 
-/// What a request may take with a plugin that takes all of its deadline: four times that, for a
-/// machine that is busy.
-const NEVER_SLOW: Duration = Duration::from_millis(80);
+/// What a request may take with a plugin that takes all of its deadline: so much more on a machine
+/// that is busy, and less than the 2 s that the filter waits by itself, half of the policy's 4 s.
+const NEVER_SLOW: Duration = Duration::from_millis(1_500);
 
 /// Two units an hour for each tier, and a request takes as many as the plugin says.
 fn document() -> Value {
@@ -84,12 +84,18 @@ async fn in_proxy_with(plugins: Value, origin: &Origin) -> Result<Bundled> {
 
 /// Has requests answered one after the other, none slower than the plugin's deadline allows.
 async fn sent(client: &mut Client, does: &[&str]) -> Result<Vec<Answer>> {
+    let answers = answered(client, does).await?;
+    for (does, Answer { took, .. }) in does.iter().zip(&answers) {
+        ensure!(*took < NEVER_SLOW, "{does}: {took:?}");
+    }
+    Ok(answers)
+}
+
+/// Has requests answered one after the other.
+async fn answered(client: &mut Client, does: &[&str]) -> Result<Vec<Answer>> {
     let mut answers = Vec::new();
     for does in does {
-        let start = Instant::now();
         answers.push(client.send(get("/").header("x-do", does)).await?);
-        let took = start.elapsed();
-        ensure!(took < NEVER_SLOW, "{does}: {took:?}");
     }
     Ok(answers)
 }
@@ -242,7 +248,7 @@ async fn write_and_wait(file: &Path, host: &Host, taken: &str, client: &mut Clie
     let start = Instant::now();
     for number in 0.. {
         let tier = format!("load-{number}");
-        let answers = sent(client, &[&tier, &tier, &tier]).await?;
+        let answers = answered(client, &[&tier, &tier, &tier]).await?;
         ensure!(statuses(&answers) == [200, 200, 429], "{tier}: {:?}", statuses(&answers));
         if number % 20 == 0 && host.metric(taken).await? == 1 {
             return Ok(());

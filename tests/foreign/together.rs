@@ -31,7 +31,7 @@ fn policy() -> Value {
         })
     };
     json!({
-        "tidegate": 1, "domain": "shop", "host": { "cluster": "tidegate", "deadline": "500ms" },
+        "tidegate": 1, "domain": "shop", "host": { "cluster": "tidegate", "deadline": "4s" },
         "plugins": plugins, "limits": PLUGINS.map(limit),
     })
 }
@@ -42,7 +42,7 @@ async fn host(workshop: &Workshop) -> Result<Host> {
     for language in PLUGINS {
         workshop.run(&format!("{language}-plugin"))?;
         let file = workshop.example(language).join("plugin.wasm");
-        let settings = json!({ "file": file, "instances": 1, "deadline": "400ms" });
+        let settings = json!({ "file": file, "instances": 1, "deadline": "1s" });
         plugins.insert(language.to_owned(), settings);
     }
     Host::with_file(Vec::new(), &json!({ "plugins": plugins }).to_string()).await
