@@ -18,11 +18,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync;
 
 /// A proxy that verifies tokens, and asks this host what of them is revoked.
 struct Stage {
     revoker: Revoker,
     envoy: Envoy,
+    /// A connection to each worker.
+    probes: sync::Mutex<Vec<Client>>,
     _origin: Origin,
 }
 
@@ -55,9 +58,10 @@ impl Stage {
     ) -> Result<Self> {
         let origin = Origin::start().await?;
         let plan = envoy(policy).workers(workers).origin(origin.address());
-        let plan = plan.host(host).in_envoy().updatable();
+        let plan = plan.host(host).in_envoy().updatable().edit(balance);
         let envoy = plan.http(move |http| verify(http, forward)).start().await?;
-        let stage = Self { revoker, envoy, _origin: origin };
+        let probes = sync::Mutex::new(probes(&envoy, workers).await?);
+        let stage = Self { revoker, envoy, probes, _origin: origin };
         stage.is_ready(workers).await?;
         Ok(stage)
     }
@@ -87,14 +91,36 @@ impl Stage {
         Ok(())
     }
 
-    /// Until this gets that status, on a connection of its own each time, from whichever worker.
+    /// Until this gets that status from each worker.
     async fn comes_to(&self, call: &Call, status: u16) -> Result<()> {
+        let mut probes = self.probes.lock().await;
         wait::until("it to be known", async || {
-            let answers = self.envoy.burst(8, 1, call).await.ok()?;
-            answers.iter().all(|it| it.status == status).then_some(())
+            for probe in &mut *probes {
+                let answer = probe.send(call.clone()).await.ok()?;
+                (answer.status == status).then_some(())?;
+            }
+            Some(())
         })
         .await
     }
+}
+
+/// Spreads connections evenly over the workers.
+fn balance(config: &mut Value) {
+    let listener = &mut config["static_resources"]["listeners"][0];
+    listener["connection_balance_config"] = json!({ "exact_balance": {} });
+}
+
+/// A connection to each worker.
+async fn probes(envoy: &Envoy, workers: u32) -> Result<Vec<Client>> {
+    let mut probes = Vec::new();
+    for _ in 0..workers {
+        let mut probe = Client::http1(envoy.address()).await?;
+        // It is given to a worker when it is accepted, which may be after it is connected.
+        probe.send(get("/")).await?;
+        probes.push(probe);
+    }
+    Ok(probes)
 }
 
 fn shows(token: &str) -> Call {
