@@ -2,7 +2,8 @@
 //! more than one would.
 
 use crate::oracle::{assert_never_above, sliding_window};
-use crate::{admitted, count, policy, policy_with};
+use crate::{admitted, assert_never_alone, count, policy, policy_with};
+use anyhow::ensure;
 use harness::client::{Answer, Client, get};
 use harness::envoy::{Envoy, Policy, Update, envoy};
 use harness::fleet::{self, smallest_burst, spans};
@@ -13,7 +14,7 @@ use harness::{Result, stage, stage_for_workers, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ASKS: &str = "tidegate_asks_total{outcome=\"leased\"}";
 
@@ -25,6 +26,13 @@ const ASKING: &str = "cluster.tidegate_host.upstream_rq_active";
 /// a busy machine, returns nothing in time.
 const fn sure(budget: usize) -> usize {
     budget * 4 / 5
+}
+
+/// The most asks that so many requests in this time are worth. Few are asked for; and each worker
+/// settles and refills as time goes by, a few times more when it begins.
+fn asks_max(requests: usize, workers: u32, span: Duration) -> u64 {
+    let by_time = u64::from(workers) * (span.as_millis() as u64 / 100 + 5);
+    requests as u64 / 20 + by_time
 }
 
 /// One limit called "hot", with one key for all.
@@ -44,19 +52,21 @@ async fn start(policy: Policy, workers: u32, host: SocketAddr) -> Result<(Envoy,
 
 /// Sends to all of them until so many were let through in all, and then some more; how many were.
 async fn use_up(proxies: &[&Envoy], at_least: usize) -> Result<usize> {
+    // A large budget takes no more rounds than a small one.
+    let each = (at_least / 128).max(8);
     let mut sum = 0;
     wait::until("the budget to be used up", async || {
-        sum += everywhere(proxies).await.ok()?;
+        sum += everywhere(proxies, each).await.ok()?;
         (sum >= at_least).then_some(())
     })
     .await?;
-    Ok(sum + everywhere(proxies).await?)
+    Ok(sum + everywhere(proxies, each).await?)
 }
 
-async fn everywhere(proxies: &[&Envoy]) -> Result<usize> {
+async fn everywhere(proxies: &[&Envoy], each: usize) -> Result<usize> {
     let mut sum = 0;
     for proxy in proxies {
-        sum += admitted(&proxy.burst(8, 8, &get("/")).await?);
+        sum += admitted(&proxy.burst(8, each, &get("/")).await?);
     }
     Ok(sum)
 }
@@ -69,11 +79,13 @@ fn four_proxies_admit_together_what_one_bucket_would() -> Result<()> {
     stage(async {
         let redis = Redis::start().await?;
         let host = Host::on_redis(&redis).await?;
-        let limit = json!({ "deadline": "60ms", "on_error": "closed" });
+        let limit = json!({ "deadline": "250ms", "on_error": "closed" });
         let account = fleet::press(&host, &limit, Duration::from_secs(7)).await?;
         eprintln!("{account:?}");
         let most = f64::from(fleet::RATE);
         assert!(account.smallest_burst <= most, "more than there is: {account:?}");
+        // Where the host is hardly heard, what is let through tells nothing of the limit.
+        ensure!(account.failed * 20 <= account.offered, "too many asked in vain: {account:?}");
         assert!(account.under() <= 0.05, "{:.1} % too few: {account:?}", account.under() * 100.0);
         assert!(account.asks * 4 <= account.admitted as u64, "{account:?}");
         Ok(())
@@ -89,11 +101,13 @@ fn a_hot_key_is_admitted_once_over_two_proxies_and_mostly_without_asking() -> Re
         let (a, _origin) = start(limit(), workers, hosts[0].address()).await?;
         let (b, _other) = start(limit(), workers, hosts[1].address()).await?;
         let (calls, more) = (get("/"), get("/"));
+        let begun = Instant::now();
         let (ours, theirs) = tokio::join!(a.burst(8, 60, &calls), b.burst(8, 60, &more));
         let sum = admitted(&ours?) + admitted(&theirs?);
         assert_eq!(sum, 960, "there was enough for all of them");
         let asks = hosts[0].metric(ASKS).await? + hosts[1].metric(ASKS).await?;
-        assert!(asks <= 96, "{asks} asks for {sum} requests");
+        let most = asks_max(sum, 2 * workers, begun.elapsed());
+        assert!(asks <= most, "{asks} asks for {sum} requests, more than {most}");
         let sum = sum + use_up(&[&a, &b], sure(2_000) - sum).await?;
         assert!(sum <= 2_000, "{sum} of 2,000");
         Ok(())
@@ -106,13 +120,14 @@ fn a_denied_flood_asks_next_to_nothing() -> Result<()> {
         let host = Host::on_memory().await?;
         let limit = policy(json!([hot(json!({ "rate": "5/1s" }))]));
         let (envoy, _origin) = start(limit, workers, host.address()).await?;
+        let begun = Instant::now();
         let answers = envoy.flood(8, Duration::from_secs(2), &get("/")).await?;
         let asks = host.metric(ASKS).await?;
-        let denied = count(&answers, 429) as u64;
+        let denied = count(&answers, 429);
         assert!(denied > 500, "{denied} refusals are no flood");
-        assert!(asks * 20 <= denied, "{asks} asks for {denied} refusals");
-        assert_eq!(envoy.outcomes("hot", "degraded")?, 0);
-        Ok(())
+        let most = asks_max(denied, workers, begun.elapsed());
+        assert!(asks <= most, "{asks} asks for {denied} refusals, more than {most}");
+        assert_never_alone(&envoy, "hot", &["allowed", "limited"], answers.len()).await
     })
 }
 
@@ -126,13 +141,15 @@ fn a_leased_sliding_window_is_never_above_its_count_in_any_period() -> Result<()
         let (a, _origin) = start(limit(), 1, host.address()).await?;
         let (b, _other) = start(limit(), 1, host.address()).await?;
         let (calls, more) = (get("/"), get("/"));
-        let span = Duration::from_millis(4_500);
+        let (begun, span) = (Instant::now(), Duration::from_millis(4_500));
         let (ours, theirs) = tokio::join!(a.flood(4, span, &calls), b.flood(4, span, &more));
         let answers = [ours?, theirs?].concat();
         assert_never_above(&answers, sliding_window(300, Duration::from_secs(3)));
         let asks = host.metric(ASKS).await?;
         assert!(admitted(&answers) >= 360, "{} admitted", admitted(&answers));
-        assert!(asks * 5 <= answers.len() as u64, "{asks} asks for {} requests", answers.len());
+        let requests = answers.len();
+        let most = asks_max(requests, 2, begun.elapsed());
+        assert!(asks <= most, "{asks} asks for {requests} requests, more than {most}");
         Ok(())
     })
 }
@@ -150,12 +167,15 @@ fn requests_that_wait_for_a_key_together_are_one_ask_of_each_worker() -> Result<
             let mut client = Client::http1(envoy.address()).await?;
             waiting.spawn(async move { client.send(get("/")).await });
         }
-        wait::until("all of them to wait", async || {
-            (envoy.stat("http.ingress.downstream_rq_active").ok()? == 30).then_some(())
+        // A request is there a moment before it is asked for.
+        let asking = wait::until("all of them to wait", async || {
+            let waiting = envoy.stat("http.ingress.downstream_rq_active").ok()?;
+            let asking = envoy.stat(ASKING).ok()?;
+            (waiting == 30 && asking >= 1).then_some(asking)
         })
         .await?;
-        let (asking, workers_used) = (envoy.stat(ASKING)?, envoy.workers_used()? as u64);
-        assert!((1..=workers_used).contains(&asking), "{asking} asks of {workers_used} workers");
+        let workers_used = envoy.workers_used()? as u64;
+        assert!(asking <= workers_used, "{asking} asks of {workers_used} workers");
         host.signal(Signal::CONT)?;
         while let Some(answer) = waiting.join_next().await {
             assert_eq!(answer??.status, 200);
@@ -190,8 +210,7 @@ fn the_first_request_of_a_key_with_escrow_is_not_held() -> Result<()> {
         // 4 are kept back for proxies that come anew.
         let sum = 1 + use_up(&[&envoy], sure(36)).await?;
         assert!(sum <= 40, "{sum} of 40");
-        assert_eq!(envoy.outcomes("hot", "degraded")?, 0);
-        Ok(())
+        assert_never_alone(&envoy, "hot", &["allowed"], sum).await
     })
 }
 
@@ -200,10 +219,12 @@ fn the_first_request_of_a_key_with_escrow_is_not_held() -> Result<()> {
 fn a_policy_update_returns_what_was_leased() -> Result<()> {
     const GRANTED: &str = "tidegate_lease_units_total{what=\"granted\"}";
     const RETURNED: &str = "tidegate_lease_units_total{what=\"returned\"}";
+    // So much that it is not used up before the update is in force.
+    const BURST: usize = 5_000;
     stage_for_workers(|workers| async move {
         let redis = Redis::start().await?;
         let host = Host::on_redis(&redis).await?;
-        let limits = || policy(json!([hot(json!({ "rate": "1/1h", "burst": 1_000 }))]));
+        let limits = || policy(json!([hot(json!({ "rate": "1/1h", "burst": BURST }))]));
         let (mut a, _origin) = start(limits(), workers, host.address()).await?;
         let (b, _other) = start(limits(), workers, host.address()).await?;
         let address = a.address();
@@ -230,8 +251,8 @@ fn a_policy_update_returns_what_was_leased() -> Result<()> {
             (host.metric(RETURNED).await.ok()? > before).then_some(())
         })
         .await?;
-        let sum = used + use_up(&[&b], sure(1_000) - used).await?;
-        assert!(sum <= 1_000, "{sum} of 1,000");
+        let sum = used + use_up(&[&b], sure(BURST).saturating_sub(used)).await?;
+        assert!(sum <= BURST, "{sum} of {BURST}");
         Ok(())
     })
 }

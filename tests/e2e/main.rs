@@ -25,7 +25,8 @@ mod table;
 mod updates;
 
 use harness::client::Answer;
-use harness::envoy::Policy;
+use harness::envoy::{Envoy, Policy};
+use harness::{Result, wait};
 use serde_json::{Value, json};
 
 /// A policy of these limits, with the host service where `envoy.yaml` has it.
@@ -58,6 +59,23 @@ fn admitted(answers: &[Answer]) -> usize {
 /// How many have this status.
 fn count(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status == status).count()
+}
+
+/// Waits until a proxy has told of so many requests that a limit had these outcomes; none of them
+/// was decided without the store. Counters are told at ticks: before, this too would be zero.
+async fn assert_never_alone(
+    envoy: &Envoy,
+    limit: &str,
+    outcomes: &[&str],
+    requests: usize,
+) -> Result<()> {
+    wait::until("what became of all requests to be told", async || {
+        let told = outcomes.iter().map(|outcome| envoy.outcomes(limit, outcome));
+        (told.sum::<Result<u64>>().ok()? >= requests as u64).then_some(())
+    })
+    .await?;
+    assert_eq!(envoy.outcomes(limit, "degraded")?, 0, "{limit} was decided alone");
+    Ok(())
 }
 
 /// Their statuses in order: what a promise about a few requests reads best as.
