@@ -27,6 +27,16 @@ pub(crate) fn token_bucket(burst: u32, rate: f64) -> impl Fn(Duration) -> f64 {
     move |span| f64::from(burst) + rate * span.as_secs_f64()
 }
 
+/// What a token bucket has to admit of more requests than it has tokens: `burst` and, since the first
+/// answer, `rate` a second. Where none came for so long that it was full, client or proxy stalled,
+/// and what would have refilled beyond `burst` is lost.
+pub(crate) fn possible(answers: &[Answer], burst: u32, rate: f64) -> f64 {
+    let mut answered: Vec<_> = answers.iter().map(|answer| answer.sent + answer.took).collect();
+    answered.sort_unstable();
+    let refills = answered.windows(2).map(|pair| rate * (pair[1] - pair[0]).as_secs_f64());
+    refills.fold(burst.into(), |sum, refill| sum + refill.min(burst.into()))
+}
+
 /// What a sliding window may admit: `count` in any window of one period.
 pub(crate) fn sliding_window(count: u32, period: Duration) -> impl Fn(Duration) -> f64 {
     move |span| f64::from(count) * ((span.as_secs_f64() / period.as_secs_f64()).floor() + 1.0)
@@ -67,6 +77,12 @@ mod tests {
     #[should_panic(expected = "4 admitted within")]
     fn it_objects_to_one_more_in_a_window_that_begins_anywhere() {
         assert_never_above(&admitted_at(&[0, 600, 900, 1200, 1598]), sliding_window(3, SECOND));
+    }
+
+    #[test]
+    fn what_overflows_while_nobody_is_answered_is_not_asked_for() {
+        let most = possible(&admitted_at(&[0, 100, 1_000]), 3, 10.0);
+        assert!((most - 7.0).abs() < 1e-6, "{most}");
     }
 
     const SECOND: Duration = Duration::from_secs(1);
