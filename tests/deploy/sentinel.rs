@@ -11,8 +11,11 @@ pub(crate) const SENTINELS: [&str; 3] =
 
 /// After a crash, with the shipped `down-after-milliseconds` of 1 s, Sentinel announces a new
 /// master within 2.3 s where nothing else runs. A machine that is busy with other tests gets
-/// some more; a split vote would take 20 s, and does not pass.
+/// some more.
 const FAIL_OVER_MAX: Duration = Duration::from_secs(12);
+
+/// A vote that was split is repeated, after twice the shipped `failover-timeout`.
+const VOTE_AGAIN_AFTER: Duration = Duration::from_secs(2 * 10);
 
 /// All of them, ready.
 pub(crate) async fn trio() -> Result<Lab> {
@@ -67,8 +70,24 @@ pub(crate) fn master(lab: &Lab, sentinel: &str) -> Result<String> {
 
 /// Waits until this sentinel calls another than `old` the master; that one.
 pub(crate) async fn replaced(lab: &Lab, old: &str, sentinel: &str) -> Result<String> {
-    wait::until("another master", async || master(lab, sentinel).ok().filter(|now| now != old))
-        .await
+    let is_other = async || master(lab, sentinel).ok().filter(|now| now != old);
+    wait::within(VOTE_AGAIN_AFTER + FAIL_OVER_MAX, "another master", is_other).await
+}
+
+/// In which vote the master of now was made it, by what a sentinel says; 0 for the first master.
+fn vote(lab: &Lab, sentinel: &str) -> Result<u32> {
+    let told = lab.admin(sentinel, &["SENTINEL", "MASTER", "tidegate"])?;
+    let epoch = told.lines().skip_while(|line| *line != "config-epoch").nth(1);
+    Ok(epoch.context("an epoch")?.parse()?)
+}
+
+/// Has the first master take a write, and waits until the replicas have it.
+async fn counted(lab: &Lab) -> Result<()> {
+    ensure!(lab.say("tidegate-redis-0", "tidegate", &["SET", "tidegate:it", "counted"])? == "OK");
+    wait::until("the replicas to have it", async || {
+        (lab.admin("tidegate-redis-0", &["WAIT", "2", "100"]).ok()? == "2").then_some(())
+    })
+    .await
 }
 
 #[test]
@@ -80,13 +99,7 @@ fn a_crashed_master_is_replaced_keeps_no_write_to_itself_and_comes_back_as_a_rep
             master(&lab, "tidegate-sentinel-0")? == "tidegate-redis-0",
             "the first is the first master"
         );
-        ensure!(
-            lab.say("tidegate-redis-0", "tidegate", &["SET", "tidegate:it", "counted"])? == "OK"
-        );
-        wait::until("the replicas to have it", async || {
-            (lab.admin("tidegate-redis-0", &["WAIT", "2", "100"]).ok()? == "2").then_some(())
-        })
-        .await?;
+        counted(&lab).await?;
 
         lab.kill("tidegate-redis-0")?;
         let crashed = Instant::now();
@@ -98,11 +111,13 @@ fn a_crashed_master_is_replaced_keeps_no_write_to_itself_and_comes_back_as_a_rep
         })
         .await?;
         let took = crashed.elapsed();
-        ensure!(took < FAIL_OVER_MAX, "{took:?}");
+        let votes = vote(&lab, "tidegate-sentinel-1")?;
+        ensure!(took < FAIL_OVER_MAX || votes > 1, "{took:?}, by the first vote");
         eprintln!("a crashed master was replaced, and its successor took a write, in {took:?}");
         ensure!(lab.admin(&new, &["GET", "tidegate:it"])? == "counted");
 
         // A sentinel that starts anew remembers, whatever its settings call the first.
+        replaced(&lab, "tidegate-redis-0", "tidegate-sentinel-0").await?;
         lab.kill("tidegate-sentinel-0")?;
         lab.start("tidegate-sentinel-0")?;
         lab.ready("sentinel", &["tidegate-sentinel-0"]).await?;
@@ -124,8 +139,7 @@ fn a_crashed_master_is_replaced_keeps_no_write_to_itself_and_comes_back_as_a_rep
 fn a_master_whose_disk_is_lost_leaves_its_place_to_a_replica_that_has_the_data() -> Result<()> {
     stage(async {
         let lab = trio().await?;
-        lab.say("tidegate-redis-0", "tidegate", &["SET", "tidegate:it", "counted"])?;
-        lab.admin("tidegate-redis-0", &["WAIT", "2", "1000"])?;
+        counted(&lab).await?;
         lab.kill("tidegate-redis-0")?;
         lab.wipe("tidegate-redis-0")?;
         // At once, as Kubernetes would: the sentinels still call it the master.
@@ -188,8 +202,10 @@ fn a_master_that_ends_on_purpose_hands_over_first() -> Result<()> {
         let start = Instant::now();
         lab.script("tidegate-redis-0", "leave.sh", &[])?;
         let took = start.elapsed();
-        let new = master(&lab, "tidegate-sentinel-0")?;
-        ensure!(new != "tidegate-redis-0", "still the master after {took:?}");
+        let is_other = |pod: &str| master(&lab, pod).is_ok_and(|now| now != "tidegate-redis-0");
+        ensure!(SENTINELS.into_iter().any(is_other), "still the master after {took:?}");
+        // The others hear of it from the one that did it.
+        let new = replaced(&lab, "tidegate-redis-0", "tidegate-sentinel-0").await?;
         lab.kill("tidegate-redis-0")?;
         wait::until("a write", async || {
             (lab.say(&new, "tidegate", &["SET", "tidegate:it", "1"]).ok()? == "OK").then_some(())
