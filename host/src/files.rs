@@ -67,11 +67,14 @@ impl Files {
         has_changed
     }
 
-    /// Notes the files of an attempt that failed as well: mending any of them is a change.
+    /// Notes the files of an attempt that failed as well: mending any of them is a change. Those that
+    /// are known stay as they were seen: one that was being written has changed again since.
     pub(crate) fn add(&mut self, other: Self) {
         for path in other.seen.into_keys() {
-            // Hashed by another hasher: looked at anew.
-            let _ = self.read(&path);
+            if !self.seen.contains_key(&path) {
+                // Hashed by another hasher: looked at anew.
+                let _ = self.read(&path);
+            }
         }
     }
 }

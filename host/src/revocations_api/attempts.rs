@@ -53,18 +53,13 @@ impl Attempts {
         }
     }
 
-    /// One more of this address: one of IPv4, or a network of IPv6, whose every host has as many
-    /// addresses as it likes.
+    /// One more of this address, or of its [`network`].
     ///
     /// # Errors
     ///
     /// How long until that is allowed.
     pub(super) fn of_peer(&self, peer: IpAddr) -> Result<(), Duration> {
-        let network = match peer.to_canonical() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64),
-        };
-        self.one_of(&network.octets())
+        self.one_of(&network(peer).octets())
     }
 
     /// One more of this name.
@@ -89,6 +84,15 @@ impl Attempts {
             Some(Err(Refused::Never)) => Err(Duration::MAX),
             Some(Ok(_)) | None => Ok(()),
         }
+    }
+}
+
+/// Who is counted as one: an address of IPv4, or a network of IPv6, whose every host has as many
+/// addresses as it likes.
+pub(super) fn network(peer: IpAddr) -> Ipv6Addr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64),
     }
 }
 

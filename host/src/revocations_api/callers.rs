@@ -65,7 +65,7 @@ pub(super) enum Stranger {
     NoHandshake,
     /// A page that a browser shows, where no credentials are asked for.
     Browser,
-    /// What came as a provider's notice is not signed as it should be.
+    /// What came as a provider's notice is not signed as it should be, or names nobody.
     WrongNotice,
 }
 

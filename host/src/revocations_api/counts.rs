@@ -33,7 +33,7 @@ impl Counts {
         );
         registry.register(
             "revocations_api_strangers",
-            "Requests to it that were not let in, and handshakes that failed, by reason",
+            "Requests to it that were not let in, notices refused, and handshakes that failed, by reason",
             self.strangers.clone(),
         );
         // There from the start, so that the first of a kind is an increase.

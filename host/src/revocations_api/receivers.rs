@@ -4,6 +4,7 @@
 //! - [`logout`]: OpenID Connect Back-Channel Logout 1.0
 //! - [`events`]: Security Event Tokens (RFC 8417), pushed (RFC 8935), of CAEP and RISC
 //! - [`subject`]: whom an event is about (RFC 9493)
+//! - [`told`]: what that has revoked, and of whose tokens
 //! - [`keys`]: the provider's keys, in a JWKS file; [`signatures`]: verified with ring
 //!
 //! Senders show no credentials of ours: what they send is signed, and by nobody else's key than
@@ -11,20 +12,24 @@
 //!
 //! Whatever is sent again does nothing new: what is revoked is told by when the notice was
 //! issued, not by when it comes; and one that an operator lifted since stays lifted.
+//!
+//! Until it is verified a notice costs as little as can be: a bound on its length and on how many of
+//! an address are [in hand](in_hand), and what no key can have signed is refused at once.
 
 mod claims;
 mod events;
+mod in_hand;
 mod keys;
 mod logout;
 mod signatures;
 mod subject;
+mod told;
 
-use super::asked::{self, Terms};
+use super::asked::Terms;
 use super::audit::{self, Call};
-use super::body::{TOKEN_BODY_BYTES_MAX, expect_type, read};
+use super::body::{expect_type, read};
 use super::callers::Stranger;
 use super::door::Guest;
-use super::fields::Fields;
 use super::reply::{self, Refusal, Reply, fault, later, not_accepted};
 use super::{Api, form};
 use crate::config::{Receiver as Settings, RevocationsApi};
@@ -32,14 +37,18 @@ use crate::files::Files;
 use crate::revocations::Durability;
 use claims::Claims;
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_LANGUAGE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use in_hand::InHand;
 use keys::Keys;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_core::revoke::Record;
+use tidegate_core::token::jws::TOKEN_BYTES_MAX;
 use tokio::sync::{Semaphore, watch};
+use told::Whose;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,8 +56,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most things that one notice revokes: a few of one person's, for a few issuers.
 const THINGS_MAX: usize = 64;
 
-/// All receivers, by name.
-pub(super) struct Receivers(BTreeMap<String, Receiver>);
+/// When to come again with what is too much at once.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The longest body: a token, none of whose characters a form would write as three.
+const BODY_BYTES_MAX: usize = TOKEN_BYTES_MAX + 1_024;
+
+/// All receivers.
+pub(super) struct Receivers {
+    by_name: BTreeMap<String, Receiver>,
+    in_hand: InHand,
+}
 
 /// Takes what one issuer sends.
 struct Receiver {
@@ -106,14 +124,15 @@ impl Receivers {
             let (files, verifying) = (Mutex::new(files), Semaphore::new(1));
             Ok((name.clone(), Receiver { settings: settings.clone(), keys, files, verifying }))
         });
-        each.collect::<Result<_, String>>().map(Self)
+        let by_name = each.collect::<Result<_, String>>()?;
+        Ok(Self { by_name, in_hand: InHand::default() })
     }
 
     /// Reads the files again whenever they change, for as long as it is polled.
     pub(super) async fn look(&self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            self.0.iter().for_each(|(name, receiver)| receiver.look_once(name));
+            self.by_name.iter().for_each(|(name, receiver)| receiver.look_once(name));
         }
     }
 
@@ -125,7 +144,7 @@ impl Receivers {
             "events" => Form::Event,
             _ => return None,
         };
-        let (name, receiver) = self.0.get_key_value(name)?;
+        let (name, receiver) = self.by_name.get_key_value(name)?;
         (method == Method::POST).then_some(Notice { name, receiver, form })
     }
 }
@@ -159,11 +178,16 @@ impl Receiver {
     }
 
     /// What a token says, if it is signed by the issuer, for us, and not over.
-    async fn verified(&self, token: &[u8], form: Form, leeway: u64) -> Result<Claims, Refused> {
+    async fn verified(&self, token: &[u8], form: Form, terms: &Terms) -> Result<Claims, Refused> {
+        let keys = self.keys.borrow().clone();
+        let shown = keys.look(token, form)?;
         // It is never closed.
         let _turn = self.verifying.acquire().await;
-        let keys = self.keys.borrow().clone();
-        keys.verify(token, &self.settings, form, leeway)
+        shown.verify(&self.settings, terms)
+    }
+
+    fn whose(&self) -> Whose<'_> {
+        Whose { issuer: &self.settings.issuer, token_issuers: &self.settings.token_issuers }
     }
 }
 
@@ -189,40 +213,52 @@ impl Notice<'_> {
         request_id: &str,
         request: Request<Incoming>,
     ) -> Result<Reply, Refusal> {
+        let Some(_one) = api.receivers.in_hand.one_of(guest.peer) else {
+            let what = "more notices at once than one address may send";
+            return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, SOON)));
+        };
         expect_type(request.headers(), &[self.form.media_type()])?;
-        let body = read(request, TOKEN_BODY_BYTES_MAX).await?;
-        let token = self.form.token(&body).map_err(|refused| self.refusal(&refused))?;
+        let body = read(request, BODY_BYTES_MAX).await?;
         let terms = api.terms();
-        let claims = self.receiver.verified(&token, self.form, terms.leeway_secs).await;
-        let claims = match claims {
+        let token = self.form.token(&body);
+        // It is held no longer than it takes: verifying is in turn.
+        drop(body);
+        let verified = match token {
+            Ok(token) => self.receiver.verified(&token, self.form, &terms).await,
+            Err(refused) => Err(refused),
+        };
+        let claims = match verified {
             Ok(claims) => claims,
             Err(refused) => return Err(self.stranger(api, guest, request_id, &refused)),
         };
         let who = format!("receiver {}", self.name);
-        if let Err(wait) = api.requests.of_caller(&who) {
-            let what = "more notices than revocations.api.requests_per_second allows a receiver";
-            return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait)));
-        }
         let call = Call { who, peer: guest.peer, request_id: request_id.to_owned() };
-        let records = self.records(&claims, &terms).map_err(|refused| {
-            call.many(self.form.action(), "bad_request", 0);
-            self.refusal(&refused)
-        })?;
+        let records = match self.records(&claims, &terms) {
+            Ok(records) => records,
+            Err(refused) => {
+                call.many(self.form.action(), "bad_request", 0);
+                self.note(api, &refused);
+                return Err(self.refusal(&refused));
+            }
+        };
         self.revoke(api, &call, claims.issued_secs(), records).await
     }
 
-    /// What the claims have revoked.
+    /// What the claims have revoked, but for what is over.
     fn records(self, claims: &Claims, terms: &Terms) -> Result<Vec<Record>, Refused> {
-        let issuers = &self.receiver.settings.token_issuers;
-        let things = match self.form {
-            Form::Logout => logout::things(claims, issuers),
-            Form::Event => events::things(claims, issuers),
-        }?;
-        if things.len() > THINGS_MAX {
-            let what = format!("is about {} things, wanted at most {THINGS_MAX}", things.len());
+        let whose = self.receiver.whose();
+        let told = match self.form {
+            Form::Logout => {
+                let issued = claims.issued_secs();
+                logout::told(claims, &whose)?.into_iter().map(|told| (told, issued)).collect()
+            }
+            Form::Event => events::told(claims, &whose)?,
+        };
+        if told.len() > THINGS_MAX {
+            let what = format!("is about {} things, wanted at most {THINGS_MAX}", told.len());
             return Err(Refused::request(what));
         }
-        let wishes = things.iter().map(|thing| wish(thing, terms));
+        let wishes = told.iter().map(|(told, happened)| told.wish(*happened, terms));
         let wishes = wishes.collect::<Result<Vec<_>, _>>()?;
         Ok(wishes.into_iter().filter(|wish| !wish.is_over).map(|wish| wish.record).collect())
     }
@@ -232,29 +268,32 @@ impl Notice<'_> {
         api: &Api,
         call: &Call,
         issued_secs: u64,
-        mut records: Vec<Record>,
+        records: Vec<Record>,
     ) -> Result<Reply, Refusal> {
         let action = self.form.action();
-        let mut lifted_since = Vec::new();
-        for record in &records {
+        let mut new = Vec::with_capacity(records.len());
+        for mut record in records {
             let known = api.revocations.get(record.id).map_err(|why| Box::new(fault(&why)))?;
-            let since = known.filter(|known| known.lifts && known.at_ms / 1_000 > issued_secs);
-            lifted_since.extend(since.map(|known| known.id));
+            match stands(known, &mut record, issued_secs) {
+                Some(outcome) => call.thing(action, outcome, (record.kind, record.id), None),
+                None => new.push(record),
+            }
         }
-        for record in records.extract_if(.., |record| lifted_since.contains(&record.id)) {
-            call.thing(action, "lifted_since", (record.kind, record.id), None);
-        }
-        if records.is_empty() {
+        if new.is_empty() {
             call.many(action, "nothing_to_do", 0);
             return Ok(self.form.taken());
         }
+        if let Err(wait) = api.requests.of_caller(&call.who) {
+            let what = "more notices than revocations.api.requests_per_second allows a receiver";
+            return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait)));
+        }
         // Who sends it may never send it again: if Redis is away, this host keeps it until it is not.
-        let accepted = api.revocations.accept(records.clone(), Durability::ThisHost).await;
+        let accepted = api.revocations.accept(new.clone(), Durability::ThisHost).await;
         if let Err(why) = accepted {
             call.many(action, "not_accepted", 0);
             return Err(Box::new(not_accepted(&why)));
         }
-        for record in &records {
+        for record in &new {
             call.thing(action, "revoked", (record.kind, record.id), None);
         }
         Ok(self.form.taken())
@@ -262,14 +301,20 @@ impl Notice<'_> {
 
     /// It is not signed as it should be: by nobody whom we know.
     fn stranger(self, api: &Api, guest: &Guest, request_id: &str, refused: &Refused) -> Refusal {
-        api.counts.stranger(Stranger::WrongNotice);
         if let Err(wait) = api.wrong.of_peer(guest.peer) {
+            api.counts.stranger(Stranger::WrongNotice);
             let what = "too many notices that are not signed as they should be";
             return Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait));
         }
         audit::stranger(guest.peer, Stranger::WrongNotice.name(), request_id);
-        tracing::info!(receiver = self.name, why = refused.what, "a notice was refused");
+        self.note(api, refused);
         self.refusal(refused)
+    }
+
+    /// Somebody's logout does not hold, whoever is to blame.
+    fn note(self, api: &Api, refused: &Refused) {
+        api.counts.stranger(Stranger::WrongNotice);
+        tracing::warn!(receiver = self.name, why = refused.what, "a notice was refused");
     }
 
     fn refusal(self, refused: &Refused) -> Refusal {
@@ -279,7 +324,10 @@ impl Notice<'_> {
             Form::Logout => json!({ "error": "invalid_request", "error_description": what }),
             Form::Event => json!({ "err": code.name(), "description": what }),
         };
-        Box::new(reply::json(StatusCode::BAD_REQUEST, &page))
+        let mut reply = reply::json(StatusCode::BAD_REQUEST, &page);
+        // RFC 8935 section 2.3.
+        reply.headers_mut().insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
+        Box::new(reply)
     }
 }
 
@@ -337,10 +385,17 @@ impl Code {
     }
 }
 
-/// What a revocation in JSON means, as callers of the API write it.
-fn wish(thing: &Value, terms: &Terms) -> Result<asked::Wish, Refused> {
-    let text = thing.to_string();
-    let fields: Fields<'_> =
-        serde_json::from_str(&text).map_err(|error| Refused::request(error.to_string()))?;
-    asked::wish(&fields, terms).map_err(|wrong| Refused::request(wrong.to_string()))
+/// Why there is nothing to do, by what is known; if there is, the record is made to hold.
+fn stands(known: Option<Record>, record: &mut Record, issued_secs: u64) -> Option<&'static str> {
+    let known = known?;
+    if known.lifts && known.at_ms / 1_000 > issued_secs {
+        return Some("lifted_since");
+    }
+    if known.lifts {
+        // Lifted before, whatever the clock says of the host that did.
+        record.at_ms = record.at_ms.max(known.at_ms);
+        return None;
+    }
+    let covers = known.before_secs >= record.before_secs && known.until_secs >= record.until_secs;
+    covers.then_some("revoked_before")
 }

@@ -16,6 +16,8 @@ pub(super) struct Claims {
     pub(super) events: Map<String, Value>,
     pub(super) sub: Option<String>,
     pub(super) sid: Option<String>,
+    /// When it is over; its value has been looked at.
+    pub(super) exp: Option<IgnoredAny>,
     /// No logout token has one, and every ID token may.
     pub(super) nonce: Option<IgnoredAny>,
     /// Whom all of its events are about.
