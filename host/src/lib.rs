@@ -10,7 +10,7 @@
 //! - [`doctor`]: is the Redis that is set fit for limits?
 //! - [`test`]: policies tried on a virtual clock
 //! - [`shipped`]: the filter, and where it is
-//! - `files`: whether they changed; `tls`: what some of them are for
+//! - `files`: whether they changed; `tls`: what some of them are for; `in_flight`: how many are
 //! - [`secret`]: text that is used and never shown
 //! - [`logs`]: events, to standard error
 //! - [`revocations`]: what is revoked, durable and told to proxies
@@ -27,6 +27,7 @@ pub mod component;
 pub mod config;
 pub mod doctor;
 mod files;
+mod in_flight;
 pub mod logs;
 pub mod plugins;
 pub mod policy_file;

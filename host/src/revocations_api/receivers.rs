@@ -14,11 +14,10 @@
 //! issued, not by when it comes; and one that an operator lifted since stays lifted.
 //!
 //! Until it is verified a notice costs as little as can be: a bound on its length and on how many of
-//! an address are [in hand](in_hand), and what no key can have signed is refused at once.
+//! an address are in hand, and what no key can have signed is refused at once.
 
 mod claims;
 mod events;
-mod in_hand;
 mod keys;
 mod logout;
 mod signatures;
@@ -31,18 +30,19 @@ use super::body::{expect_type, read};
 use super::callers::Stranger;
 use super::door::Guest;
 use super::reply::{self, Refusal, Reply, fault, later, not_accepted};
-use super::{Api, form};
+use super::{Api, attempts, form};
 use crate::config::{Receiver as Settings, RevocationsApi};
 use crate::files::Files;
+use crate::in_flight::InFlight;
 use crate::revocations::Durability;
 use claims::Claims;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LANGUAGE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use in_hand::InHand;
 use keys::Keys;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_core::revoke::Record;
@@ -59,13 +59,17 @@ const THINGS_MAX: usize = 64;
 /// When to come again with what is too much at once.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Notices of one address that are read or verified at once: more than a provider sends.
+const IN_HAND_MAX: usize = 32;
+
 /// The longest body: a token, none of whose characters a form would write as three.
 const BODY_BYTES_MAX: usize = TOKEN_BYTES_MAX + 1_024;
 
 /// All receivers.
 pub(super) struct Receivers {
     by_name: BTreeMap<String, Receiver>,
-    in_hand: InHand,
+    /// By address: what one sends must not keep another's waiting.
+    in_hand: InFlight<Ipv6Addr>,
 }
 
 /// Takes what one issuer sends.
@@ -125,7 +129,7 @@ impl Receivers {
             Ok((name.clone(), Receiver { settings: settings.clone(), keys, files, verifying }))
         });
         let by_name = each.collect::<Result<_, String>>()?;
-        Ok(Self { by_name, in_hand: InHand::default() })
+        Ok(Self { by_name, in_hand: InFlight::default() })
     }
 
     /// Reads the files again whenever they change, for as long as it is polled.
@@ -213,7 +217,8 @@ impl Notice<'_> {
         request_id: &str,
         request: Request<Incoming>,
     ) -> Result<Reply, Refusal> {
-        let Some(_one) = api.receivers.in_hand.one_of(guest.peer) else {
+        let in_hand = &api.receivers.in_hand;
+        let Some(_one) = in_hand.one_of(attempts::network(guest.peer), IN_HAND_MAX) else {
             let what = "more notices at once than one address may send";
             return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, SOON)));
         };

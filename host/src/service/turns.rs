@@ -12,46 +12,20 @@
 //! A proxy is a process here, by the number that it drew when it started, not a name: a name is
 //! for shares, and several may bear the same.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::in_flight::{InFlight, One};
 
-/// Asks for leases in flight, by process. Only those that have any: no more than asks.
+/// Asks for leases in flight, by process.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<u64, usize>>);
+pub(super) struct Turns(InFlight<u64>);
 
 /// An ask in flight, for as long as this exists.
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
-    process: u64,
-}
+pub(super) type Turn<'a> = One<'a, u64>;
 
 impl Turns {
     /// A turn for an ask of `process`, while `free` places are left beside the one that it has
     /// itself. `None` if it has too many in flight.
     pub(super) fn take(&self, process: u64, free: usize) -> Option<Turn<'_>> {
-        let mut in_flight = self.in_flight();
-        let own = in_flight.entry(process).or_insert(0);
-        if *own > 0 && *own >= free {
-            return None;
-        }
-        *own += 1;
-        Some(Turn { turns: self, process })
-    }
-
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut in_flight = self.turns.in_flight();
-        if let Some(own) = in_flight.get_mut(&self.process) {
-            *own -= 1;
-            if *own == 0 {
-                in_flight.remove(&self.process);
-            }
-        }
+        self.0.one_of(process, free.max(1))
     }
 }
 
@@ -81,7 +55,7 @@ mod tests {
         assert!(turns.take(1, free).is_none(), "who floods gets no more");
         assert!(turns.take(3, free).is_some());
         drop(of_one);
-        assert_eq!(turns.in_flight().keys().collect::<Vec<_>>(), [&2]);
+        assert_eq!(turns.0.keys(), [2]);
         assert!(turns.take(1, free).is_some());
     }
 
