@@ -135,8 +135,7 @@ impl Follower {
             let unknown: usize = entries.iter().map(|entry| entry.unknown).sum();
             match ledger.apply(entries.into_iter().map(Entry::from).collect()).await {
                 Ok(_) => {}
-                // The head was cut between two looks.
-                Err(NotApplied::Gap) => return self.find(ledger).await.map(drop),
+                Err(NotApplied::Gap) => return self.cut_meanwhile(ledger).await,
                 Err(why) => return Err(why.into()),
             }
             self.at_head = false;
@@ -191,6 +190,17 @@ impl Follower {
             in_both = common.map_or(0, |common| common.number),
             "the shared log lacks what is known here: it is put back"
         );
+        Ok(())
+    }
+
+    /// The head was cut between two looks.
+    async fn cut_meanwhile(&mut self, ledger: &Arc<Revocations>) -> Result<(), Hitch> {
+        let is_empty = ledger.stats().is_empty();
+        self.find(ledger).await?;
+        if is_empty {
+            // Who knows nothing owes nothing.
+            ledger.paid().await?;
+        }
         Ok(())
     }
 

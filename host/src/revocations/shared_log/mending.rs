@@ -127,7 +127,7 @@ impl Mender {
             Lacking::All => Position::default(),
             Lacking::These { after, .. } => *after,
         };
-        let (seen, mut at) = self.seen_after(after).await?;
+        let (mut seen, mut at) = (Seen::default(), after);
         let mut count = 0;
         match lacking {
             Lacking::These { records, .. } => {
@@ -136,7 +136,7 @@ impl Mender {
                     Ok(self.ledger.get(record.id)?.unwrap_or(*record))
                 });
                 let known = known.collect::<Result<Vec<_>, Fault>>()?;
-                count += self.put_back(&mut at, &seen, known).await?;
+                count += self.put_back(&mut at, &mut seen, known).await?;
             }
             Lacking::All => {
                 let mut next = Some(None);
@@ -144,7 +144,7 @@ impl Mender {
                     let ledger = self.ledger.clone();
                     let pages = tokio::task::spawn_blocking(move || pages(&ledger, from)).await;
                     let (known, more) = pages.map_err(|_| Broken::Changed)??;
-                    count += self.put_back(&mut at, &seen, known).await?;
+                    count += self.put_back(&mut at, &mut seen, known).await?;
                     next = more.map(Some);
                 }
             }
@@ -154,29 +154,30 @@ impl Mender {
         Ok(count)
     }
 
-    /// What is in the log after that, and where it ends.
-    async fn seen_after(&mut self, mut after: Position) -> Result<(Seen, Position), Broken> {
-        let mut seen = Seen::default();
+    /// Sees what is in the log after that, and where it ends.
+    async fn see(&mut self, after: &mut Position, seen: &mut Seen) -> Result<(), Broken> {
         loop {
-            let Read::News(news) = self.reader.read(after, Duration::ZERO).await? else {
+            let Read::News(news) = self.reader.read(*after, Duration::ZERO).await? else {
                 return Err(Broken::Changed);
             };
-            after = news.entries.last().map_or(after, |entry| entry.position);
+            *after = news.entries.last().map_or(*after, |entry| entry.position);
             news.entries.iter().flat_map(|entry| &entry.records).for_each(|it| seen.add(it));
             if news.complete_at.is_some() {
-                return Ok((seen, after));
+                return Ok(());
             }
             self.turn.keep(&mut self.writer).await?;
         }
     }
 
-    /// Appends those of these that were not seen and are in force; returns how many.
+    /// Appends those of these that are not in the log and are in force; returns how many.
     async fn put_back(
         &mut self,
         at: &mut Position,
-        seen: &Seen,
+        seen: &mut Seen,
         known: Vec<Record>,
     ) -> Result<usize, Broken> {
+        // Only now: what the ledger has learnt from the log meanwhile is in it.
+        self.see(at, seen).await?;
         let now_secs = now_secs();
         let is_lacking = |record: &Record| !has_expired(record, now_secs) && !seen.has(record);
         let lacking: Vec<_> = known.into_iter().filter(is_lacking).collect();
