@@ -3,7 +3,7 @@
 mod rights;
 mod server;
 
-use server::cluster::{self, Cluster};
+use server::cluster::{self, Cluster, MASTERS};
 use server::{Server, until};
 use std::time::{Duration, Instant};
 use tidegate_core::ask::LimitTag;
@@ -128,7 +128,10 @@ async fn a_cluster_takes_it_in_one_shard() {
         assert_eq!(fleet.hosts, u32::try_from(host).unwrap());
     }
     let slot = integer(&cluster.nodes[0], &["CLUSTER", "KEYSLOT", ROLL]) as usize;
-    cluster.nodes[slot / 5_462].kill();
+    let shard = slot * MASTERS / 16_384;
+    let offset = |node: usize| cluster.nodes[node].info("master_repl_offset");
+    until(|| offset(shard) == offset(MASTERS + shard)).await;
+    cluster.nodes[shard].kill();
     until(|| store.trouble().is_some()).await;
     // Its replica has it all, and is asked once it is a master.
     let end = Instant::now() + server::DEADLINE;
