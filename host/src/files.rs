@@ -5,6 +5,10 @@
 //! with its mounts, is seen, and a file that was only touched makes no reload. Nothing is
 //! asked of the kernel's watches, which some of its file systems do not serve.
 
+mod kept;
+
+pub(crate) use kept::Kept;
+
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::hash::{BuildHasher, RandomState};

@@ -49,12 +49,17 @@ pub fn sign(claims: &Value) -> String {
 ///
 /// Never: HMAC takes a key of any length.
 pub fn sign_with(header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-    let signed = format!("{}.{}", part(header), part(claims));
+    let signed = to_sign(header, claims);
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).expect("any key will do");
     mac.update(signed.as_bytes());
     let signature = Base64UrlUnpadded::encode_string(&mac.finalize().into_bytes());
     format!("{signed}.{signature}")
+}
+
+/// The part of a token that is signed.
+fn to_sign(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+    format!("{}.{}", part(header), part(claims))
 }
 
 /// What an OpenID provider signs of its own accord: by a key of its own (EdDSA), made here.
@@ -87,8 +92,7 @@ impl Provider {
         if let (Some(all), Some(claims)) = (all.as_object_mut(), claims.as_object()) {
             all.extend(claims.clone());
         }
-        let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-        let signed = format!("{}.{}", part(&json!({ "alg": "EdDSA", "kid": "p" })), part(&all));
+        let signed = to_sign(&json!({ "alg": "EdDSA", "kid": "p" }), &all);
         let signature = Base64UrlUnpadded::encode_string(&self.0.sign(signed.as_bytes())?);
         Ok(format!("{signed}.{signature}"))
     }

@@ -3,11 +3,10 @@
 //! Hosts and proxies make the same ids of the same secrets only with the same key. To replace
 //! one, a second file is set; ids of both are looked for, and new ones are made with the first.
 
-use crate::files::Files;
+use crate::files::{Files, Kept};
 use base64ct::{Base64, Base64Unpadded, Encoding as _};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_core::revoke::id::IdKey;
 use tidegate_core::revoke::message::ID_KEYS_MAX;
@@ -15,11 +14,10 @@ use tidegate_core::revoke::message::ID_KEYS_MAX;
 /// The keys, as the files were when they were last looked at.
 pub(super) struct IdKeys {
     paths: Vec<PathBuf>,
-    known: Mutex<Known>,
+    known: Kept<Known>,
 }
 
 struct Known {
-    files: Files,
     keys: Vec<IdKey>,
     changed: Instant,
 }
@@ -28,40 +26,27 @@ impl IdKeys {
     /// Reads these files, at most [`ID_KEYS_MAX`].
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self, String> {
         let paths = paths.get(..ID_KEYS_MAX).unwrap_or(paths).to_vec();
-        let mut files = Files::default();
-        let keys = read(&paths, &mut files)?;
-        Ok(Self { paths, known: Mutex::new(Known { files, keys, changed: Instant::now() }) })
+        let known = Kept::read(|files| Known::read(&paths, files))?;
+        Ok(Self { paths, known })
     }
 
     /// The one in use first.
     pub(super) fn all(&self) -> Vec<IdKey> {
-        self.known().keys.clone()
+        self.known.now().keys.clone()
     }
 
     /// Reads the files again if they hold something else. If that is no key the last ones stay.
     pub(super) fn look(&self) {
-        let mut known = self.known();
-        if !known.files.has_changed() {
-            return;
-        }
-        let mut files = Files::default();
-        match read(&self.paths, &mut files) {
-            Ok(keys) => {
-                *known = Known { files, keys, changed: Instant::now() };
-                tracing::info!("the keys of revocations' ids are others");
-            }
-            Err(problem) => tracing::error!("{problem}: the last ones stay"),
+        match self.known.look(|files| Known::read(&self.paths, files)) {
+            None => {}
+            Some(Ok(_)) => tracing::info!("the keys of revocations' ids are others"),
+            Some(Err(problem)) => tracing::error!("{problem}: the last ones stay"),
         }
     }
 
     /// Whether they changed not longer ago than that.
     pub(super) fn changed_within(&self, time: Duration) -> bool {
-        let known = self.known();
-        !self.paths.is_empty() && known.changed.elapsed() < time
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        !self.paths.is_empty() && self.known.now().changed.elapsed() < time
     }
 }
 
@@ -71,8 +56,11 @@ impl fmt::Debug for IdKeys {
     }
 }
 
-fn read(paths: &[PathBuf], files: &mut Files) -> Result<Vec<IdKey>, String> {
-    paths.iter().map(|path| parse(path, &files.read(path)?)).collect()
+impl Known {
+    fn read(paths: &[PathBuf], files: &mut Files) -> Result<Self, String> {
+        let keys = paths.iter().map(|path| parse(path, &files.read(path)?));
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, changed: Instant::now() })
+    }
 }
 
 /// 64 hex digits, or Base64 of 32 bytes, with or without padding; blanks around it do not count.

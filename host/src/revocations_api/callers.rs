@@ -6,17 +6,16 @@
 //! looked at every second; what is wrong with new ones is logged, and the old ones hold.
 
 use crate::config::RevocationsApi;
-use crate::files::Files;
+use crate::files::{Files, Kept};
 use crate::tls::{self, Own};
 use hyper::header::{AUTHORIZATION, HeaderMap, ORIGIN};
 use proxy_wasm_host::exchange::CertificateFacts;
 use rustls::ServerConfig;
 use sha2::{Digest, Sha256};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use tokio::sync::watch;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -36,8 +35,7 @@ const NAME_BYTES_MAX: usize = 64;
 /// Who may come in.
 pub(super) struct Callers {
     settings: RevocationsApi,
-    access: watch::Sender<Arc<Access>>,
-    files: Mutex<Files>,
+    access: Kept<Access>,
 }
 
 /// What the files hold.
@@ -76,9 +74,8 @@ impl Callers {
     ///
     /// The first file that is not what it should be, as a message.
     pub(super) fn new(settings: &RevocationsApi) -> Result<Self, String> {
-        let mut files = Files::default();
-        let access = watch::Sender::new(Arc::new(Access::read(settings, &mut files)?));
-        Ok(Self { settings: settings.clone(), access, files: Mutex::new(files) })
+        let access = Kept::read(|files| Access::read(settings, files))?;
+        Ok(Self { settings: settings.clone(), access })
     }
 
     /// Reads the files again whenever they change, for as long as it is polled.
@@ -90,20 +87,13 @@ impl Callers {
     }
 
     fn look_once(&self) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if !files.has_changed() {
-            return;
-        }
-        let mut new = Files::default();
-        match Access::read(&self.settings, &mut new) {
-            Ok(access) => {
+        match self.access.look(|files| Access::read(&self.settings, files)) {
+            None => {}
+            Some(Ok(access)) => {
                 let tokens = access.tokens.as_ref().map(Vec::len);
-                self.access.send_replace(Arc::new(access));
-                *files = new;
                 tracing::info!(tokens, "who may revoke was read anew");
             }
-            Err(problem) => {
-                files.add(new);
+            Some(Err(problem)) => {
                 tracing::warn!(problem, "who may revoke cannot be read anew: it is as it was");
             }
         }
@@ -111,7 +101,7 @@ impl Callers {
 
     /// How a connection is to be encrypted.
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.access.borrow().tls.clone()
+        self.access.now().tls.clone()
     }
 
     /// Whether anybody on this machine may come in.
@@ -141,7 +131,7 @@ impl Callers {
         if !names.is_empty() && !certificate.is_some_and(|it| bears_any(it, names)) {
             return Err(Stranger::WrongName);
         }
-        let token = match &self.access.borrow().tokens {
+        let token = match &self.access.now().tokens {
             None => None,
             Some(tokens) => Some(shown(headers).and_then(|shown| named(tokens, shown))?),
         };

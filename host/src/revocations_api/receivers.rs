@@ -32,7 +32,7 @@ use super::door::Guest;
 use super::reply::{self, Refusal, Reply, fault, later, not_accepted};
 use super::{Api, attempts, form};
 use crate::config::{Receiver as Settings, RevocationsApi};
-use crate::files::Files;
+use crate::files::Kept;
 use crate::in_flight::InFlight;
 use crate::revocations::Durability;
 use claims::Claims;
@@ -43,11 +43,10 @@ use keys::Keys;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_core::revoke::Record;
 use tidegate_core::token::jws::TOKEN_BYTES_MAX;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use told::Whose;
 
 /// How often the files are looked at.
@@ -75,8 +74,7 @@ pub(super) struct Receivers {
 /// Takes what one issuer sends.
 struct Receiver {
     settings: Settings,
-    keys: watch::Sender<Arc<Keys>>,
-    files: Mutex<Files>,
+    keys: Kept<Keys>,
     /// Verifying is the dear part, and anybody may ask for it: one at a time, in turn.
     verifying: Semaphore,
 }
@@ -123,10 +121,9 @@ impl Receivers {
     /// The first file that is not what it should be, as a message.
     pub(super) fn new(settings: &RevocationsApi) -> Result<Self, String> {
         let each = settings.receivers.iter().map(|(name, settings)| {
-            let mut files = Files::default();
-            let keys = watch::Sender::new(Arc::new(Keys::read(&settings.jwks_file, &mut files)?));
-            let (files, verifying) = (Mutex::new(files), Semaphore::new(1));
-            Ok((name.clone(), Receiver { settings: settings.clone(), keys, files, verifying }))
+            let keys = Kept::read(|files| Keys::read(&settings.jwks_file, files))?;
+            let (settings, verifying) = (settings.clone(), Semaphore::new(1));
+            Ok((name.clone(), Receiver { settings, keys, verifying }))
         });
         let by_name = each.collect::<Result<_, String>>()?;
         Ok(Self { by_name, in_hand: InFlight::default() })
@@ -155,23 +152,16 @@ impl Receivers {
 
 impl Receiver {
     fn look_once(&self, name: &str) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if !files.has_changed() {
-            return;
-        }
-        let mut new = Files::default();
-        match Keys::read(&self.settings.jwks_file, &mut new) {
-            Ok(keys) => {
+        match self.keys.look(|files| Keys::read(&self.settings.jwks_file, files)) {
+            None => {}
+            Some(Ok(keys)) => {
                 tracing::info!(
                     receiver = name,
                     keys = keys.len(),
                     "the issuer's keys were read anew"
                 );
-                self.keys.send_replace(Arc::new(keys));
-                *files = new;
             }
-            Err(problem) => {
-                files.add(new);
+            Some(Err(problem)) => {
                 tracing::warn!(
                     receiver = name,
                     problem,
@@ -183,7 +173,7 @@ impl Receiver {
 
     /// What a token says, if it is signed by the issuer, for us, and not over.
     async fn verified(&self, token: &[u8], form: Form, terms: &Terms) -> Result<Claims, Refused> {
-        let keys = self.keys.borrow().clone();
+        let keys = self.keys.now();
         let shown = keys.look(token, form)?;
         // It is never closed.
         let _turn = self.verifying.acquire().await;

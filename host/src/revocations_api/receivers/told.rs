@@ -30,12 +30,12 @@ pub(super) struct Whose<'a> {
 impl Whose<'_> {
     /// A session; sessions have one name for all who issue tokens in them.
     pub(super) fn session(&self, sid: &str) -> Vec<Told> {
-        self.token_issuers.iter().map(|iss| Told::of(iss, What::Session, sid)).collect()
+        self.everywhere(What::Session, sid)
     }
 
     /// All that the provider's own subject was issued.
     pub(super) fn all_of_own(&self, sub: &str) -> Vec<Told> {
-        self.token_issuers.iter().map(|iss| Told::of(iss, What::AllOf, sub)).collect()
+        self.everywhere(What::AllOf, sub)
     }
 
     /// All that a subject of this issuer was issued.
@@ -44,8 +44,7 @@ impl Whose<'_> {
     ///
     /// If it is another's.
     pub(super) fn all_of(&self, iss: &str, sub: &str) -> Result<Vec<Told>, Refused> {
-        let issuers = self.meant(iss)?;
-        Ok(issuers.map(|iss| Told::of(iss, What::AllOf, sub)).collect())
+        self.by(iss, What::AllOf, sub)
     }
 
     /// One token of this issuer.
@@ -54,20 +53,25 @@ impl Whose<'_> {
     ///
     /// If it is another's.
     pub(super) fn token(&self, iss: &str, jti: &str) -> Result<Vec<Told>, Refused> {
-        let issuers = self.meant(iss)?;
-        Ok(issuers.map(|iss| Told::of(iss, What::Token, jti)).collect())
+        self.by(iss, What::Token, jti)
     }
 
     /// An issuer of tokens means itself. The provider, if it issues none by that name, means all whose
     /// tokens it may revoke.
-    fn meant(&self, iss: &str) -> Result<impl Iterator<Item = &String>, Refused> {
-        let is_one = self.token_issuers.iter().any(|known| known == iss);
-        if !is_one && iss != self.issuer {
-            return Err(Refused::request(
-                "sub_id: iss: is neither the receiver's issuer nor one of its token_issuers",
-            ));
+    fn by(&self, iss: &str, what: What, name: &str) -> Result<Vec<Told>, Refused> {
+        if self.token_issuers.iter().any(|known| known == iss) {
+            return Ok(vec![Told::of(iss, what, name)]);
         }
-        Ok(self.token_issuers.iter().filter(move |known| !is_one || *known == iss))
+        if iss == self.issuer {
+            return Ok(self.everywhere(what, name));
+        }
+        Err(Refused::request(
+            "sub_id: iss: is neither the receiver's issuer nor one of its token_issuers",
+        ))
+    }
+
+    fn everywhere(&self, what: What, name: &str) -> Vec<Told> {
+        self.token_issuers.iter().map(|iss| Told::of(iss, what, name)).collect()
     }
 }
 
