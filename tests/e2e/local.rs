@@ -1,6 +1,8 @@
 //! Local limits hold for the whole process, however many workers it has.
 
-use crate::oracle::{assert_never_above, possible, sliding_window, token_bucket};
+use crate::oracle::{
+    assert_never_above, assert_refused_only_when_full, possible, sliding_window, token_bucket,
+};
 use crate::{admitted, count, policy, statuses};
 use harness::client::get;
 use harness::envoy::{Envoy, Policy, envoy};
@@ -61,9 +63,9 @@ fn a_sliding_window_is_exact_in_any_window() -> Result<()> {
         let (envoy, _origin) = start(policy(limit), workers).await?;
         let answers = envoy.flood(CONNECTIONS, Duration::from_millis(3_500), &get("/")).await?;
         assert_never_above(&answers, sliding_window(50, Duration::from_secs(1)));
-        // A sub-counter may hold a request up to a tenth of a period longer than needed.
-        let admitted = admitted(&answers);
-        assert!(admitted >= 150, "{admitted} admitted; three windows of 50 have passed");
+        // A sub-counter may hold a request up to a tenth of a period longer than needed, and a
+        // worker a few that others would have used.
+        assert_refused_only_when_full(&answers, 45, Duration::from_millis(1_100));
         Ok(())
     })
 }
@@ -76,8 +78,8 @@ fn an_interpolated_counter_stays_below_twice_its_count() -> Result<()> {
         let (envoy, _origin) = start(policy(limit), workers).await?;
         let answers = envoy.flood(CONNECTIONS, Duration::from_secs(3), &get("/")).await?;
         assert_never_above(&answers, sliding_window(100, Duration::from_secs(1)));
-        let admitted = admitted(&answers);
-        assert!(admitted >= 100, "{admitted} admitted in three seconds of 50");
+        // What counts is of this period and the one before.
+        assert_refused_only_when_full(&answers, 45, Duration::from_secs(2));
         Ok(())
     })
 }

@@ -37,6 +37,20 @@ pub(crate) fn possible(answers: &[Answer], burst: u32, rate: f64) -> f64 {
     refills.fold(burst.into(), |sum, refill| sum + refill.min(burst.into()))
 }
 
+/// Fails if a request got 429 while fewer than `count` can have been in its way, where what was
+/// admitted is in the way for `lasts` at most. A client or a proxy that stalls changes nothing.
+pub(crate) fn assert_refused_only_when_full(answers: &[Answer], count: usize, lasts: Duration) {
+    let admitted: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    for refused in answers.iter().filter(|answer| answer.status == 429) {
+        let answered = refused.sent + refused.took;
+        let in_its_way = admitted.iter().filter(|other| {
+            other.sent <= answered && other.sent + other.took + lasts >= refused.sent
+        });
+        let found = in_its_way.count();
+        assert!(found >= count, "refused with {found} in its way, fewer than {count}");
+    }
+}
+
 /// What a sliding window may admit: `count` in any window of one period.
 pub(crate) fn sliding_window(count: u32, period: Duration) -> impl Fn(Duration) -> f64 {
     move |span| f64::from(count) * ((span.as_secs_f64() / period.as_secs_f64()).floor() + 1.0)
@@ -61,6 +75,15 @@ mod tests {
         millis.iter().map(answer).collect()
     }
 
+    /// Those, and the last of them refused.
+    fn refused_after(millis: &[u64]) -> Vec<Answer> {
+        let mut answers = admitted_at(millis);
+        if let Some(last) = answers.last_mut() {
+            last.status = StatusCode::TOO_MANY_REQUESTS;
+        }
+        answers
+    }
+
     #[test]
     fn it_lets_a_full_budget_pass() {
         assert_never_above(&admitted_at(&[0, 0, 0, 100, 200]), token_bucket(3, 10.0));
@@ -83,6 +106,17 @@ mod tests {
     fn what_overflows_while_nobody_is_answered_is_not_asked_for() {
         let most = possible(&admitted_at(&[0, 100, 1_000]), 3, 10.0);
         assert!((most - 7.0).abs() < 1e-6, "{most}");
+    }
+
+    #[test]
+    fn it_lets_a_refusal_by_a_full_budget_pass() {
+        assert_refused_only_when_full(&refused_after(&[0, 500, 900, 1_001]), 3, SECOND);
+    }
+
+    #[test]
+    #[should_panic(expected = "refused with 2 in its way")]
+    fn it_objects_to_a_refusal_with_room() {
+        assert_refused_only_when_full(&refused_after(&[0, 500, 900, 1_002]), 3, SECOND);
     }
 
     const SECOND: Duration = Duration::from_secs(1);
