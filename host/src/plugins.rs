@@ -6,7 +6,6 @@
 //! - [`pool`]: all instances of one plugin, each on a thread of its own; and the next version of it
 //! - [`examine`]: one by itself, for who examines a configuration or a policy
 //! - [`counts`]: what is counted; [`log`]: what a plugin says
-//! - [`here`]: the same for filters in this very process
 //!
 //! Whoever asks is answered within the plugin's deadline, whatever the plugin does: what takes
 //! longer, or more memory, or breaks down, ends that instance, and the policy's defaults hold.
@@ -16,7 +15,6 @@ mod bindings;
 mod component;
 mod counts;
 pub(crate) mod examine;
-pub mod here;
 mod instance;
 mod log;
 mod pool;
@@ -112,6 +110,11 @@ impl Plugins {
                 answer(Err(Unresolved::Unknown));
             }
         }
+    }
+
+    /// Whether it is one of these.
+    pub(crate) fn has(&self, plugin: &str) -> bool {
+        self.0.pools.contains_key(plugin)
     }
 
     /// How long an answer may take, the way to the plugin's thread and back included.

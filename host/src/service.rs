@@ -70,6 +70,8 @@ struct Site {
     bounds: Http,
     /// Whether to admit what the store gives no answer to.
     fail_open: bool,
+    /// Whether those who ask run in this process too.
+    is_embedded: bool,
     in_flight: Semaphore,
     /// Of those, asks for leases by proxy.
     turns: Turns,
@@ -211,6 +213,7 @@ impl Site {
             turns: Turns::default(),
             bounds: bounds.clone(),
             fail_open: false,
+            is_embedded: false,
             polls: Semaphore::new(bounds.connections_max),
             revocations,
             plugins,

@@ -39,7 +39,7 @@ async fn measure(rounds: usize) -> Result<()> {
         let policy = json!({ "tidegate": 1, "domain": "bench", "limits": limits });
         let mut forms: [Box<dyn Form>; 3] = [
             Box::new(Core::start(&policy)?),
-            Box::new(Filter::start(&Process::new(), &modules.filter, &policy)?),
+            Box::new(Filter::start(&Process::new(), &modules.filter, &policy, None)?),
             Box::new(Component::start(&modules, &policy)?),
         ];
         row(name, &mut forms, rounds)?;

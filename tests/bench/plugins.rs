@@ -13,7 +13,6 @@ use filter_form::{Filter, request};
 use harness::workshop::Workshop;
 use harness::{Result, load, plugin};
 use proxy_wasm_host::engine::Module;
-use proxy_wasm_host::foreign::Functions;
 use proxy_wasm_host::maps::HeaderMap;
 use proxy_wasm_host::worker::Process;
 use rustix::time::{ClockId, clock_gettime};
@@ -23,7 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use tidegate::plugins::{Plugins, Settings, here};
+use tidegate::plugins::{Plugins, Settings};
 
 /// Requests of one turn: less than a tenth of a second.
 const REQUESTS: usize = 1_000;
@@ -79,16 +78,16 @@ fn measure(rounds: usize) -> Result<()> {
 
 impl Kind {
     fn start(name: &str, module: &Module, plugin: Option<(PathBuf, Value)>) -> Result<Self> {
-        let (process, policy) = match plugin {
-            None => (Process::new(), policy(json!({}), &json!({ "header": "x-api-key" }))),
+        let (plugins, policy) = match plugin {
+            None => (None, policy(json!({}), &json!({ "header": "x-api-key" }))),
             Some((file, wants)) => {
                 let section =
                     json!({ "tiers": { "wants": wants, "defaults": { "tier": "none" } } });
                 let policy = policy(section, &json!({ "plugin": "tiers.tier" }));
-                (with_plugin(&file)?, policy)
+                (Some(loaded(&file)?), policy)
             }
         };
-        let filter = Filter::start(&process, module, &policy)?;
+        let filter = Filter::start(&Process::new(), module, &policy, plugins)?;
         Ok(Self { name: name.to_owned(), filter, wall_us: Vec::new(), cpu_us: Vec::new() })
     }
 
@@ -109,13 +108,9 @@ impl Kind {
     }
 }
 
-/// A process whose filters can ask the plugin; nobody waits for a machine that is busy.
-fn with_plugin(file: &Path) -> Result<std::sync::Arc<Process>> {
+fn loaded(file: &Path) -> Result<Plugins> {
     let settings = [("tiers".to_owned(), Settings::of(file.to_owned()))].into();
-    let plugins = Plugins::load(&settings, None).map_err(|why| anyhow!(why))?;
-    let mut functions = Functions::with_envoys();
-    functions.add(here::NAME, Box::new(here::Function(plugins)));
-    Ok(Process::with(functions))
+    Plugins::load(&settings, None).map_err(|why| anyhow!(why))
 }
 
 /// A budget that is never used up.

@@ -2,13 +2,13 @@
 //! proxy` by itself; and whatever one does, requests are as quick as without it.
 
 use crate::{policy_with, statuses};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use harness::bundled::Bundled;
 use harness::client::{Answer, Client, get};
 use harness::envoy::{Envoy, Policy, envoy};
 use harness::host::Host;
 use harness::origin::Origin;
-use harness::{Result, plugin, stage, wait};
+use harness::{Result, parts, plugin, stage, wait};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -65,21 +65,19 @@ async fn in_envoy(folder: &TempDir) -> Result<(Envoy, Host, Origin)> {
 }
 
 /// `tidegate proxy`, which runs the plugin and has no host service.
-async fn in_proxy(folder: &TempDir, origin: &Origin) -> Result<Bundled> {
-    plugin::write(&file(folder), "1.0")?;
-    in_proxy_with(setting(folder), origin).await
-}
-
-/// The same with these plugins.
 async fn in_proxy_with(plugins: Value, origin: &Origin) -> Result<Bundled> {
     let Policy::Struct(policy) = policy() else { anyhow::bail!("a policy of another kind") };
-    Bundled::start(&json!({
+    Bundled::start(&proxy(plugins, origin, &policy)).await
+}
+
+/// One lane, so that whoever holds it up holds up everybody.
+fn proxy(plugins: Value, origin: &Origin, policy: &Value) -> Value {
+    json!({
         "listeners": [{ "filters": [{ "name": "tidegate", "configuration": policy }] }],
         "upstream": format!("http://{}", origin.address()),
         "plugins": plugins,
         "workers": 1,
-    }))
-    .await
+    })
 }
 
 /// Has requests answered one after the other, none slower than the plugin's deadline allows.
@@ -157,15 +155,68 @@ fn in_envoy_a_plugin_tells_requests_apart_and_a_bad_one_does_no_harm() -> Result
     })
 }
 
+/// As a filter and as a component; with a host service that has no plugins, and without any.
 #[test]
 fn in_tidegate_proxy_a_plugin_tells_requests_apart_and_a_bad_one_does_no_harm() -> Result<()> {
+    for (has_host, is_component) in [(false, false), (true, false), (false, true), (true, true)] {
+        stage(async {
+            let (folder, origin) = (tempfile::tempdir()?, Origin::start().await?);
+            let host = Host::on_memory().await?;
+            plugin::write(&file(&folder), "1.0")?;
+            let Policy::Struct(policy) = policy() else { anyhow::bail!("of another kind") };
+            let mut config = proxy(setting(&folder), &origin, &policy);
+            if has_host {
+                config["host"] = json!({ "url": format!("http://{}", host.address()) });
+            }
+            if is_component {
+                let component = json!({ "wasm": parts::component()?, "configuration": policy });
+                config["listeners"] = json!([{ "component": component }]);
+            }
+            let proxy = Bundled::start(&config).await?;
+            good_and_bad(proxy.listeners()[0]).await?;
+            let page = all_failures(proxy.admin()).await?;
+            assert!(page.contains("tidegate_asks_total{outcome=\"resolved\"}"), "{page}");
+            Ok(())
+        })
+        .with_context(|| format!("with a host: {has_host}; as a component: {is_component}"))?;
+    }
+    Ok(())
+}
+
+/// Neither does who needs no plugin wait for one, nor who does for longer than its policy says.
+#[test]
+fn a_plugin_that_loops_in_tidegate_proxy_holds_up_nobody_else() -> Result<()> {
+    const LONG: Duration = Duration::from_secs(1);
     stage(async {
         let (folder, origin) = (tempfile::tempdir()?, Origin::start().await?);
-        let proxy = in_proxy(&folder, &origin).await?;
-        good_and_bad(proxy.listeners()[0]).await?;
-        let page = all_failures(proxy.admin()).await?;
-        let asks = page.lines().any(|line| line.starts_with("tidegate_asks_total"));
-        assert!(!asks, "nothing was asked by a callout: {page}");
+        plugin::write(&file(&folder), "1.0")?;
+        for (deadline, longest) in [("4s", 2 * LONG), ("20ms", LONG / 2)] {
+            let mut limits = limits();
+            limits[0]["when"] = json!({ "header": { "x-do": "*" } });
+            let host = json!({ "cluster": "tidegate_host", "deadline": deadline });
+            let mut fields = document();
+            fields["host"] = host;
+            let Policy::Struct(policy) = policy_with(limits, fields) else {
+                anyhow::bail!("a policy of another kind")
+            };
+            let mut setting = setting(&folder);
+            setting["tiers"]["deadline"] = json!("1s");
+            let proxy = Bundled::start(&proxy(setting, &origin, &policy)).await?;
+            let mut looping = Client::http1(proxy.listeners()[0]).await?;
+            let looping =
+                tokio::spawn(async move { looping.send(get("/").header("x-do", "L")).await });
+            let mut other = Client::http1(proxy.listeners()[0]).await?;
+            let mut slowest = Duration::ZERO;
+            while !looping.is_finished() {
+                let answer = other.send(get("/")).await?;
+                assert_eq!(answer.status, 200);
+                slowest = slowest.max(answer.took);
+            }
+            let held = looping.await??;
+            assert_eq!(held.status, 200);
+            assert!(held.took < longest, "{deadline}: {:?}", held.took);
+            assert!(slowest < LONG / 2, "{deadline}: another took {slowest:?}");
+        }
         Ok(())
     })
 }

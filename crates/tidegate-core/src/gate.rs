@@ -250,7 +250,7 @@ impl Gate {
         is_there: &mut dyn FnMut(Ticket) -> bool,
     ) {
         let Some(Waiting::Question(sent)) = self.waiting.remove(question.0) else { return };
-        if !sent.purpose.is_pull() && !self.is_answered_here(&sent.purpose) {
+        if !sent.purpose.is_pull() && !self.is_of_own_proxy(&sent.purpose, &reply) {
             self.hear(ground, &reply, &sent);
         }
         self.follow(ground, sent.purpose, reply, is_there);

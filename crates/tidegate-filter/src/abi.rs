@@ -151,15 +151,6 @@ pub(crate) fn call(
     Ok(token)
 }
 
-/// Calls a function that the proxy may have, by its name.
-pub(crate) fn call_function(name: &str, arguments: &[u8]) -> Result<Bytes, Failure> {
-    let (arguments, arguments_len) = (arguments.as_ptr(), arguments.len());
-    owned(|value, len| unsafe {
-        let (name, name_len) = (name.as_ptr(), name.len());
-        proxy_call_foreign_function(name, name_len, arguments, arguments_len, value, len)
-    })
-}
-
 /// Nanoseconds on the machine's monotone clock.
 pub(crate) fn monotonic_nanos() -> u64 {
     const MONOTONIC: u32 = 1;
@@ -256,15 +247,6 @@ unsafe extern "C" {
         headers: In,
         headers_len: usize,
         grpc_status: u32,
-    ) -> u32;
-    #[rustfmt::skip]
-    fn proxy_call_foreign_function(
-        name: In,
-        name_len: usize,
-        arguments: In,
-        arguments_len: usize,
-        to: Out,
-        to_len: OutLen,
     ) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;

@@ -6,7 +6,6 @@
 use crate::abi::memory::Scratch;
 use crate::abi::{self, Map};
 use crate::guard;
-use crate::plugins;
 use crate::vm::{self, Call, Plugin, Sent, Serial, Vm};
 use crate::{CONTINUE, PAUSE};
 use proxy_wasm::hostcalls;
@@ -204,16 +203,6 @@ fn send_local(response: &headers::Response) {
 /// Sends a question; one that cannot be sent stays without an answer.
 fn put(vm: &mut Vm, serial: Serial, question: &Question, is_of_request: bool) {
     let (body, answer) = question.ask.encode();
-    if let Asked::Resolve(_) = question.ask
-        && let Some(reply) = plugins::ask_here(vm, &body)
-    {
-        if let Some(Plugin { gate, ground, held, .. }) = vm.plugin(serial) {
-            gate.set_plugins_here();
-            let mut is_there = |ticket: Ticket| is_held(held, ticket);
-            gate.on_reply(ground, question.id, reply, &mut is_there);
-        }
-        return;
-    }
     let sent = Sent { id: question.id, answer };
     if let Some(token) = send(vm, serial, (question.waits, &body), is_of_request) {
         vm.calls.insert(token, Call { plugin: serial, question: Some(sent) });

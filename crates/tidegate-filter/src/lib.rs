@@ -20,7 +20,6 @@ mod ground;
 mod guard;
 mod http;
 mod metrics;
-mod plugins;
 mod vm;
 
 use guard::guarded;

@@ -64,8 +64,6 @@ pub(crate) struct Vm {
     /// Bounded by the gates: each question has one call.
     pub(crate) calls: Numbered<Call>,
     pub(crate) process: Option<Process>,
-    /// The proxy has no function that asks plugins of its own.
-    pub(crate) runs_no_plugins: bool,
     #[cfg(feature = "standing")]
     pub(crate) standings: Numbered<Vec<tidegate_core::headers::Field>>,
 }

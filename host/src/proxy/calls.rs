@@ -1,8 +1,9 @@
 //! What filters want of the world: clocks, randomness, a log, and calls to others.
 //!
 //! A call goes to a cluster by its name: one that the configuration names, or, for policies
-//! without a host, the store in this very process. It is a task of its own and outlives the
-//! exchange that it was made for; its answer goes to the worker, which knows whether anybody
+//! without a host, the store in this very process. What is asked of a plugin that this process
+//! runs is answered here as well, whoever keeps the store. A call is a task of its own and outlives
+//! the exchange that it was made for; its answer goes to the worker, which knows whether anybody
 //! still waits for it.
 
 mod grpc;
@@ -23,6 +24,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use tidegate_core::wire;
 
 /// Calls under way at once, of one worker: a filter that makes more has lost count, and is
 /// told that nobody answers.
@@ -117,7 +119,10 @@ impl Calls {
         call: HttpCall,
         told: impl FnOnce(HttpResponse) + 'static,
     ) -> Result<(), UnknownCluster> {
-        let callee = self.directory.find(&call.cluster)?;
+        let callee = match self.is_of_own_plugin(&call) {
+            true => Callee::Embedded,
+            false => self.directory.find(&call.cluster)?,
+        };
         let counts = Arc::clone(&self.counts);
         let (under_way, embedded) = (self.begin(), self.shared.embedded.clone());
         tokio::task::spawn_local(async move {
@@ -129,6 +134,17 @@ impl Calls {
             told(answer.unwrap_or_else(|failed| failed));
         });
         Ok(())
+    }
+
+    fn is_of_own_plugin(&self, call: &HttpCall) -> bool {
+        let plugins = &self.shared.plugins;
+        let is = |name: &str, value: &str| {
+            call.headers.get(name.as_bytes()).is_some_and(|found| *found == *value.as_bytes())
+        };
+        plugins.are_any()
+            && is("content-type", wire::ASK_TYPE)
+            && is(":path", "/v1/ask")
+            && wire::plugin::plugin_asked(&call.body).is_some_and(|name| plugins.has(&name))
     }
 
     fn worker(&self) -> Weak<Worker> {

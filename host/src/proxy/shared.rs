@@ -4,9 +4,8 @@ use super::access_log::AccessLog;
 use super::guard::Party;
 use super::metrics::LaneCounts;
 use super::plan::Plan;
-use crate::plugins::{Plugins, here};
+use crate::plugins::Plugins;
 use crate::service::embedded::Embedded;
-use proxy_wasm_host::foreign::Functions;
 use proxy_wasm_host::worker::Process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,13 +38,9 @@ impl Shared {
         access_log: AccessLog,
         empty_plan: Plan,
     ) -> Self {
-        let mut functions = Functions::with_envoys();
-        if plugins.are_any() {
-            functions.add(here::NAME, Box::new(here::Function(plugins.clone())));
-        }
         let lanes = (0..empty_plan.settings.workers).map(|_| Arc::default()).collect();
         Self {
-            process: Process::with(functions),
+            process: Process::new(),
             party: Party::new(),
             embedded,
             plugins,

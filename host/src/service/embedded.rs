@@ -54,7 +54,8 @@ impl Embedded {
         let memory = Provider::Memory { keys_max };
         let kept = Kept::in_memory(wall);
         // Whoever holds leases of it is in this process too.
-        Self(Arc::new(Site::new(&memory, &BOUNDS, clock, Predecessor::None, kept, plugins)))
+        let site = Site::new(&memory, &BOUNDS, clock, Predecessor::None, kept, plugins);
+        Self(Arc::new(Site { is_embedded: true, ..site }))
     }
 
     /// What is revoked, for those who revoke in this process.

@@ -51,8 +51,8 @@ pub(super) enum Outcome {
     NoLedger(Fault),
     /// Revocations are not kept here.
     NoRevocations,
-    /// What a plugin says, or why it does not.
-    Resolved(Resolved),
+    /// What a plugin says, or why it does not; and whether the proxy that asks runs it itself.
+    Resolved(Resolved, bool),
 }
 
 impl Outcome {
@@ -79,8 +79,8 @@ impl Outcome {
             Self::Unready => "unready",
             Self::NoLedger(_) => "no_ledger",
             Self::NoRevocations => "no_revocations",
-            Self::Resolved(Ok(_)) => "resolved",
-            Self::Resolved(Err(_)) => "unresolved",
+            Self::Resolved(Ok(_), _) => "resolved",
+            Self::Resolved(Err(_), _) => "unresolved",
         }
     }
 
@@ -129,7 +129,7 @@ impl Outcome {
                 whole(revoke::encode_chunk(piece.image, piece.offset, &piece.bytes))
             }
             Self::Checked(checked) => whole(revoke::encode_checked(checked)),
-            Self::Resolved(resolved) => whole(plugin::encode_resolved(resolved)),
+            Self::Resolved(resolved, is_own) => whole(plugin::encode_resolved(resolved, *is_own)),
             Self::NoPiece => text(StatusCode::NOT_FOUND, "this image is not here, any more or yet"),
             Self::Unready => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "images of revocations are being made")

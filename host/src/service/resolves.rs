@@ -24,5 +24,6 @@ pub(super) async fn outcome(site: &Site, body: &[u8], patience: Option<Duration>
         let _ = to.send(resolved);
     });
     let answer = tokio::time::timeout(within, answer).await;
-    Outcome::Resolved(answer.ok().and_then(Result::ok).unwrap_or(Err(Unresolved::Failed)))
+    let resolved = answer.ok().and_then(Result::ok).unwrap_or(Err(Unresolved::Failed));
+    Outcome::Resolved(resolved, site.is_embedded)
 }

@@ -59,7 +59,12 @@ pub enum Answered {
     /// To [`Asked::Chunk`], as it came.
     Chunk(Vec<u8>),
     /// To [`Asked::Resolve`].
-    Resolved(Resolved),
+    Resolved {
+        /// What the plugin says.
+        said: Resolved,
+        /// Whether the proxy that asked runs it itself.
+        is_own: bool,
+    },
 }
 
 impl Asked {
@@ -104,7 +109,10 @@ impl Answered {
             Kind::Checked => revoke::decode_checked(&bytes).map(Self::Checked),
             Kind::News => Ok(Self::News(bytes)),
             Kind::Chunk => Ok(Self::Chunk(bytes)),
-            Kind::Resolved => plugin::decode_resolved(&bytes).map(Self::Resolved),
+            Kind::Resolved => {
+                let (said, is_own) = plugin::decode_resolved(&bytes)?;
+                Ok(Self::Resolved { said, is_own })
+            }
             _ => wire::decode_reply(&bytes).map(Self::Exact),
         }
     }

@@ -42,7 +42,18 @@ pub(super) struct Plugins {
     /// By plugin.
     tallies: Vec<PluginTally>,
     asking: usize,
-    are_here: bool,
+    run_in: Place,
+}
+
+/// Where plugins run: learnt from answers.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Unknown,
+    /// In this very process: whether the host service is away is nothing to them, and their answers
+    /// say nothing of it.
+    OwnProxy,
+    Host,
 }
 
 /// A request that is not planned yet.
@@ -204,21 +215,28 @@ impl Gate {
 
     /// Whether so many more questions may be put to plugins, by a request with so much time.
     fn may_resolve(&self, left: Span, count: usize) -> bool {
-        (self.plugins.are_here || !self.breaker.is_open())
+        (self.plugins.run_in != Place::Host || !self.breaker.is_open())
             && self.waiting.len() < WAITING_MAX
             && self.plugins.asking + count <= RESOLVING_MAX
             && self.is_worth_asking(left)
     }
 
-    /// Says that plugins answer in this very process, at once: whether the host service is away is
-    /// nothing to them, and their answers say nothing of it.
-    pub const fn set_plugins_here(&mut self) {
-        self.plugins.are_here = true;
-    }
-
-    /// Whether an answer to this says nothing of whoever keeps the store.
-    pub(super) const fn is_answered_here(&self, purpose: &Purpose) -> bool {
-        self.plugins.are_here && matches!(purpose, Purpose::Resolve(..))
+    /// Whether this answer comes from the proxy itself, and says nothing of the host service; learns
+    /// from it where plugins run.
+    pub(super) fn is_of_own_proxy(
+        &mut self,
+        purpose: &Purpose,
+        reply: &Result<Answered, NoAnswer>,
+    ) -> bool {
+        let Purpose::Resolve(..) = purpose else { return false };
+        let place = &mut self.plugins.run_in;
+        *place = match (reply, *place) {
+            (Ok(Answered::Resolved { is_own: true, .. }), _) => Place::OwnProxy,
+            // It was late.
+            (Err(NoAnswer::Unreachable), Place::OwnProxy) => Place::OwnProxy,
+            _ => Place::Host,
+        };
+        *place == Place::OwnProxy
     }
 
     /// What came of each plugin since the last call, in the policy's order.
@@ -247,11 +265,11 @@ fn values(
     plugins: &mut Plugins,
     plugin: u8,
 ) -> Option<Vec<Option<Box<str>>>> {
-    let Ok(Answered::Resolved(resolved)) = reply else { return None };
-    if let Err(Unresolved::Unknown | Unresolved::Mismatch) = resolved {
+    let Ok(Answered::Resolved { said, .. }) = reply else { return None };
+    if let Err(Unresolved::Unknown | Unresolved::Mismatch) = said {
         plugins.count(plugin, |tally| tally.mismatched += 1);
     }
-    resolved.ok()
+    said.ok()
 }
 
 /// Puts the default in the place of each cost that is no number; `false` if there was one.

@@ -7,6 +7,7 @@
 //! resolved  1 version   1 'Q'   1 outcome
 //!           0 answered: 1 outputs (1..=16)   then per output: 2 length (all ones: none)   UTF-8
 //!           1 unknown   2 mismatch   3 failed   4 busy
+//!           The outcome's highest bit is set by a proxy that runs the plugin itself.
 //! ```
 
 use super::{Malformed, RESOLVE, RESOLVED, Reader, VERSION, short_len};
@@ -23,6 +24,8 @@ pub const RESOLVE_BYTES_MAX: usize =
 
 /// The longest answer.
 pub const RESOLVED_BYTES_MAX: usize = 4 + OUTPUTS_MAX * (2 + OUTPUT_BYTES_MAX);
+
+const OWN: u8 = 0x80;
 
 /// Encodes what a plugin is asked. An ask outside the bounds of [`Resolve`] gives bytes that nobody
 /// will decode.
@@ -60,23 +63,26 @@ pub fn decode_resolve(bytes: &[u8]) -> Result<Resolve, Malformed> {
     Ok(Resolve { plugin, form, outputs, facts })
 }
 
-/// Encodes what a plugin answered, or why it did not.
-pub fn encode_resolved(resolved: &Resolved) -> Vec<u8> {
+/// The name of the plugin that is asked, if this is such an ask: for who hands it on.
+pub fn plugin_asked(bytes: &[u8]) -> Option<Box<str>> {
+    let mut reader = Reader { bytes, at: 0 };
+    reader.kind(RESOLVE).ok()?;
+    reader.name().ok()
+}
+
+/// Encodes what a plugin answered, or why it did not; and whether the asking proxy runs it itself.
+pub fn encode_resolved(resolved: &Resolved, is_own: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
-    bytes.extend([VERSION, RESOLVED]);
-    let outputs = match resolved {
-        Ok(outputs) => outputs,
-        Err(why) => {
-            bytes.push(match why {
-                Unresolved::Unknown => 1,
-                Unresolved::Mismatch => 2,
-                Unresolved::Failed => 3,
-                Unresolved::Busy => 4,
-            });
-            return bytes;
-        }
+    let outcome = match resolved {
+        Ok(_) => 0,
+        Err(Unresolved::Unknown) => 1,
+        Err(Unresolved::Mismatch) => 2,
+        Err(Unresolved::Failed) => 3,
+        Err(Unresolved::Busy) => 4,
     };
-    bytes.extend([0, short_len(outputs.len())]);
+    bytes.extend([VERSION, RESOLVED, outcome | if is_own { OWN } else { 0 }]);
+    let Ok(outputs) = resolved else { return bytes };
+    bytes.push(short_len(outputs.len()));
     for output in outputs {
         let len = output.as_ref().map_or(u16::MAX, |text| text.len() as u16);
         bytes.extend(len.to_le_bytes());
@@ -85,16 +91,16 @@ pub fn encode_resolved(resolved: &Resolved) -> Vec<u8> {
     bytes
 }
 
-/// Decodes what a plugin answered.
+/// Decodes what a plugin answered, and whether the asking proxy runs it itself.
 ///
 /// # Errors
 ///
 /// [`Malformed`] unless [`encode_resolved`] could have made these bytes.
-pub fn decode_resolved(bytes: &[u8]) -> Result<Resolved, Malformed> {
+pub fn decode_resolved(bytes: &[u8]) -> Result<(Resolved, bool), Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     reader.kind(RESOLVED)?;
     let [outcome] = reader.take()?;
-    let resolved = match outcome {
+    let resolved = match outcome & !OWN {
         0 => {
             let count = reader.count(1, OUTPUTS_MAX, "not 1 to 16 outputs")?;
             Ok((0..count).map(|_| reader.output()).collect::<Result<_, _>>()?)
@@ -106,7 +112,7 @@ pub fn decode_resolved(bytes: &[u8]) -> Result<Resolved, Malformed> {
         _ => return Err(reader.wrong::<1>("no such outcome")),
     };
     reader.end()?;
-    Ok(resolved)
+    Ok((resolved, outcome & OWN != 0))
 }
 
 fn put_name(bytes: &mut Vec<u8>, name: &str) {

@@ -46,12 +46,13 @@ fn api() -> Request {
 }
 
 fn gives(outputs: &[Option<&str>]) -> Result<Answered, NoAnswer> {
-    Ok(Answered::Resolved(Ok(outputs.iter().map(|it| it.map(Into::into)).collect())))
+    let said = Ok(outputs.iter().map(|it| it.map(Into::into)).collect());
+    Ok(Answered::Resolved { said, is_own: false })
 }
 
 fn fails(why: Unresolved) -> Result<Answered, NoAnswer> {
-    let resolved: Resolved = Err(why);
-    Ok(Answered::Resolved(resolved))
+    let said: Resolved = Err(why);
+    Ok(Answered::Resolved { said, is_own: false })
 }
 
 /// `cost` comes before `tier`: outputs stand in the order of their names.
@@ -149,13 +150,44 @@ fn a_host_that_is_away_is_waited_for_once() {
     assert!(!worker.gate.has_questions());
 }
 
+/// As [`gold`], of a plugin that the proxy runs itself.
+fn own_gold() -> Result<Answered, NoAnswer> {
+    let said = Ok(vec![Some("1".into()), Some("gold".into())]);
+    Ok(Answered::Resolved { said, is_own: true })
+}
+
+/// Has the breaker open by an exact limit that nobody answers.
+fn lose_the_host(worker: &mut Worker) {
+    held(worker, &Request::key("k").with(":path", "/exact"));
+    let asked = question(worker);
+    reply(worker, &asked, Err(NoAnswer::Unreachable));
+    worker.gate.take_decided();
+    assert!(worker.gate.is_store_away());
+}
+
 #[test]
-fn a_plugin_in_this_process_is_asked_whether_or_not_the_host_is_away() {
-    let mut worker = Process::default().worker(&tiered());
-    assert!(through(&mut worker, &api(), Err(NoAnswer::Unreachable)));
-    worker.gate.set_plugins_here();
-    assert!(through(&mut worker, &api(), gold()));
+fn a_plugin_of_the_proxy_itself_is_asked_whether_or_not_the_host_is_away() {
+    let policy = rules(json!([
+        { "name": "gold", "rate": "10/s", "when": { "plugin": { "tiers.tier": "gold" }, "path": "/api/*" } },
+        { "name": "exact", "rate": "9/s", "scope": "global", "exact": true,
+          "when": { "path": "/exact" } },
+    ]));
+    let mut worker = Process::default().worker(&policy);
+    lose_the_host(&mut worker);
+    assert!(through(&mut worker, &api(), own_gold()), "nobody knows yet where it runs");
     assert!(worker.gate.is_store_away(), "its answer says nothing of the host");
+    assert!(through(&mut worker, &api(), own_gold()));
+    assert!(through(&mut worker, &api(), Err(NoAnswer::Unreachable)), "it was late");
+    assert!(through(&mut worker, &api(), own_gold()));
+    assert_eq!(tally(&mut worker, "tiers").answered, 3);
+}
+
+#[test]
+fn a_late_plugin_of_the_proxy_itself_says_nothing_of_the_host() {
+    let mut worker = Process::default().worker(&tiered());
+    assert!(through(&mut worker, &api(), own_gold()));
+    assert!(through(&mut worker, &api(), Err(NoAnswer::Unreachable)));
+    assert!(!worker.gate.is_store_away());
 }
 
 #[test]

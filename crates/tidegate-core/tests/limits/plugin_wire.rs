@@ -8,7 +8,7 @@ use tidegate_core::plugin::{
 };
 use tidegate_core::wire::plugin::{
     RESOLVE_BYTES_MAX, RESOLVED_BYTES_MAX, decode_resolve, decode_resolved, encode_resolve,
-    encode_resolved,
+    encode_resolved, plugin_asked,
 };
 use tidegate_core::wire::{Kind, VERSION, kind};
 
@@ -36,20 +36,21 @@ proptest! {
         let bytes = encode_resolve(&ask);
         prop_assert!(bytes.len() <= RESOLVE_BYTES_MAX);
         prop_assert_eq!(kind(&bytes), Some(Kind::Resolve));
+        prop_assert_eq!(plugin_asked(&bytes), Some(ask.plugin.clone()));
         prop_assert_eq!(decode_resolve(&bytes), Ok(ask));
     }
 
     #[test]
-    fn what_it_answers_arrives_as_it_was_sent(resolved in resolved()) {
-        let bytes = encode_resolved(&resolved);
+    fn what_it_answers_arrives_as_it_was_sent(resolved in resolved(), is_own: bool) {
+        let bytes = encode_resolved(&resolved, is_own);
         prop_assert!(bytes.len() <= RESOLVED_BYTES_MAX);
         prop_assert_eq!(kind(&bytes), Some(Kind::Resolved));
-        prop_assert_eq!(decode_resolved(&bytes), Ok(resolved));
+        prop_assert_eq!(decode_resolved(&bytes), Ok((resolved, is_own)));
     }
 
     #[test]
     fn what_is_cut_short_or_goes_on_is_malformed(ask in ask(), resolved in resolved(), at: prop::sample::Index) {
-        let (asked, answered) = (encode_resolve(&ask), encode_resolved(&resolved));
+        let (asked, answered) = (encode_resolve(&ask), encode_resolved(&resolved, false));
         prop_assert!(decode_resolve(&asked[..at.index(asked.len())]).is_err());
         prop_assert!(decode_resolved(&answered[..at.index(answered.len())]).is_err());
         prop_assert!(decode_resolve(&[&asked[..], &[0]].concat()).is_err());
@@ -62,8 +63,8 @@ proptest! {
         if let Ok(ask) = decode_resolve(&bytes) {
             prop_assert_eq!(encode_resolve(&ask), bytes.clone());
         }
-        if let Ok(resolved) = decode_resolved(&bytes) {
-            prop_assert_eq!(encode_resolved(&resolved), bytes);
+        if let Ok((resolved, is_own)) = decode_resolved(&bytes) {
+            prop_assert_eq!(encode_resolved(&resolved, is_own), bytes);
         }
     }
 }
@@ -84,5 +85,5 @@ fn what_is_beyond_the_bounds_is_malformed() {
     assert!(refused(&Resolve { outputs: vec![], ..whole.clone() }).contains("16 outputs"));
     assert!(refused(&Resolve { plugin: "P".into(), ..whole }).contains("not a name"));
     let long = Ok(vec![Some("a".repeat(OUTPUT_BYTES_MAX + 1).into())]);
-    assert!(decode_resolved(&encode_resolved(&long)).is_err());
+    assert!(decode_resolved(&encode_resolved(&long, false)).is_err());
 }
