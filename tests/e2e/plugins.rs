@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_millis(500);
 /// that is busy, and less than the 2 s that the filter waits by itself, half of the policy's 4 s.
 const NEVER_SLOW: Duration = Duration::from_millis(1_500);
 
+/// Three costs of [`good_and_bad`] are no numbers.
+const NONSENSE: &str = "wasmcustom_wasm_filter_tidegate_plugin_tiers_nonsense 3";
+
 /// Two units an hour for each tier, and a request takes as many as the plugin says.
 fn document() -> Value {
     json!({
@@ -176,7 +179,11 @@ fn in_tidegate_proxy_a_plugin_tells_requests_apart_and_a_bad_one_does_no_harm() 
             good_and_bad(proxy.listeners()[0]).await?;
             let page = all_failures(proxy.admin()).await?;
             assert!(page.contains("tidegate_asks_total{outcome=\"resolved\"}"), "{page}");
-            Ok(())
+            wait::until("the filter's or the component's own count", async || {
+                let page = self::page(proxy.admin()).await.ok()?;
+                page.contains(NONSENSE).then_some(())
+            })
+            .await
         })
         .with_context(|| format!("with a host: {has_host}; as a component: {is_component}"))?;
     }

@@ -151,7 +151,12 @@ impl Instance {
     }
 
     pub(crate) fn take_tallies(&mut self) -> Tallies {
-        let none = || Tallies { limits: Vec::new(), revocation: None, is_store_away: false };
+        let none = || Tallies {
+            limits: Vec::new(),
+            plugins: Vec::new(),
+            revocation: None,
+            is_store_away: false,
+        };
         let gate = self.in_force.as_mut().map(|watch| &mut watch.gate);
         gate.map_or_else(none, |gate| self.leftovers.take(gate))
     }

@@ -1,13 +1,16 @@
 //! What happened, kept until the host takes it: also what a replaced policy had not told yet.
 
-use crate::bindings::exports::tidegate::edge::guard::{LimitTally, RevocationTally, Tallies};
+use crate::bindings::exports::tidegate::edge::guard::{
+    LimitTally, PluginTally, RevocationTally, Tallies,
+};
 use tidegate_core::gate::Gate;
 
-/// What replaced policies had still to tell. Bounded by the names of their limits, of which there
-/// are new ones only while the host configures without ever taking tallies.
+/// What replaced policies had still to tell. Bounded by the names of their limits and plugins, of
+/// which there are new ones only while the host configures without ever taking tallies.
 #[derive(Default)]
 pub(crate) struct Leftovers {
     limits: Vec<LimitTally>,
+    plugins: Vec<PluginTally>,
     revocation: Option<RevocationTally>,
 }
 
@@ -17,6 +20,7 @@ impl Leftovers {
         for told in limits(gate).into_iter().filter(has_any) {
             add(&mut self.limits, told);
         }
+        plugins(gate).into_iter().for_each(|told| add_plugin(&mut self.plugins, told));
         if let Some(told) = revocation(gate) {
             self.revocation = Some(sum(told, self.revocation.take()));
         }
@@ -26,9 +30,11 @@ impl Leftovers {
     pub(crate) fn take(&mut self, gate: &mut Gate) -> Tallies {
         let mut told = limits(gate);
         self.limits.drain(..).for_each(|kept| add(&mut told, kept));
+        let mut plugins = plugins(gate);
+        self.plugins.drain(..).for_each(|kept| add_plugin(&mut plugins, kept));
         let kept = self.revocation.take();
         let revocation = revocation(gate).map(|told| sum(told, kept));
-        Tallies { limits: told, revocation, is_store_away: gate.is_store_away() }
+        Tallies { limits: told, plugins, revocation, is_store_away: gate.is_store_away() }
     }
 }
 
@@ -58,6 +64,27 @@ fn add(to: &mut Vec<LimitTally>, more: LimitTally) {
     tally.shadowed += more.shadowed;
     tally.degraded += more.degraded;
     tally.waited += more.waited;
+}
+
+fn plugins(gate: &mut Gate) -> Vec<PluginTally> {
+    let told = gate.take_plugin_tallies().map(|(plugin, tally)| PluginTally {
+        plugin: plugin.name.to_string(),
+        answered: tally.answered,
+        defaulted: tally.defaulted,
+        mismatched: tally.mismatched,
+        nonsense: tally.nonsense,
+    });
+    told.collect()
+}
+
+fn add_plugin(to: &mut Vec<PluginTally>, more: PluginTally) {
+    let Some(tally) = to.iter_mut().find(|tally| tally.plugin == more.plugin) else {
+        return to.push(more);
+    };
+    tally.answered += more.answered;
+    tally.defaulted += more.defaulted;
+    tally.mismatched += more.mismatched;
+    tally.nonsense += more.nonsense;
 }
 
 fn revocation(gate: &mut Gate) -> Option<RevocationTally> {

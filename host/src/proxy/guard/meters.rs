@@ -45,6 +45,16 @@ impl Meters {
                 self.count(&format!("limit.{}.{outcome}", tally.limit), count);
             }
         }
+        for tally in &tallies.plugins {
+            for (outcome, count) in [
+                ("answered", tally.answered),
+                ("defaulted", tally.defaulted),
+                ("mismatched", tally.mismatched),
+                ("nonsense", tally.nonsense),
+            ] {
+                self.count(&format!("plugin.{}.{outcome}", tally.plugin), count);
+            }
+        }
         self.tell_store(tallies.is_store_away);
         self.tell_revocation(tallies.revocation.as_ref());
         if !self.is_known {
