@@ -63,10 +63,7 @@ pub fn host(authority: &[u8]) -> &[u8] {
 
 /// The value of the first cookie of this name in a `cookie` header (RFC 6265 §4.2.1).
 pub fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    header.split(|byte| *byte == b';').find_map(|pair| {
-        let (key, value) = split_once(pair.trim_ascii(), b'=')?;
-        (key == name.as_bytes()).then_some(value)
-    })
+    cookies(header, name).next()
 }
 
 /// Several values where one was wanted, and no telling which of them others will believe.
@@ -79,16 +76,31 @@ pub struct Several;
 ///
 /// [`Several`] if it is there with another value too.
 pub fn sole_cookie<'a>(header: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, Several> {
-    let mut sole = None;
-    for pair in header.split(|byte| *byte == b';') {
-        if let Some((key, value)) = split_once(pair.trim_ascii(), b'=')
-            && key == name.as_bytes()
-            && sole.replace(value).is_some_and(|other| other != value)
-        {
-            return Err(Several);
-        }
+    let mut all = cookies(header, name);
+    let sole = all.next();
+    if all.all(|other| Some(other) == sole) { Ok(sole) } else { Err(Several) }
+}
+
+/// The values of all cookies of this name. `sid =a` and `sid= a` are `sid=a`, as they are to the
+/// origins that take blanks off names and values: Go's, Node's, Python's.
+fn cookies<'a>(header: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|byte| *byte == b';').filter_map(move |pair| {
+        let (key, value) = split_once(pair, b'=')?;
+        (trimmed(key) == name.as_bytes()).then(|| trimmed(value))
+    })
+}
+
+/// Without what somebody takes for a blank: those of ASCII, and of Latin-1, which Python and Node
+/// read headers as.
+fn trimmed(mut text: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, 0..=b' ' | 0x7f | 0x85 | 0xa0);
+    while let Some((_, rest)) = text.split_first().filter(|(first, _)| is_blank(first)) {
+        text = rest;
     }
-    Ok(sole)
+    while let Some((_, rest)) = text.split_last().filter(|(last, _)| is_blank(last)) {
+        text = rest;
+    }
+    text
 }
 
 /// Appends the first value of a query parameter, decoded

@@ -68,6 +68,8 @@ fn cookies_queries_and_paths_are_found_where_clients_write_them() {
     assert!(worker.admits(&first));
     let same = Request::new().with("cookie", "sid=x=y").with(":path", "/p?us%65r=Joe%201");
     assert!(!worker.admits(&same));
+    let blanks = same.clone().with("cookie", "a=1; sid\t= x=y ; sid=z");
+    assert!(!worker.admits(&blanks), "as origins read it that take blanks off");
     let other = Request::new().with("cookie", "xsid=x=y").with(":path", "/p?user=Joe+1");
     assert!(worker.admits(&other));
 }

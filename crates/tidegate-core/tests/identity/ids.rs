@@ -254,6 +254,47 @@ fn a_session_cookie_is_there_once_and_of_sane_size() {
     assert_eq!(with("sidecar=a; SID=b; xsid=c"), Ok(None));
 }
 
+/// Many servers take blanks off a cookie's name and value, each those of its language: who puts
+/// one there shows the same session, not none, and not another beside a decoy.
+#[test]
+fn blanks_around_a_cookies_name_and_value_hide_no_session() {
+    let policy = policy(json!({ "revocation": { "session_cookie": "sid" } }));
+    let with = |cookies: &[u8]| shown(&policy, Request::default().header("cookie", cookies));
+    let plain = with(b"sid=abc").unwrap().unwrap().0;
+    assert_eq!(plain, keyed(Kind::Cookie, "abc"));
+    for blank in [" ", "\t", " \t ", "\x0b", "\x0c", "\x1f"] {
+        for cookies in [
+            format!("sid{blank}=abc"),
+            format!("sid={blank}abc"),
+            format!("a=b;{blank}sid{blank}={blank}abc{blank}; c=d"),
+        ] {
+            assert_eq!(with(cookies.as_bytes()).unwrap().unwrap().0, plain, "{cookies:?}");
+        }
+        let decoy = format!("sid{blank}=abc; sid=decoy");
+        assert_eq!(with(decoy.as_bytes()), Err(Unfit::Several), "{decoy:?}");
+        let twice = format!("sid{blank}=abc; sid=abc{blank}");
+        assert_eq!(with(twice.as_bytes()).unwrap().unwrap().0, plain, "{twice:?}");
+    }
+    // Python takes these off what it reads as Latin-1, and Node one of them.
+    for cookies in [&b"sid\xa0=abc"[..], b"\x85sid=abc", b"sid=\xa0abc\x85"] {
+        assert_eq!(with(cookies).unwrap().unwrap().0, plain, "{cookies:?}");
+    }
+    assert_eq!(with(b"s id=abc"), Ok(None), "another name");
+    assert_eq!(with(b"sid= "), Ok(None), "nothing");
+}
+
+#[test]
+fn blanks_around_a_cookies_name_hide_no_token() {
+    let opaque = rules(json!([{ "opaque": { "cookie": "access" } }]), json!({}));
+    let with = |cookies: &str| Request::default().header("cookie", cookies);
+    assert_eq!(ids(&opaque, with("access =7f3a9c")), keyed(Kind::Opaque, "7f3a9c"));
+    assert_eq!(shown(&opaque, with("access =7f3a9c; access=decoy")), Err(Unfit::Several));
+    let from = json!([{ "bearer": { "cookie": "access", "unverified": true } }]);
+    let signed = rules(from, json!({ "check": ["token"] }));
+    let token = token(&whole());
+    assert_eq!(ids(&signed, with(&format!("access\t= {token}"))), all_of_whole()[..1]);
+}
+
 proptest! {
     /// No two texts make one id by where one claim ends and another begins.
     #[test]
