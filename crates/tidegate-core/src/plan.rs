@@ -105,7 +105,8 @@ impl Planner {
         matches(when, policy, facts, &mut self.decoded)
     }
 
-    /// Whether this is a preflight that the policy lets pass: it carries no credentials.
+    /// Whether this is a preflight that the policy lets pass, by its method and headers. A browser's
+    /// shows no credentials (Fetch, CORS-preflight fetch); another client's may.
     pub fn is_preflight(policy: &Policy, facts: &mut dyn Facts) -> bool {
         match policy.preflight {
             Preflight::Count => false,

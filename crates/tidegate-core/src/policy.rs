@@ -58,7 +58,8 @@ pub struct Policy {
     /// [`Want::ClientAddress`].
     pub allow: Vec<Cidr>,
     /// Whether CORS preflight requests (`OPTIONS` with `Origin` and
-    /// `Access-Control-Request-Method`) pass without being counted.
+    /// `Access-Control-Request-Method`) pass without being counted. What shows a token or session
+    /// cookie is looked at for having been revoked all the same.
     pub preflight: Preflight,
     /// Which response fields tell clients of their standing.
     pub headers: HeaderFields,

@@ -185,12 +185,15 @@ impl Gate {
             policy,
             &mut WithClaims::new(&mut *facts, &mut *reading, policy),
         );
-        if !is_meant || Planner::is_preflight(policy, facts) {
+        if !is_meant {
             return Looked::Clear;
         }
         match revocations.read(rules, policy, facts, reading) {
             Ok(true) => revocations.look(ground),
-            Ok(false) if rules.needs_token => Looked::Rejected(Rejection::NoToken),
+            // No browser shows anything in a preflight: what does is looked at like any other.
+            Ok(false) if rules.needs_token && !Planner::is_preflight(policy, facts) => {
+                Looked::Rejected(Rejection::NoToken)
+            }
             Ok(false) => Looked::Clear,
             Err(Unfit::Keyless) if self.is_open() => Looked::Clear,
             Err(Unfit::Keyless) => Looked::Rejected(Rejection::Unknown),

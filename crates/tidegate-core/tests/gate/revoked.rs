@@ -662,3 +662,29 @@ fn a_token_that_cannot_be_read_is_rejected_and_no_token_only_where_the_policy_wa
     assert_eq!(lab.send(0, &broken).0, Verdict::Reject(Rejection::Unfit));
     assert_eq!(lab.tally(0).unfit, 2);
 }
+
+/// A preflight shows nothing, so nothing is demanded of it; whatever shows something is looked at,
+/// for a client of its own may send `OPTIONS` with any headers.
+#[test]
+fn a_preflight_that_shows_a_token_is_looked_at() {
+    let rules = policy(json!({
+        "tidegate": 1, "domain": "shop", "host": { "cluster": "host" }, "cors_preflight": "bypass",
+        "token": { "from": [{ "payload_header": "x-payload" }] },
+        "revocation": { "no_token": "refuse" },
+    }));
+    let mut lab = Lab::new(&rules, 1);
+    lab.settle();
+    lab.set(token("bad"), EVER);
+    lab.ticks(2);
+    let preflight = |request: Request| {
+        let request = request.with(":method", "OPTIONS").with("origin", "https://a.example");
+        request.with("access-control-request-method", "PUT")
+    };
+    assert_eq!(lab.send(0, &preflight(Request::new())).0, ALLOW);
+    assert_eq!(lab.send(0, &preflight(shows("good"))).0, ALLOW);
+    assert_eq!(lab.send(0, &preflight(shows("bad"))).0, Verdict::Reject(Rejection::Revoked));
+    let broken = preflight(Request::new().with("x-payload", "%"));
+    assert_eq!(lab.send(0, &broken).0, Verdict::Reject(Rejection::Unfit));
+    let plain = Request::new().with(":method", "OPTIONS");
+    assert_eq!(lab.send(0, &plain).0, Verdict::Reject(Rejection::NoToken), "no preflight");
+}
