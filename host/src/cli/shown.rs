@@ -28,10 +28,8 @@ pub(super) fn changed(page: &Value, out: &mut dyn Write) -> io::Result<()> {
             outcome => writeln!(out, "{outcome} {what}")?,
         }
     }
-    match page["nothing_to_do"].as_str() {
-        Some("over") => writeln!(out, "nothing to do: the token has expired")?,
-        Some(_) => writeln!(out, "nothing to do: this is no token that is let through")?,
-        None => {}
+    if page["nothing_to_do"] == "over" {
+        writeln!(out, "nothing to do: the token has expired")?;
     }
     match page.get("durability") {
         None => Ok(()),
@@ -100,6 +98,13 @@ pub(super) fn checked(page: &Value, out: &mut dyn Write) -> io::Result<()> {
     for id in page["ids"].as_array().into_iter().flatten() {
         let what = format!("{:<10} {}", text(&id["kind"]), text(&id["id"]));
         match (id["revoked"] == true, id["since_ms"].as_u64()) {
+            (false, Some(_)) if id.get("other_exp").is_some() => {
+                let exp = time(&id["other_exp"]);
+                writeln!(
+                    out,
+                    "  {what} revoked with another exp, {exp}: proxies lose sight of it"
+                )?;
+            }
             (true, Some(since)) => {
                 writeln!(out, "  {what} revoked at {}", when::shown(since / 1_000))?;
             }

@@ -49,9 +49,8 @@ pub(super) async fn token(api: &Api, call: &Call, query: &Query, body: &[u8]) ->
     };
     let records = match api.tokens.sense(&token, &api.terms()) {
         Ok(Sense::Revoke(records)) => records,
-        // What cannot be a live token is as good as revoked: RFC 7009 section 2.2.
+        // A token that is over is as good as revoked: RFC 7009 section 2.2.
         Ok(Sense::Over) => return nothing(call, "over"),
-        Ok(Sense::NoToken) => return nothing(call, "no_token"),
         Err(Refused::Unsupported(what)) => return wrong("unsupported_token_type", &what),
         Err(Refused::Wrong(what)) => return wrong("invalid_request", &what),
     };

@@ -3,12 +3,12 @@
 use super::audit::Call;
 use super::query::Query;
 use super::reply::{self, Reply, Shown, fault, position, problem};
+use super::token::Refused;
 use super::{Api, form};
 use crate::revocations::Fault;
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
-use tidegate_core::revoke::{EVER, Id, Kind, Record};
-use tidegate_core::token::jws;
+use tidegate_core::revoke::{EVER, Id, Identity, Kind, Record};
 
 /// A page of a list, in the order of ids; there may be fewer on it than wanted, and still more
 /// behind.
@@ -58,15 +58,22 @@ pub(super) fn check(api: &Api, call: &Call, body: &[u8]) -> Reply {
         Ok(token) => token,
         Err(what) => return problem(StatusCode::BAD_REQUEST, &what),
     };
-    let bare = jws::bare(&token).unwrap_or_default();
-    let (ids, issued_secs) = api.tokens.ids(bare, &api.terms());
+    let identity = match api.tokens.identity(&token, &api.terms()) {
+        Ok(identity) => identity,
+        Err(Refused::Unsupported(what) | Refused::Wrong(what)) => {
+            return problem(StatusCode::BAD_REQUEST, &what);
+        }
+    };
+    let ids = identity.ids.iter();
     let found: Result<Vec<(Kind, Id, Option<Record>)>, Fault> =
-        ids.into_iter().map(|(kind, id)| Ok((kind, id, api.revocations.get(id)?))).collect();
+        ids.map(|(kind, id)| Ok((*kind, *id, api.revocations.get(*id)?))).collect();
     let found = match found {
         Ok(found) => found,
         Err(why) => return fault(&why),
     };
-    let revokes = |record: &Option<Record>| record.is_some_and(|it| it.revokes(issued_secs));
+    let revokes = |record: &Option<Record>| {
+        record.is_some_and(|it| it.revokes(identity.issued_secs) && !is_misplaced(&it, &identity))
+    };
     let is_revoked = found.iter().any(|(_, _, record)| revokes(record));
     let ids: Vec<Value> = found
         .iter()
@@ -82,11 +89,20 @@ pub(super) fn check(api: &Api, call: &Call, body: &[u8]) -> Reply {
                     secs => secs.into(),
                 };
                 page["since_ms"] = record.at_ms.into();
+                if is_misplaced(&record, &identity) {
+                    page["other_exp"] = record.until_secs.into();
+                }
             }
             page
         })
         .collect();
     call.many("check", if is_revoked { "revoked" } else { "not_revoked" }, 1);
-    let page = json!({ "revoked": is_revoked, "issued": issued_secs, "ids": ids });
+    let page = json!({ "revoked": is_revoked, "issued": identity.issued_secs, "ids": ids });
     reply::json(StatusCode::OK, &page)
+}
+
+/// Whether a record says another `exp` than its token does: proxies look for it by the token's,
+/// and once images hold it they may not find it.
+fn is_misplaced(record: &Record, identity: &Identity) -> bool {
+    record.by_exp && record.kind.shows_end() && Some(record.until_secs) != identity.expires_secs
 }

@@ -1,27 +1,34 @@
-//! What of a token is revoked, and by which ids it may already be.
+//! What of a token is revoked, and by which ids it may already be: by all that a proxy may look it up
+//! by, wherever its policy finds it.
 //!
-//! It is read by the very code that filters run, under a policy that looks at everything: so host
-//! and proxies come to the same ids. Nothing is verified: whoever may revoke may revoke this.
+//! | where a policy finds it | looked up by |
+//! |---|---|
+//! | claims that another filter has verified, of the token or of its payload alone | `iss` and `jti`; without `jti` the hash |
+//! | the token itself | the same, if it is none that nobody may read |
+//! | a token of no known structure, which may be a signed one all the same | the keyed hash |
 //!
-//! A token that is not signed, or not readable as one that is, is a secret of no known structure.
-//! One that only looks signed is known by its hash as well: proxies whose verifier takes what
-//! this reader does not may see it so.
+//! Claims are read by the very code that filters run, so host and proxies come to the same ids. But
+//! they are read as a verifier hands them on that knows all that a header calls critical; and kind by
+//! kind, for what is wrong with a claim matters to those alone that look at it. Nothing is verified:
+//! whoever may revoke may revoke this.
 
 use super::asked::{self, Terms, Thing};
 use super::bounds;
 use crate::config::Claims;
-use serde_json::json;
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tidegate_core::facts::{Facts, Want, WantId};
 use tidegate_core::policy::Policy;
-use tidegate_core::revoke::identity::Identity;
+use tidegate_core::revoke::identity::{Identity, Parts};
 use tidegate_core::revoke::{EVER, Id, Kind, Record};
+use tidegate_core::token::Reading;
 use tidegate_core::token::jws::{self, TOKEN_BYTES_MAX};
-use tidegate_core::token::{Reading, Unfit};
 
 /// Reads tokens.
 pub(super) struct Tokens {
-    policy: Policy,
+    /// One for each kind of what tokens claim.
+    policies: Vec<Policy>,
 }
 
 /// What there is to do about a token.
@@ -31,8 +38,6 @@ pub(super) enum Sense {
     Revoke(Vec<Record>),
     /// Nothing: it is over.
     Over,
-    /// Nothing: it is longer than any that is let through, or empty.
-    NoToken,
 }
 
 /// Why a token cannot be revoked.
@@ -57,29 +62,29 @@ impl Tokens {
                 names[name] = json!(claim);
             }
         }
-        let policy = json!({
-            "tidegate": 1,
-            "domain": "tokens",
-            "token": { "from": [{ "bearer": { "header": "authorization", "unverified": true } }] },
-            "revocation": { "claims": names, "missing": "allow" },
-            "host": { "cluster": "tidegate" },
-        });
-        let judged = crate::policy_file::judge_json("revocations.api.claims", &policy.to_string());
-        let policy = judged.usable.map(|(_, policy)| policy);
-        policy.map(|policy| Self { policy }).ok_or_else(|| judged.lines.join("; "))
+        let kinds = ["token", "subject", "client", "tenant", "session", "key", "issuer"];
+        let kinds = kinds.into_iter().filter(|kind| *kind != "tenant" || claims.tenant.is_some());
+        let policies = kinds.map(|kind| policy(kind, &names)).collect::<Result<_, _>>()?;
+        Ok(Self { policies })
     }
 
-    /// All ids of a signed token, and its times.
+    /// All ids by which a token may be looked up, and its times.
     ///
     /// # Errors
     ///
-    /// [`Unfit`] if it is none that can be read.
-    pub(super) fn identity(&self, token: &[u8]) -> Result<Identity, Unfit> {
-        let mut identity = Identity::default();
-        let Some(revocation) = &self.policy.revocation else { return Ok(identity) };
-        let facts = (&self.policy, &mut Only(token));
-        let mut reading = Reading::new(&self.policy);
-        identity.read(revocation, facts, &mut reading, &[], &mut |parts| parts.id())?;
+    /// If it is empty, or longer than proxies read one.
+    pub(super) fn identity(&self, token: &[u8], terms: &Terms) -> Result<Identity, Refused> {
+        let token = bare(token)?;
+        let mut identity = self.claimed(token);
+        if !identity.ids.iter().any(|(kind, _)| *kind == Kind::Token)
+            && let Some(signed) = jws::signed(token).filter(|_| jws::has_shape(token))
+        {
+            let id = Id::of(Kind::TokenHash, &[&Sha256::digest(signed)]);
+            identity.ids.push((Kind::TokenHash, id));
+        }
+        if let Ok(Thing { kind, id, also }) = asked::keyed(Kind::Opaque, token, terms) {
+            identity.ids.extend([Some(id), also].into_iter().flatten().map(|id| (kind, id)));
+        }
         Ok(identity)
     }
 
@@ -89,77 +94,102 @@ impl Tokens {
     ///
     /// [`Refused`].
     pub(super) fn sense(&self, token: &[u8], terms: &Terms) -> Result<Sense, Refused> {
-        let Some(bare) = jws::bare(token).filter(|bare| bare.len() <= TOKEN_BYTES_MAX) else {
-            return Ok(Sense::NoToken);
-        };
-        let signed = jws::has_shape(bare).then(|| self.identity(bare)).and_then(Result::ok);
-        let Some(identity) = signed else { return secret(bare, terms) };
-        let itself = |(kind, _): &&(Kind, Id)| matches!(kind, Kind::Token | Kind::TokenHash);
-        let Some((kind, id)) = identity.ids.iter().find(itself) else {
-            return secret(bare, terms);
-        };
-        let (until_secs, by_exp) = match identity.expires_secs {
-            Some(exp) => (exp, true),
-            None => (terms.now_secs() + terms.session_ttl_secs, false),
+        let Identity { mut ids, expires_secs, .. } = self.identity(token, terms)?;
+        ids.retain(|(kind, _)| matches!(kind, Kind::Token | Kind::TokenHash | Kind::Opaque));
+        if ids.is_empty() {
+            let what = "a token of no known structure wants a key, and this host has none: set \
+                        revocations.id_key_files";
+            return Err(Refused::Unsupported(what.to_owned()));
+        }
+        let until_secs = match expires_secs {
+            Some(exp) => bounds::bounded("exp", exp, terms)
+                .map_err(|wrong| Refused::Wrong(wrong.to_string()))?,
+            None => terms.now_secs() + terms.session_ttl_secs,
         };
         if until_secs + terms.leeway_secs <= terms.now_secs() {
             return Ok(Sense::Over);
         }
-        bounds::bounded("exp", until_secs, terms)
-            .map_err(|wrong| Refused::Wrong(wrong.to_string()))?;
-        Ok(Sense::Revoke(vec![Record {
-            id: *id,
-            kind: *kind,
+        let records = ids.into_iter().map(|(kind, id)| Record {
+            id,
+            kind,
             lifts: false,
             before_secs: EVER,
             until_secs,
-            by_exp,
+            by_exp: expires_secs.is_some() && kind.shows_end(),
             at_ms: terms.now_ms,
-        }]))
+        });
+        Ok(Sense::Revoke(records.collect()))
     }
 
-    /// All ids by which a token may be revoked.
-    pub(super) fn ids(&self, token: &[u8], terms: &Terms) -> (Vec<(Kind, Id)>, Option<u64>) {
-        let mut identity = self.identity(token).unwrap_or_default();
-        let secret = things(token, terms).unwrap_or_default();
-        identity.ids.extend(secret.into_iter().flat_map(|Thing { kind, id, also }| {
-            [Some(id), also].into_iter().flatten().map(move |id| (kind, id))
-        }));
-        identity.ids.sort_unstable();
-        identity.ids.dedup();
-        (identity.ids, identity.issued_secs)
+    /// The ids of what a token claims; none if it is not readable as a signed one.
+    fn claimed(&self, token: &[u8]) -> Identity {
+        let mut all = Identity::default();
+        let Some(token) = as_handed_on(token) else { return all };
+        for policy in &self.policies {
+            let Some(revocation) = &policy.revocation else { continue };
+            let (mut identity, mut reading) = (Identity::default(), Reading::new(policy));
+            let facts = (policy, &mut Only(token.as_bytes()));
+            let make = &mut |parts: Parts<'_>| parts.id();
+            if identity.read(revocation, facts, &mut reading, &[], make).is_ok() {
+                all.ids.append(&mut identity.ids);
+                (all.issued_secs, all.expires_secs) = (identity.issued_secs, identity.expires_secs);
+            }
+        }
+        // Of the token as it came, not of this.
+        all.ids.retain(|(kind, _)| *kind != Kind::TokenHash);
+        all
     }
 }
 
-/// Revokes what nobody can read.
-fn secret(token: &[u8], terms: &Terms) -> Result<Sense, Refused> {
-    let things = things(token, terms).map_err(Refused::Unsupported)?;
-    let ids = things.into_iter().flat_map(|Thing { kind, id, also }| {
-        [Some(id), also].into_iter().flatten().map(move |id| (kind, id))
+/// One that looks at what is of this kind.
+fn policy(kind: &str, names: &Value) -> Result<Policy, String> {
+    let policy = json!({
+        "tidegate": 1,
+        "domain": "tokens",
+        "token": { "from": [{ "bearer": { "header": "authorization", "unverified": true } }] },
+        "revocation": { "check": kind, "claims": names, "missing": "allow" },
+        "host": { "cluster": "tidegate" },
     });
-    let records = ids.map(|(kind, id)| Record {
-        id,
-        kind,
-        lifts: false,
-        before_secs: EVER,
-        until_secs: terms.now_secs() + terms.session_ttl_secs,
-        by_exp: false,
-        at_ms: terms.now_ms,
-    });
-    Ok(Sense::Revoke(records.collect()))
+    let judged = crate::policy_file::judge_json("revocations.api.claims", &policy.to_string());
+    let policy = judged.usable.map(|(_, policy)| policy);
+    policy.ok_or_else(|| judged.lines.join("; "))
 }
 
-/// As what a token that nobody can read may be known.
-fn things(token: &[u8], terms: &Terms) -> Result<Vec<Thing>, String> {
-    let hashed = jws::signed(token).filter(|_| jws::has_shape(token)).map(|signed| {
-        let id = Id::of(Kind::TokenHash, &[&Sha256::digest(signed)]);
-        Thing { kind: Kind::TokenHash, id, also: None }
-    });
-    match (asked::keyed(Kind::Opaque, token, terms), hashed) {
-        (Ok(keyed), hashed) => Ok([Some(keyed), hashed].into_iter().flatten().collect()),
-        (Err(_), Some(hashed)) => Ok(vec![hashed]),
-        (Err(no_key), None) => Err(format!("a token of no known structure {no_key}")),
+/// The token itself, without what may surround it.
+fn bare(token: &[u8]) -> Result<&[u8], Refused> {
+    match jws::bare_of_cookie(token) {
+        None => Err(Refused::Wrong("token: is empty".to_owned())),
+        Some(bare) if bare.len() > TOKEN_BYTES_MAX => Err(Refused::Wrong(format!(
+            "token: has {} bytes, wanted at most {TOKEN_BYTES_MAX}: revoke it by jti and iss, or by \
+             token_hash",
+            bare.len()
+        ))),
+        Some(bare) => Ok(bare),
     }
+}
+
+/// A token whose header says no more than which key signed it, and whose payload is not padded:
+/// whatever else a verifier may know of, it hands on the claims.
+fn as_handed_on(token: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(token).ok().filter(|_| jws::has_shape(token))?;
+    let (header, rest) = text.split_once('.')?;
+    let (payload, _) = rest.split_once('.')?;
+    let mut handed_on = json!({ "alg": "any" });
+    if let Some(kid) = key_id(header) {
+        handed_on["kid"] = kid;
+    }
+    let handed_on = handed_on.to_string();
+    let mut digits = vec![0; Base64UrlUnpadded::encoded_len(handed_on.as_bytes())];
+    let header = Base64UrlUnpadded::encode(handed_on.as_bytes(), &mut digits).ok()?;
+    Some(format!("{header}.{}.any", payload.trim_end_matches('=')))
+}
+
+/// The `kid` of a header, if it names a key.
+fn key_id(header: &str) -> Option<Value> {
+    let mut bytes = vec![0; header.len()];
+    let bytes = Base64UrlUnpadded::decode(header.trim_end_matches('='), &mut bytes).ok()?;
+    let header: Value = serde_json::from_slice(bytes).ok()?;
+    header.get("kid").cloned()
 }
 
 /// A request with nothing but a token.

@@ -4,7 +4,11 @@ use crate::home::{Answer, Home, ID_KEY, base64, now_secs};
 use hyper::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tidegate_core::revoke::{Id, Kind};
+use tidegate_core::facts::{Facts, Want, WantId};
+use tidegate_core::revoke::identity::Parts;
+use tidegate_core::revoke::{Id, Identity, Kind};
+use tidegate_core::token::Reading;
+use tidegate_policy::resolve::resolve;
 
 /// A signed token of these claims.
 fn signed(claims: &Value) -> String {
@@ -179,51 +183,163 @@ fn id_path(kind: &str, id: &str) -> String {
     format!("/v1/revocations/{kind}/{id}")
 }
 
+/// The ids of what came of a token.
+fn ids_of(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let page = answer.json();
+    let results = page["results"].as_array().unwrap().iter();
+    results.map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn token_of(header: &str, payload: &str) -> String {
+    format!("{}.{}.c2ln", base64(header.as_bytes()), base64(payload.as_bytes()))
+}
+
+fn hashed(token: &str) -> String {
+    let digest = Sha256::digest(token.rsplit_once('.').unwrap().0);
+    Id::of(Kind::TokenHash, &[&digest]).to_string()
+}
+
+fn keyed(token: &str) -> String {
+    Id::keyed(Kind::Opaque, &ID_KEY, token.as_bytes()).to_string()
+}
+
 #[tokio::test]
 async fn a_token_in_a_form_is_revoked_by_what_it_says() {
     let home = Home::new();
     let exp = now_secs() + 600;
     let with_jti = signed(&json!({"iss": "i", "jti": "j", "sub": "s", "iat": 1, "exp": exp}));
     let without = signed(&json!({"iss": "i", "sub": "s", "exp": exp}));
-    let critical = format!("{}.{}.c2ln", base64(br#"{"alg":"RS256","crit":["x"]}"#), base64(b"{}"));
-    let hashed = |token: &str| {
-        let digest = Sha256::digest(token.rsplit_once('.').unwrap().0);
-        Id::of(Kind::TokenHash, &[&digest]).to_string()
-    };
-    let keyed = |token: &str| Id::keyed(Kind::Opaque, &ID_KEY, token.as_bytes()).to_string();
-    for (token, ids, exp) in [
-        (with_jti.as_str(), vec![id(Kind::Token, &["i", "j"])], json!(exp)),
-        (&without, vec![hashed(&without)], json!(exp)),
-        ("opaque~1", vec![keyed("opaque~1")], Value::Null),
+    let unreadable = token_of("{}", r#"{"jti":"j","jti":"k"}"#);
+    for (token, ids, ends) in [
+        (with_jti.as_str(), vec![id(Kind::Token, &["i", "j"]), keyed(&with_jti)], true),
+        (&without, vec![hashed(&without), keyed(&without)], true),
+        ("opaque~1", vec![keyed("opaque~1")], false),
+        ("with blanks", vec![keyed("with blanks")], false), // as a cookie may have it
         // It looks signed and cannot be read: as a secret, and as the hash that others may take.
-        (&critical, vec![keyed(&critical), hashed(&critical)], Value::Null),
+        (&unreadable, vec![hashed(&unreadable), keyed(&unreadable)], false),
     ] {
         let checked = home.form("/v1/revocations/check", token).await.json();
         assert_eq!(checked["revoked"], false, "{token}: {checked}");
         let answer = home.form("/v1/revoke", token).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let page = answer.json();
-        let results = page["results"].as_array().unwrap();
-        let found: Vec<&str> = results.iter().map(|it| it["id"].as_str().unwrap()).collect();
-        assert_eq!(found, ids, "{token}: {page}");
-        assert_eq!(results[0].get("exp").cloned().unwrap_or_default(), exp, "{token}: {page}");
+        assert_eq!(ids_of(&answer), ids, "{token}: {answer:?}");
+        for result in answer.json()["results"].as_array().unwrap() {
+            // Of a secret nobody is shown the end, so it is not looked for by its end.
+            let (told, other) = match result["kind"].as_str() {
+                Some("opaque") => (&result["until"], &result["exp"]),
+                _ if ends => (&result["exp"], &result["until"]),
+                _ => (&result["until"], &result["exp"]),
+            };
+            assert_eq!((told == exp, other.is_null()), (ends, true), "{token}: {result}");
+        }
         let checked = home.form("/v1/revocations/check", &format!("Bearer {token}")).await.json();
         assert_eq!(checked["revoked"], true, "{token}: {checked}");
     }
 }
 
+/// What proxies look up of a token depends on where their policy finds it, and on who verified it:
+/// Envoy's verifier knows nothing of `crit`, and pays no heed to claims that are not its own.
 #[tokio::test]
-async fn what_can_be_no_live_token_is_as_good_as_revoked() {
+async fn whatever_a_proxy_may_look_a_token_up_by_is_revoked() {
+    const HEADER: &str = r#"{"alg":"RS256","kid":"k1"}"#;
+    let home = Home::new();
+    let exp = now_secs() + 600;
+    let claims = |n: u32| format!(r#""iss":"i","jti":"j{n}","exp":{exp}"#);
+    let padded = token_of(HEADER, &format!("{{{}}} ", claims(1)));
+    let (start, signature) = padded.rsplit_once('.').unwrap();
+    let missing = (4 - start.rsplit_once('.').unwrap().1.len() % 4) % 4;
+    let padded = format!("{start}{}.{signature}", "=".repeat(missing));
+    for (n, token) in [
+        token_of(HEADER, &format!("{{{}}}", claims(0))),
+        padded,
+        token_of(r#"{"alg":"RS256","crit":["x"],"x":1}"#, &format!("{{{}}}", claims(2))),
+        token_of(r#"{"alg":"none","kid":["k"]}"#, &format!("{{{}}}", claims(3))),
+        token_of("[]", &format!("{{{}}}", claims(4))),
+        token_of(HEADER, &format!(r#"{{{},"sub":["s"],"sid":null,"azp":{{}}}}"#, claims(5))),
+        token_of(HEADER, &format!(r#"{{{},"sub":"a","sub":"b"}}"#, claims(6))),
+        token_of(r#"{"alg":"RS256","crit":["x"]}"#, &format!(r#"{{"iss":"i","exp":{exp}}}"#)),
+        token_of(HEADER, &format!(r#"{{"iss":"i","jti":["j"],"exp":{exp}}}"#)),
+        "a.b.c".to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let revoked = ids_of(&home.form("/v1/revoke", token).await);
+        let looked_up = looked_up(token);
+        assert!(looked_up.contains(&keyed(token)), "{token}");
+        for id in &looked_up {
+            assert!(revoked.contains(id), "{n}: {id} of {token}: {revoked:?}");
+        }
+        let by_claims = id(Kind::Token, &["i", &format!("j{n}")]);
+        assert_eq!(revoked.contains(&by_claims), n <= 5, "{n}: {token}");
+        let checked = home.form("/v1/revocations/check", token).await.json();
+        let checked = checked["ids"].as_array().unwrap().iter();
+        let found: Vec<&str> = checked
+            .filter(|id| id["revoked"] == true)
+            .map(|id| id["id"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, revoked, "{n}: {token}");
+    }
+}
+
+/// The ids of a token as proxies come to them, under policies that find it in one place or
+/// another, and look at it alone.
+fn looked_up(token: &str) -> Vec<String> {
+    let payload = token.split('.').nth(1).unwrap();
+    let mut ids = Vec::new();
+    for (source, shown) in [
+        (json!({"bearer": {"header": "x", "unverified": true}}), token),
+        (json!({"bearer": {"cookie": "x", "unverified": true}}), &format!("x={token}")),
+        (json!({"payload_header": "x"}), payload),
+        (json!({"opaque": {"header": "x"}}), &format!("Bearer {token}")),
+        (json!({"opaque": {"cookie": "x"}}), &format!("y=z; x=\"{token}\"")),
+    ] {
+        let policy = json!({
+            "tidegate": 1, "domain": "d", "host": {"cluster": "h"},
+            "token": {"from": [source]}, "revocation": {"check": ["token"], "missing": "allow"},
+        });
+        let policy = resolve(&serde_json::from_value(policy).unwrap()).policy.unwrap();
+        let (mut identity, mut reading) = (Identity::default(), Reading::new(&policy));
+        let facts = (&policy, &mut Shows(shown.as_bytes()));
+        let rules = policy.revocation.as_ref().unwrap();
+        // What cannot be read is refused without being looked up.
+        let make = &mut |parts: Parts<'_>| parts.id();
+        if identity.read(rules, facts, &mut reading, &[ID_KEY], make).is_ok() {
+            ids.extend(identity.ids.iter().map(|(_, id)| id.to_string()));
+        }
+    }
+    ids
+}
+
+/// A request with one header.
+struct Shows<'a>(&'a [u8]);
+
+impl Facts for Shows<'_> {
+    fn read(&mut self, _: WantId, _: &Want) -> Option<&[u8]> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_is_as_good_as_revoked_and_none_that_is_too_long() {
     let home = Home::new();
     let expired = signed(&json!({"iss": "i", "jti": "j", "exp": now_secs() - 120}));
-    let long = "x".repeat(17_000);
-    for (token, why) in [(expired.as_str(), "over"), (&long, "no_token"), ("Bearer", "no_token")] {
+    let answer = home.form("/v1/revoke", &expired).await;
+    assert_eq!((answer.status, &answer.json()["nothing_to_do"]), (200, &json!("over")));
+    // A verifier may take a longer token than we read: nobody is told that it is revoked.
+    let long = format!("{}.{}.c2ln", base64(b"{}"), "x".repeat(17_000));
+    for (token, says) in [
+        (long.as_str(), "token: has 17009 bytes, wanted at most 16384: revoke it by jti and iss"),
+        ("Bearer", "token: is empty"),
+        ("\"\"", "token: is empty"),
+    ] {
         let answer = home.form("/v1/revoke", token).await;
-        assert_eq!(
-            (answer.status, &answer.json()["nothing_to_do"]),
-            (200, &json!(why)),
-            "{answer:?}"
-        );
+        let page = answer.json();
+        assert_eq!((answer.status, &page["error"]), (400, &json!("invalid_request")), "{page}");
+        assert!(page["error_description"].as_str().unwrap().starts_with(says), "{page}");
+        let answer = home.form("/v1/revocations/check", token).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.detail().starts_with(says), "{answer:?}");
     }
     assert_eq!(home.get("/v1/revocations/stats").await.json()["revoked"], 0);
     // What only just expired may be alive where clocks are behind.
@@ -240,6 +356,33 @@ async fn what_can_be_no_live_token_is_as_good_as_revoked() {
         let answer = home.send(Method::POST, "/v1/revoke", body).await;
         assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(error)), "{answer:?}");
     }
+}
+
+/// Proxies look for a token where its own `exp` says: a record with another is lost to them.
+#[tokio::test]
+async fn a_token_revoked_with_another_exp_is_not_told_to_be() {
+    let home = Home::new();
+    let exp = now_secs() + 86_400;
+    let token = signed(&json!({"iss": "i", "jti": "j", "exp": exp}));
+    let said = json!({"iss": "i", "jti": "j", "exp": exp - 60});
+    assert_eq!(
+        result(&home.post("/v1/revocations", &said.to_string()).await)["outcome"],
+        "revoked"
+    );
+    let check = async || home.form("/v1/revocations/check", &token).await.json();
+    let page = check().await;
+    assert_eq!((&page["revoked"], &page["ids"][0]["revoked"]), (&json!(false), &json!(false)));
+    assert_eq!(page["ids"][0]["other_exp"], exp - 60, "{page}");
+    std::fs::write(home.path("token.jwt"), &token).unwrap();
+    let run = home.run(&["revocations", "check", "token.jwt"]).await;
+    let told = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(run.status.code(), Some(0), "{told}");
+    assert!(told.contains(" revoked with another exp, "), "{told}");
+    // With its own as well it is looked for wherever it may be.
+    assert_eq!(home.form("/v1/revoke", &token).await.status, 200);
+    let page = check().await;
+    assert_eq!((&page["revoked"], &page["ids"][0]["revoked"]), (&json!(true), &json!(true)));
+    assert_eq!(page["ids"][0].get("other_exp"), None, "{page}");
 }
 
 #[tokio::test]
@@ -355,7 +498,7 @@ async fn the_audit_log_tells_who_did_what_and_no_secret() {
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["who"], &line["peer"]), (&json!("token tests"), &json!("127.0.0.1")));
     logs.line_with(&["\"action\":\"lift\"", "\"outcome\":\"lifted\"", "\"kind\":\"cookie\""]);
-    logs.line_with(&["\"action\":\"export\"", "\"outcome\":\"done\"", "\"count\":3"]);
+    logs.line_with(&["\"action\":\"export\"", "\"outcome\":\"done\"", "\"count\":4"]);
     logs.line_with(&["\"outcome\":\"wrong_token\""]);
     let (_, metrics) = home.host.admin("/metrics").await;
     for secret in SECRETS {
