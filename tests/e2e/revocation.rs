@@ -3,7 +3,7 @@
 
 use crate::policy_with;
 use anyhow::ensure;
-use harness::client::{Answer, Call, Client, get, post};
+use harness::client::{Answer, Call, Client, call, get, post};
 use harness::envoy::{Envoy, Policy, envoy};
 use harness::host::patient;
 use harness::origin::Origin;
@@ -13,6 +13,7 @@ use harness::revoker::Revoker;
 use harness::tokens::{ISSUER, KEY_ID, Provider, claims, now_secs, sign, sign_with, verify};
 use harness::way::Way;
 use harness::{Result, stage, stage_for_workers, wait};
+use hyper::Method;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -285,6 +286,57 @@ fn opaque_tokens_and_session_cookies_are_known_by_a_key_that_may_be_replaced() -
         stage.comes_to(&token("t-1"), 401).await?;
         stage.comes_to(&cookie("c-1"), 401).await?;
         assert_eq!(stage.status(token("t-2")).await?, 200);
+        Ok(())
+    })
+}
+
+/// What origins of many languages read as the revoked secret is refused, however it is spelled,
+/// and so is what they may find it in beside a decoy.
+#[test]
+fn no_spelling_of_a_revoked_secret_passes() -> Result<()> {
+    stage(async {
+        let keys = tempfile::tempdir()?;
+        let path = keys.path().join("key");
+        std::fs::write(&path, "11".repeat(32))?;
+        let revoker = Revoker::with(vec![
+            ("TIDEGATE_PROVIDER", "memory".to_owned()),
+            ("TIDEGATE_REVOCATIONS_ID_KEY_FILES", path.to_string_lossy().into_owned()),
+        ])
+        .await?;
+        // Envoy's own filter for tokens looks at any in `authorization`.
+        let from = json!({ "from": [{ "opaque": { "header": "x-token" } }] });
+        let more = json!({
+            "token": from,
+            "revocation": { "session_cookie": "sid", "no_token": "refuse" },
+            "cors_preflight": "bypass",
+        });
+        let stage = Stage::with(policy_with(json!([]), more), 1, revoker, false).await?;
+        let cookie = |cookies: &str| get("/").header("cookie", cookies);
+        let header = |value: &str| get("/").header("x-token", value);
+        for call in [cookie("sid=bad"), header("Bearer bad")] {
+            stage.comes_to(&call, 200).await?;
+        }
+        stage.form("token=bad").await?;
+        stage.revoker.revoke(&json!({ "cookie": "bad" })).await?;
+        for call in [cookie("sid=bad"), header("Bearer bad")] {
+            stage.comes_to(&call, 401).await?;
+        }
+        for cookies in ["sid =bad", "sid\t= bad", "sid =bad; sid=decoy", "sid=decoy; sid =bad"] {
+            assert_eq!(stage.status(cookie(cookies)).await?, 401, "{cookies:?}");
+        }
+        for value in ["Bearer bad x", "Bearer bad,x", "bearer \t bad", "Basic x, Bearer bad"] {
+            assert_eq!(stage.status(header(value)).await?, 401, "{value:?}");
+        }
+        let preflight = |call: Call| {
+            let call = call.header("origin", "https://shop.example");
+            call.header("access-control-request-method", "PUT")
+        };
+        let options = || preflight(call(Method::OPTIONS, "/"));
+        assert_eq!(stage.status(options()).await?, 200, "a browser's");
+        assert_eq!(stage.status(options().header("cookie", "sid=bad")).await?, 401);
+        for call in [cookie("sid =good"), header("Bearer good")] {
+            assert_eq!(stage.status(call).await?, 200);
+        }
         Ok(())
     })
 }

@@ -222,7 +222,8 @@ impl<F: Facts> Facts for WithClaims<'_, F> {
 ///
 /// # Errors
 ///
-/// [`Unfit::Several`] if there are several.
+/// [`Unfit::Several`] if there are several, [`Unfit::Malformed`] if others may find several where
+/// we find one.
 pub fn credential<'a, F: Facts>(
     place: &Place,
     policy: &Policy,
@@ -234,7 +235,7 @@ pub fn credential<'a, F: Facts>(
         value => value.unwrap_or_default(),
     };
     Ok(match place {
-        Place::Header(_) => jws::bare(value),
+        Place::Header(_) => jws::bare(value)?,
         Place::Cookie { name, .. } => {
             let value = client::sole_cookie(value, name).map_err(|_| Unfit::Several)?;
             value.and_then(jws::bare_of_cookie)

@@ -177,10 +177,13 @@ fn signed<'a, F: Facts>(
     policy: &Policy,
     facts: &'a mut F,
 ) -> Result<Option<&'a [u8]>, Unfit> {
-    let token = match source {
-        Source::Bearer(place) => credential(place, policy, facts)?,
-        Source::JwtAuthn { forwarded: Some(place), .. } => credential(place, policy, facts)?,
-        _ => None,
+    let (Source::Bearer(place) | Source::JwtAuthn { forwarded: Some(place), .. }) = source else {
+        return Ok(None);
     };
-    Ok(token.filter(|token| jws::has_shape(token)).and_then(jws::signed))
+    let token = credential(place, policy, facts)?;
+    // Envoy verifies the first run of these that it finds, whatever stands around it.
+    if source.is_verified() && token.is_some_and(|token| !jws::is_run(token)) {
+        return Err(Unfit::Malformed);
+    }
+    Ok(token.and_then(jws::signed))
 }

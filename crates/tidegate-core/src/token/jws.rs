@@ -28,13 +28,31 @@ pub(super) fn header_claims() -> Claims {
     Claims::new(["kid", "alg", "crit"].map(Box::from).into())
 }
 
+/// Schemes of tokens.
+const SCHEMES: [&[u8]; 2] = [b"bearer", b"dpop"];
+
 /// Takes the scheme and quotes off what a header has: the token of `Bearer TOKEN` and
 /// `DPoP TOKEN`, and a value without any scheme as a whole. `None` if it is empty, or of another
 /// scheme.
-pub fn bare(header: &[u8]) -> Option<&[u8]> {
-    match schemed(header) {
-        (Some(false), _) => None,
-        (_, token) => unquoted(token),
+///
+/// # Errors
+///
+/// [`Malformed`] where another reader may find another token: behind a scheme is no `b64token`
+/// (RFC 6750 section 2.1), such as two words, of which many take the first; our scheme stands
+/// behind another, where some look for it; or there is more than visible ASCII, some of which
+/// is a blank to somebody.
+pub fn bare(header: &[u8]) -> Result<Option<&[u8]>, Malformed> {
+    let header = header.trim_ascii();
+    if !header.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        return Err(Malformed);
+    }
+    let (scheme, rest) = schemed(header);
+    let token = unquoted(rest);
+    match scheme {
+        Some(true) if token.is_some_and(|token| !is_b64token(token)) => Err(Malformed),
+        Some(false) if header.split(is_blank).any(ends_in_scheme) => Err(Malformed),
+        Some(false) => Ok(None),
+        _ => Ok(token),
     }
 }
 
@@ -49,14 +67,35 @@ pub fn bare_of_cookie(cookie: &[u8]) -> Option<&[u8]> {
 /// Whether a credential has a scheme of tokens, if it has any; and what comes after it.
 fn schemed(credential: &[u8]) -> (Option<bool>, &[u8]) {
     let credential = credential.trim_ascii();
-    let mut words = credential.splitn(2, |byte| matches!(byte, b' ' | b'\t'));
+    let mut words = credential.splitn(2, is_blank);
     let first = words.next().unwrap_or_default();
-    let is_ours = [&b"bearer"[..], b"dpop"].iter().any(|it| it.eq_ignore_ascii_case(first));
+    let is_ours = SCHEMES.iter().any(|it| it.eq_ignore_ascii_case(first));
     match words.next() {
         Some(rest) => (Some(is_ours), rest.trim_ascii_start()),
         None if is_ours => (Some(true), &[]),
         None => (None, credential),
     }
+}
+
+/// Whether a word ends as if one of ours began there: Envoy takes `xBearer TOKEN`, too.
+fn ends_in_scheme(word: &[u8]) -> bool {
+    let ends = |scheme: &[u8]| {
+        let end = word.get(word.len().wrapping_sub(scheme.len())..);
+        end.is_some_and(|end| end.eq_ignore_ascii_case(scheme))
+    };
+    SCHEMES.into_iter().any(ends)
+}
+
+const fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+fn is_b64token(token: &[u8]) -> bool {
+    let is_digit = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    };
+    let mut padding = token.iter().skip_while(|byte| is_digit(byte));
+    token.first().is_some_and(is_digit) && padding.all(|byte| *byte == b'=')
 }
 
 fn unquoted(token: &[u8]) -> Option<&[u8]> {
@@ -67,6 +106,12 @@ fn unquoted(token: &[u8]) -> Option<&[u8]> {
 /// Whether it has the shape of a signed token: three parts.
 pub fn has_shape(token: &[u8]) -> bool {
     token.iter().filter(|byte| **byte == b'.').count() == 2
+}
+
+/// Whether it is of that shape, and of a signed token's digits alone.
+pub fn is_run(token: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    has_shape(token) && token.iter().all(is_digit)
 }
 
 /// `header.payload`: what a signature is over, and so what no holder can write in another way.

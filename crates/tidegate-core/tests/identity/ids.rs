@@ -138,6 +138,20 @@ fn a_verified_token_without_jti_goes_by_its_hash_if_it_is_forwarded() {
         shown(&forwarded, with_token().header("authorization", "Bearer x")),
         Err(Unfit::Several)
     );
+    // Envoy passes over what is no digit of a token, before it and behind it.
+    let lax = json!({ "check": ["token"], "missing": "allow" });
+    let lax = rules(json!([{ "jwt_authn": { "forwarded": "authorization" } }]), lax);
+    for around in [
+        format!("Bearer ~{token}"),
+        format!("Bearer {token}~.x"),
+        format!("Bearer {token}+"),
+        format!("Bearer {token}.x"),
+        "Bearer x".to_owned(),
+    ] {
+        let request = noted().header("authorization", &around);
+        assert_eq!(shown(&lax, request), Err(Unfit::Malformed), "{around}");
+    }
+    assert_eq!(ids(&lax, with_token()), by_hash);
     let unseen = rules(json!([{ "jwt_authn": {} }]), json!({ "check": ["token"] }));
     assert_eq!(shown(&unseen, with_token()), Err(Unfit::Lacking));
 }
@@ -227,6 +241,27 @@ fn secrets_have_an_id_under_each_key() {
     assert_eq!(ids(&policy, bearer("x")).len(), 2);
     let many = [[1; 32], [2; 32], [3; 32]];
     assert_eq!(shown_under(&many, &policy, bearer("x")).unwrap().unwrap().0.len(), 2);
+}
+
+/// What many origins take the first word of is no other token than that word.
+#[test]
+fn a_word_behind_a_token_does_not_make_another_of_it() {
+    let policy = rules(opaque(), json!({}));
+    let with = |header: &str| shown(&policy, Request::default().header("authorization", header));
+    for header in ["Bearer 7f3a9c x", "Bearer 7f3a9c,x", "DPoP 7f3a9c\tx", "Basic x, Bearer 7f3a9c"]
+    {
+        assert_eq!(with(header), Err(Unfit::Malformed), "{header:?}");
+    }
+    assert_eq!(with("Basic eDp5"), Ok(None), "no token");
+    // Nor does one in the header of another source.
+    let both = rules(
+        json!([{ "jwt_authn": { "forwarded": "authorization" } }]),
+        json!({ "check": ["token"], "missing": "allow" }),
+    );
+    let payload = json!({ "iss": "i" });
+    let noted = Request::default().metadata(verified(&payload));
+    let two = noted.header("authorization", format!("Basic x Bearer {}", token(&payload)));
+    assert_eq!(shown(&both, two), Err(Unfit::Malformed));
 }
 
 /// Whoever reads a cookie may take off quotes, decode `%41`, or do neither: however a secret is

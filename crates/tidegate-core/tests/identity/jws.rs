@@ -140,24 +140,62 @@ fn schemes_and_quotes_are_taken_off() {
     for (credential, token) in [
         ("Bearer abc", Some("abc")),
         ("bEARER \t abc ", Some("abc")),
+        ("\tBearer   abc\t", Some("abc")),
         ("DPoP abc", Some("abc")),
         ("abc", Some("abc")),
         ("\"abc\"", Some("abc")),
         ("Bearer \"abc\"", Some("abc")),
-        ("Bearer abc def", Some("abc def")), // and no such token can be read
+        ("Bearer aZ9-._~+/==", Some("aZ9-._~+/==")),
+        ("1|a:b,c", Some("1|a:b,c")), // a key of somebody's own, whole
         ("Basic abc", None),
+        ("Digest username=\"bearer\", uri=\"/\"", None),
         ("Bearer", None),
         ("Bearer ", None),
         ("", None),
         ("\"\"", None),
         ("\"", Some("\"")),
     ] {
-        let found = bare(credential.as_bytes()).map(|it| std::str::from_utf8(it).unwrap());
+        let found = bare(credential.as_bytes()).unwrap();
+        let found = found.map(|it| std::str::from_utf8(it).unwrap());
         assert_eq!(found, token, "{credential:?}");
     }
     // No cookie is passed over for what looks like another scheme.
     for (cookie, token) in [("Basic abc", "Basic abc"), ("Bearer abc", "abc"), ("\"a b\"", "a b")] {
         assert_eq!(bare_of_cookie(cookie.as_bytes()), Some(token.as_bytes()), "{cookie:?}");
+    }
+}
+
+/// Whoever has two words, or more than a token's characters, hopes for a reader behind us who
+/// takes a part of it: `header.split(' ')[1]`, a pattern without an end, the last `Bearer `.
+#[test]
+fn a_header_that_others_may_take_another_token_from_is_refused() {
+    for credential in [
+        &b"Bearer abc def"[..],
+        b"Bearer abc\tdef",
+        b"Bearer abc  x",
+        b"Bearer Bearer abc",
+        b"Bearer x Bearer abc",
+        b"Bearer abc,def",
+        b"Bearer abc;x",
+        b"Bearer abc|x",
+        b"Bearer abc%20",
+        b"Bearer \"abc",
+        b"Bearer \"abc def\"",
+        b"Bearer abc=x",
+        b"Bearer =",
+        b"DPoP abc def",
+        b"Bearer\xa0abc",
+        b"Bearer\xa0 abc",
+        b"Bearer \xa0abc",
+        b"Bearer abc\x85",
+        b"Bearer abc\x0b",
+        b"Bearer abc\0",
+        b"abc\xff",
+        b"Basic x, Bearer abc",
+        b"Basic x bearer\tabc",
+        b"xBearer abc",
+    ] {
+        assert_eq!(bare(credential), Err(Malformed), "{}", credential.escape_ascii());
     }
 }
 

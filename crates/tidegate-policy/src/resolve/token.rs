@@ -8,6 +8,9 @@
 //!     - bearer: { header: authorization, unverified: true }   # or { cookie: NAME, … }
 //!     - opaque: { header: authorization }                     # or { cookie: NAME }
 //! ```
+//!
+//! Behind `Bearer` or `DPoP` a token has the characters that RFC 6750 gives it, or the request is
+//! refused; keys of other characters go in a header without a scheme, or in a cookie.
 
 use super::Resolver;
 use super::matcher::metadata_path;
