@@ -88,7 +88,8 @@ impl Provider {
     /// If it cannot be signed.
     pub fn sign(&self, claims: &Value) -> Result<String> {
         let now = now_secs();
-        let mut all = json!({ "iss": ISSUER, "aud": "shop", "iat": now, "exp": now + 120 });
+        let mut all =
+            json!({ "iss": ISSUER, "aud": "shop", "jti": "n", "iat": now, "exp": now + 120 });
         if let (Some(all), Some(claims)) = (all.as_object_mut(), claims.as_object()) {
             all.extend(claims.clone());
         }

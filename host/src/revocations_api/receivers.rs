@@ -13,6 +13,10 @@
 //! Whatever is sent again does nothing new: what is revoked is told by when the notice was
 //! issued, not by when it comes; and one that an operator lifted since stays lifted.
 //!
+//! A notice that is not what it should be is answered 400. One that is, and that this host cannot keep
+//! now, is answered 503 (429, 507), although Back-Channel Logout 1.0 has 400 for that too (section
+//! 2.8): 400 says that it is of no use to send it again, and a logout that is not would be lost.
+//!
 //! Until it is verified a notice costs as little as can be: a bound on its length and on how many of
 //! an address are in hand, and what no key can have signed is refused at once.
 

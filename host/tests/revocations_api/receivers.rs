@@ -178,6 +178,8 @@ async fn what_is_not_the_issuers_own_word_is_refused() {
         (claims(json!({ "exp": "tomorrow" })), "exp: is"),
         (claims(json!({ "nbf": now + 3_600 })), "nbf: it is not yet valid"),
         (claims(json!({ "iat": null })), "wanted a known alg, iss"),
+        (claims(json!({ "jti": null })), "wanted a known alg, iss, jti"),
+        (claims(json!({ "jti": 7 })), "wanted a known alg, iss, jti"),
         (claims(json!({ "iat": now + 3_600 })), "iat: is 3"),
         (claims(json!({ "nonce": "n" })), "nonce"),
         (claims(json!({ "events": {} })), "events: wanted an object"),

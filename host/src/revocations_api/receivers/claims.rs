@@ -11,6 +11,10 @@ pub(super) struct Claims {
     /// One, as text; that it is the right one has been looked at.
     #[expect(dead_code, reason = "that it is there, and is text, is all that matters")]
     iss: String,
+    /// Its own name, which both kinds must have (RFC 8417 section 2.2, Back-Channel Logout 1.0
+    /// section 2.4). None is remembered: what is sent again does nothing new.
+    #[expect(dead_code, reason = "that it is there, and is text, is all that matters")]
+    jti: String,
     iat: Number,
     /// What has happened, by the URI of each kind of event.
     pub(super) events: Map<String, Value>,
@@ -36,6 +40,7 @@ impl Claims {
     #[cfg(test)]
     pub(super) fn made_up(mut claims: Value) -> Self {
         claims["iss"] = "i".into();
+        claims["jti"] = "n".into();
         serde_json::from_value(claims).unwrap()
     }
 

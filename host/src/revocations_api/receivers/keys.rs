@@ -255,7 +255,7 @@ fn refused(kind: &ErrorKind) -> Refused {
         }
         ErrorKind::Json(error) if error.is_data() => Refused::request(
             "its header or its claims have not what they should have: wanted a known \
-                              alg, iss and sub as strings, iat as a number, events as an object",
+                              alg, iss, jti and sub as strings, iat as a number, events as an object",
         ),
         ErrorKind::Json(_)
         | ErrorKind::Base64(_)
