@@ -135,6 +135,27 @@ pub(crate) fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
+/// Reads `\101` and `\A` as `A`, as Python does in a cookie's quotes (`http.cookies`, and with it
+/// Django and Werkzeug).
+pub(crate) fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, tail) = match after {
+            [high @ b'0'..=b'3', mid @ b'0'..=b'7', low @ b'0'..=b'7', tail @ ..]
+                if first == b'\\' =>
+            {
+                ((high & 7) << 6 | (mid & 7) << 3 | low & 7, tail)
+            }
+            [next, tail @ ..] if first == b'\\' => (*next, tail),
+            _ => (first, after),
+        };
+        plain.push(byte);
+        rest = tail;
+    }
+    plain
+}
+
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }

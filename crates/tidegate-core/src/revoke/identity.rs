@@ -56,13 +56,14 @@ impl Parts<'_> {
 /// Who makes ids of their parts; a gate remembers those of lately.
 pub type MakeId<'m> = dyn FnMut(Parts<'_>) -> Id + 'm;
 
-/// An opaque token or a session cookie as it is hashed: without scheme and quotes, and with `%41`
-/// and `+` decoded, for what reads a cookie may do either and so take two spellings for one.
+/// An opaque token or a session cookie as it is hashed: without scheme and quotes, and with `\101`,
+/// `%41` and `+` decoded, for what reads a cookie may do any of that and so take two spellings for
+/// one.
 /// `None` if it is empty, or longer than [`TOKEN_BYTES_MAX`].
 pub fn secret_form(credential: &[u8]) -> Option<Vec<u8>> {
     let secret =
         jws::bare_of_cookie(credential).filter(|secret| secret.len() <= TOKEN_BYTES_MAX)?;
-    Some(client::decoded(secret).collect())
+    Some(client::decoded(&client::unescaped(secret)).collect())
 }
 
 impl Identity {

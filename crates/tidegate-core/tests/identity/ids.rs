@@ -264,8 +264,8 @@ fn a_word_behind_a_token_does_not_make_another_of_it() {
     assert_eq!(shown(&both, two), Err(Unfit::Malformed));
 }
 
-/// Whoever reads a cookie may take off quotes, decode `%41`, or do neither: however a secret is
-/// spelled, what it is taken for has the same id.
+/// Whoever reads a cookie may take off quotes, decode `%41` or `\101`, or do none of it: however a
+/// secret is spelled, what it is taken for has the same id.
 #[test]
 fn spellings_of_one_secret_have_one_id() {
     let policy = policy(json!({ "revocation": { "session_cookie": "sid" } }));
@@ -274,6 +274,12 @@ fn spellings_of_one_secret_have_one_id() {
         let cookie = Request::default().header("cookie", format!("x=y; sid={spelling}"));
         assert_eq!(ids(&policy, cookie), plain, "{spelling}");
     }
+    // So does Python, in quotes.
+    for spelling in [r#""\141/b\040c""#, r#""\a/\b c""#, r#""a\0452Fb\053c""#, r#""\141%2Fb+c""#] {
+        let cookie = Request::default().header("cookie", format!("sid={spelling}"));
+        assert_eq!(ids(&policy, cookie), plain, "{spelling}");
+    }
+    assert_eq!(secret_form(br#""\1412\400\18\""#).as_deref(), Some(&br"a240018\"[..]));
     assert_eq!(secret_form(b"Bearer a%2Fb").as_deref(), Some(&b"a/b"[..]));
     assert_eq!(secret_form(b""), None);
 }
