@@ -38,7 +38,7 @@ const SCHEMES: [&[u8]; 2] = [b"bearer", b"dpop"];
 /// # Errors
 ///
 /// [`Malformed`] where another reader may find another token: behind a scheme is no `b64token`
-/// (RFC 6750 section 2.1), such as two words, of which many take the first; our scheme stands
+/// (RFC 6750 section 2.1; `|` and `:` pass too), such as two words, of which many take the first; our scheme stands
 /// behind another, where some look for it; or there is more than visible ASCII, some of which
 /// is a blank to somebody.
 pub fn bare(header: &[u8]) -> Result<Option<&[u8]>, Malformed> {
@@ -49,7 +49,7 @@ pub fn bare(header: &[u8]) -> Result<Option<&[u8]>, Malformed> {
     let (scheme, rest) = schemed(header);
     let token = unquoted(rest);
     match scheme {
-        Some(true) if token.is_some_and(|token| !is_b64token(token)) => Err(Malformed),
+        Some(true) if token.is_some_and(|token| !is_one_word(token)) => Err(Malformed),
         Some(false) if header.split(is_blank).any(ends_in_scheme) => Err(Malformed),
         Some(false) => Ok(None),
         _ => Ok(token),
@@ -90,10 +90,10 @@ const fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-fn is_b64token(token: &[u8]) -> bool {
-    let is_digit = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-    };
+/// Whether it is a `b64token`; or has `|` or `:` as well, which real tokens have (`17|nXq…`) and at
+/// which nobody ends one.
+fn is_one_word(token: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/|:".contains(byte);
     let mut padding = token.iter().skip_while(|byte| is_digit(byte));
     token.first().is_some_and(is_digit) && padding.all(|byte| *byte == b'=')
 }

@@ -9,8 +9,8 @@
 //!     - opaque: { header: authorization }                     # or { cookie: NAME }
 //! ```
 //!
-//! Behind `Bearer` or `DPoP` a token has the characters that RFC 6750 gives it, or the request is
-//! refused; keys of other characters go in a header without a scheme, or in a cookie.
+//! Behind `Bearer` or `DPoP` a token has the characters that RFC 6750 gives it, `|` or `:`, or the
+//! request is refused; keys of other characters go in a header without a scheme, or in a cookie.
 
 use super::Resolver;
 use super::matcher::metadata_path;
