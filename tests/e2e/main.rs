@@ -14,6 +14,7 @@ mod local;
 mod observed;
 mod oracle;
 mod panics;
+mod plugin_bounds;
 mod plugin_tools;
 mod plugins;
 mod refusals;

@@ -83,6 +83,64 @@ pub fn greedy() -> Result<Vec<u8>> {
     wit::component_of(&[POLL, CLOCKS, WORLD], "greedy", (import, &fields))
 }
 
+/// A component that has its host work for it by WASI, so many units as `x-do` has bytes: 64 KiB of
+/// randomness each if they are `R`, or 4 KiB of print.
+///
+/// # Errors
+///
+/// As of [`component`].
+pub fn toilsome() -> Result<Vec<u8>> {
+    const RANDOM: &str = "package wasi:random@0.2.0;
+        interface random { get-random-bytes: func(len: u64) -> list<u8>; }";
+    const STREAMS: &str = "package wasi:io@0.2.0;
+        interface error { resource error; }
+        interface streams {
+          use error.{error};
+          variant stream-error { last-operation-failed(error), closed }
+          resource output-stream {
+            write: func(contents: list<u8>) -> result<_, stream-error>;
+          }
+        }";
+    const CLI: &str = "package wasi:cli@0.2.0;
+        interface stdout {
+          use wasi:io/streams@0.2.0.{output-stream};
+          get-stdout: func() -> output-stream;
+        }";
+    const WORLD: &str = "package test:toilsome;
+        world toilsome {
+          import wasi:random/random@0.2.0;
+          import wasi:cli/stdout@0.2.0;
+          include tidegate:edge/policy-plugin@0.1.0;
+        }";
+    const IMPORTS: &str = r#"
+  (import "wasi:random/random@0.2.0" "get-random-bytes" (func $random (param i64 i32)))
+  (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
+  (import "wasi:io/streams@0.2.0" "[method]output-stream.write"
+    (func $print (param i32 i32 i32 i32)))"#;
+    const TOILS: &str = r#"
+    (if (i32.eq (i32.load8_u (i32.load offset=4 (local.get $facts))) (i32.const 82)) ;; R
+      (then (call $random
+        (i64.extend_i32_u (i32.mul (i32.load offset=8 (local.get $facts)) (i32.const 65536)))
+        (i32.const 400)))
+      (else (call $print (call $stdout) (i32.const 0)
+        (i32.mul (i32.load offset=8 (local.get $facts)) (i32.const 4096)) (i32.const 400))))"#;
+    let fields = format!("{}{}", described("1.0"), gives_nothing(TOILS));
+    wit::component_of(&[RANDOM, STREAMS, CLI, WORLD], "toilsome", (IMPORTS, &fields))
+}
+
+/// A component with so many memories more, none of which may grow beyond 1 MiB. In the last it asks
+/// for 96 MiB, and makes no fuss when there is none.
+///
+/// # Errors
+///
+/// As of [`component`].
+pub fn forgetful(memories: usize) -> Result<Vec<u8>> {
+    let grow = format!("(drop (memory.grow {memories} (i32.const 512)))").repeat(3);
+    let memories = "(memory 0 16)".repeat(memories);
+    let fields = format!("{}{memories}{}", described("1.0"), gives_nothing(&grow));
+    wit::component("policy-plugin", &fields)
+}
+
 const IMPORTS: &str = r#"
   (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
   (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))
@@ -123,6 +181,19 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_extension("new");
     std::fs::write(&beside, bytes)?;
     std::fs::rename(&beside, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A `resolve` that does this, and has nothing to give.
+fn gives_nothing(does: &str) -> String {
+    format!(
+        r#"
+  (func (export "tidegate:edge/policy@0.1.0#resolve") (param $facts i32) (param $count i32) (result i32)
+    {does}
+    ;; ok, of two outputs at 272: nothing, which is what there is
+    (i32.store8 (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 272)) (i32.store (i32.const 264) (i32.const 2))
+    (i32.const 256))"#
+    )
 }
 
 /// What every plugin here says of itself, and texts that it gives.

@@ -7,6 +7,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod abi;
+pub mod budget;
 mod chain;
 pub mod engine;
 pub mod exchange;

@@ -10,7 +10,6 @@ pub(crate) mod entries;
 pub(crate) mod failure;
 pub(crate) mod guest;
 mod life;
-pub(crate) mod limits;
 mod start;
 pub(crate) mod state;
 mod streams;

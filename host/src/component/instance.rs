@@ -6,10 +6,11 @@ use super::world::EdgeGuard;
 use super::world::guard::{Decision, Setup, Step, Tallies, Terms};
 use super::world::store::NoAnswer;
 use super::world::types::Fact;
+use proxy_wasm_host::budget::Budget;
 use proxy_wasm_host::engine::one_line;
 use proxy_wasm_host::plugin::Limits;
 use std::fmt;
-use wasmtime::{ResourceLimiter, Store};
+use wasmtime::Store;
 
 /// One instance. After a method has failed it is of no more use.
 pub struct Instance {
@@ -25,13 +26,7 @@ pub struct Instance {
 /// What goes with an instance.
 pub struct State {
     pub(super) shell: Box<dyn Shell>,
-    bounds: Bounds,
-}
-
-/// What it may use of memory.
-struct Bounds {
-    memory_bytes: usize,
-    table_elements: usize,
+    budget: Budget,
 }
 
 /// Why an instance is of no more use, in one line.
@@ -55,11 +50,10 @@ impl Instance {
     ///
     /// If it wants more than `limits` give it, or fails at its start.
     pub fn new(component: &Component, shell: Box<dyn Shell>, limits: Limits) -> Done<Self> {
-        let Limits { memory_bytes, table_elements, .. } = limits;
-        let bounds = Bounds { memory_bytes, table_elements };
+        let budget = Budget::new(limits.memory_bytes, limits.table_elements);
         let engine = component.engine().clone();
-        let mut store = engine.store(State { shell, bounds });
-        store.limiter(|state| &mut state.bounds);
+        let mut store = engine.store(State { shell, budget });
+        store.limiter(|state| &mut state.budget);
         let call_epochs = engine.epochs_of(limits.callback);
         let start_epochs = engine.epochs_of(limits.start);
         store.set_epoch_deadline(start_epochs);
@@ -144,14 +138,4 @@ fn failed(error: wasmtime::Error) -> Failed {
     // The root says what happened; before it stands where, which is our own code.
     let root = one_line(&wasmtime::Error::msg(error.root_cause().to_string()));
     Failed(root)
-}
-
-impl ResourceLimiter for Bounds {
-    fn memory_growing(&mut self, _: usize, to: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(to <= self.memory_bytes)
-    }
-
-    fn table_growing(&mut self, _: usize, to: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(to <= self.table_elements)
-    }
 }

@@ -32,7 +32,7 @@ pub(crate) fn examine(name: &str, settings: &Settings) -> Result<Examined, Strin
     let (line, runtime) = (Line::new(name), runtime()?);
     let made = Instance::new(&code, &line, settings.memory_max, START_MAX);
     let (instance, description) = runtime.block_on(made).map_err(told)?;
-    let memory_bytes = instance.memory_bytes(settings.memory_max);
+    let memory_bytes = instance.memory_bytes();
     Ok(Examined { description, took: begun.elapsed(), memory_bytes })
 }
 

@@ -7,6 +7,7 @@ use super::component::{Code, Description};
 use super::log::{Line, Printed};
 use crate::component::Engine;
 use crate::component::engine::HANDLES_MAX;
+use proxy_wasm_host::budget::Budget;
 use proxy_wasm_host::engine::one_line;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// The most elements of all tables of an instance; JavaScript's and Python's have some ten thousand.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
+
+/// The most random bytes for one call to the host, which nothing interrupts; beyond it, it traps.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
 /// How a call failed. A plugin that says that it cannot tell, or tells nonsense, lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,9 +42,7 @@ pub(super) struct Guest {
     table: ResourceTable,
     wasi: WasiCtx,
     line: Arc<Line>,
-    bytes_left: usize,
-    elements_left: usize,
-    is_over: bool,
+    budget: Budget,
 }
 
 /// What a plugin gives, in its own order.
@@ -64,6 +66,7 @@ impl Instance {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
+            .max_random_size(RANDOM_BYTES_MAX)
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
@@ -71,9 +74,7 @@ impl Instance {
             table,
             wasi,
             line: Arc::clone(line),
-            bytes_left: memory_max,
-            elements_left: TABLE_ELEMENTS_MAX,
-            is_over: false,
+            budget: Budget::new(memory_max, TABLE_ELEMENTS_MAX),
         };
         let mut store = code.engine.store(guest);
         store.limiter(|guest| guest);
@@ -84,22 +85,21 @@ impl Instance {
             Ok::<_, wasmtime::Error>((plugin, told))
         });
         let made = made.await;
-        let is_over = store.data().is_over;
-        let (plugin, told) = match made {
-            Err(_) => return Err(format!("it did not start within {within:?}")),
-            Ok(Err(_)) if is_over => {
-                return Err(format!("it needs more than memory_max, {memory_max} bytes, to start"));
+        let (plugin, told) = match (made, store.data().budget.refused()) {
+            (Err(_), _) => return Err(format!("it did not start within {within:?}")),
+            (Ok(Err(_)), Some(refused)) => return Err(format!("it did not start: it {refused}")),
+            (Ok(Err(error)), None) => {
+                return Err(format!("it did not start: {}", one_line(&error)));
             }
-            Ok(Err(error)) => return Err(format!("it did not start: {}", one_line(&error))),
-            Ok(Ok(made)) => made,
+            (Ok(Ok(made)), _) => made,
         };
         let engine = code.engine.clone();
         Ok((Self { store, plugin, engine }, Description::of(told)?))
     }
 
-    /// What it has of memory that it may have.
-    pub(super) fn memory_bytes(&self, memory_max: usize) -> usize {
-        memory_max.saturating_sub(self.store.data().bytes_left)
+    /// What it has of memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().budget.memory_bytes()
     }
 
     /// Asks it of one request.
@@ -127,7 +127,7 @@ impl Instance {
             Ok(Err(error)) => error,
         };
         let failure = match error.downcast_ref::<Trap>() {
-            _ if store.data().is_over => Failure::Memory,
+            _ if store.data().budget.refused().is_some() => Failure::Memory,
             Some(Trap::Interrupt) => Failure::Deadline,
             _ => Failure::Trap,
         };
@@ -149,37 +149,47 @@ impl Failure {
     }
 }
 
+impl Guest {
+    /// Who is refused memory is ended: few programs go on well without.
+    fn or_end(&self, may_grow: bool) -> wasmtime::Result<bool> {
+        match self.budget.refused() {
+            Some(refused) if !may_grow => Err(wasmtime::Error::msg(refused)),
+            _ => Ok(may_grow),
+        }
+    }
+}
+
 impl ResourceLimiter for Guest {
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        take(&mut self.bytes_left, desired.saturating_sub(current), &mut self.is_over)
+        let may_grow = self.budget.memory_growing(current, desired, maximum)?;
+        self.or_end(may_grow)
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        take(&mut self.elements_left, desired.saturating_sub(current), &mut self.is_over)
+        let may_grow = self.budget.table_growing(current, desired, maximum)?;
+        self.or_end(may_grow)
     }
-}
 
-/// Who is refused memory is ended: few programs go on well without.
-fn take(left: &mut usize, more: usize, is_over: &mut bool) -> wasmtime::Result<bool> {
-    match left.checked_sub(more) {
-        Some(rest) => {
-            *left = rest;
-            Ok(true)
-        }
-        None => {
-            *is_over = true;
-            Err(wasmtime::Error::msg("more memory than it may have"))
-        }
+    fn instances(&self) -> usize {
+        self.budget.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.budget.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.budget.memories()
     }
 }
 

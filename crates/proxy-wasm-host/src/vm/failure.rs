@@ -1,6 +1,6 @@
 //! Says in one line what made a module fail.
 
-use super::limits::Budget;
+use crate::budget::Budget;
 use crate::engine::one_line;
 use wasmtime::{ThrownException, Trap, WasmBacktrace};
 

@@ -3,10 +3,10 @@
 use super::callouts::Callouts;
 use super::entries::Entries;
 use super::failure::{self, Exit};
-use super::limits::Budget;
 use super::state::{Context, Contexts, Mode, Place, Root};
 use super::ticks::Ticks;
 use super::{Callbacks, ContextId, Machines, Running, State, Vm, count};
+use crate::budget::Budget;
 use crate::engine::epochs::epochs_of;
 use crate::engine::{Module, TICK};
 use crate::plugin::PluginConfig;
@@ -40,7 +40,7 @@ impl Vm {
             memory: None,
             allocator: None,
             mode: Mode::Starting,
-            budget: Budget::new(&config.limits),
+            budget: Budget::new(config.limits.memory_bytes, config.limits.table_elements),
             contexts: Contexts::default(),
             called: 0,
             current: 0,

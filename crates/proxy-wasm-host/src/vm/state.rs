@@ -1,9 +1,9 @@
 //! What a machine knows while a module runs in it: its contexts, and what they may see.
 
 use super::callouts::{Answer, Callouts};
-use super::limits::Budget;
 use super::ticks::Ticks;
 use super::{ContextId, Effect, LocalReply, Owner, StreamContext, StreamKind};
+use crate::budget::Budget;
 use crate::engine::Version;
 use crate::foreign;
 use crate::maps::HeaderMap;
