@@ -2,7 +2,10 @@
 //!
 //! Who revoked what (`revocations_api::audit`) is written at any level but `off`.
 //!
-//! What callers send is logged only as a field's value, which both forms escape.
+//! What callers send is logged only as a field's value, which both forms escape. What plugins and
+//! components write has an [`allowance`].
+
+pub(crate) mod allowance;
 
 use crate::config::{LogFormat, LogLevel};
 use std::io::IsTerminal;

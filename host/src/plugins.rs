@@ -4,6 +4,7 @@
 //! - [`component`]: a file, compiled and looked over; [`bindings`]: the world that it must be of
 //! - [`instance`]: one instance, its memory and its calls
 //! - [`pool`]: all instances of one plugin, each on a thread of its own; and the next version of it
+//! - [`rests`] and [`seats`]: when one that fails, or cannot be made, is left alone
 //! - [`examine`]: one by itself, for who examines a configuration or a policy
 //! - [`counts`]: what is counted; [`log`]: what a plugin says
 //!
@@ -18,6 +19,8 @@ pub(crate) mod examine;
 mod instance;
 mod log;
 mod pool;
+mod rests;
+mod seats;
 pub(crate) mod text;
 
 use crate::component::Engine;

@@ -141,6 +141,32 @@ pub fn forgetful(memories: usize) -> Result<Vec<u8>> {
     wit::component("policy-plugin", &fields)
 }
 
+/// A component that traps for each request, and cannot say what it is any more once the system's
+/// clock is past this second: it loops.
+///
+/// # Errors
+///
+/// As of [`component`].
+pub fn fading(until: u64) -> Result<Vec<u8>> {
+    const CLOCKS: &str = "package wasi:clocks@0.2.0;
+        interface wall-clock {
+          record datetime { seconds: u64, nanoseconds: u32 }
+          now: func() -> datetime;
+        }";
+    const WORLD: &str = "package test:fading;
+        world fading {
+          import wasi:clocks/wall-clock@0.2.0;
+          include tidegate:edge/policy-plugin@0.1.0;
+        }";
+    let import = r#"(import "wasi:clocks/wall-clock@0.2.0" "now" (func $now (param i32)))"#;
+    let says = format!(
+        "(call $now (i32.const 400))
+        (if (i64.ge_u (i64.load (i32.const 400)) (i64.const {until})) (then (loop $on (br $on))))"
+    );
+    let fields = format!("{}{}", described_when("1.0", &says), gives_nothing("(unreachable)"));
+    wit::component_of(&[CLOCKS, WORLD], "fading", (import, &fields))
+}
+
 const IMPORTS: &str = r#"
   (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
   (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))
@@ -198,6 +224,11 @@ fn gives_nothing(does: &str) -> String {
 
 /// What every plugin here says of itself, and texts that it gives.
 fn described(version: &str) -> String {
+    described_when(version, "")
+}
+
+/// The same once it has done this.
+fn described_when(version: &str, done: &str) -> String {
     let bytes = |words: &[u32]| -> String {
         let bytes = words.iter().flat_map(|word| word.to_le_bytes());
         bytes.map(|byte| format!("\\{byte:02x}")).collect()
@@ -210,7 +241,7 @@ fn described(version: &str) -> String {
   (data (i32.const 16) "tiers") (data (i32.const 32) "{version}") (data (i32.const 64) "x-do")
   (data (i32.const 80) "costtier") (data (i32.const 128) "{wants}") (data (i32.const 160) "{gives}")
   (data (i32.const 192) "{description}") (data (i32.const 320) "1many3sorry")
-  (func (export "tidegate:edge/policy@0.1.0#describe") (result i32) (i32.const 192))
+  (func (export "tidegate:edge/policy@0.1.0#describe") (result i32) {done} (i32.const 192))
   (func (export "cabi_post_tidegate:edge/policy@0.1.0#resolve") (param i32)
     (call $forget))"#
     )

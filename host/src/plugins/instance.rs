@@ -119,11 +119,14 @@ impl Instance {
         let error = match answer {
             Ok(Ok(Ok(given))) => return Ok(given),
             Ok(Ok(Err(why))) => {
-                store.data().line.warn("cannot tell", &why);
+                store.data().line.log(tracing::Level::WARN, &format!("cannot tell: {why}"));
                 return Err((Failure::CannotTell, true));
             }
             // What it was doing is not over, and never will be.
-            Err(_) => return Err((Failure::Deadline, false)),
+            Err(_) => {
+                store.data().line.warn(Failure::Deadline.name(), "it waited for something");
+                return Err((Failure::Deadline, false));
+            }
             Ok(Err(error)) => error,
         };
         let failure = match error.downcast_ref::<Trap>() {

@@ -1,21 +1,20 @@
 //! What a plugin logs and prints: so many lines a second of it, and so long ones.
 
+use crate::logs::allowance::Allowance;
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
-
-/// What comes on top in a second is dropped.
-const LINES_MAX: u32 = 20;
 
 const LINE_BYTES_MAX: usize = 4_096;
 
 /// The log of one plugin.
 pub(super) struct Line {
     plugin: String,
-    /// When this second began, and how many lines it had.
-    room: Mutex<(Instant, u32)>,
+    /// Of what it writes itself.
+    own: Allowance,
+    /// Of what the host says of it: no chatter of its own hides that it fails.
+    ours: Allowance,
 }
 
 /// Standard output and error of a plugin.
@@ -23,17 +22,25 @@ pub(super) struct Printed(pub(super) Arc<Line>);
 
 impl Line {
     pub(super) fn new(plugin: &str) -> Arc<Self> {
-        Arc::new(Self { plugin: plugin.to_owned(), room: Mutex::new((Instant::now(), 0)) })
+        let (own, ours) = (Allowance::new(), Allowance::new());
+        Arc::new(Self { plugin: plugin.to_owned(), own, ours })
     }
 
+    /// What the host has to say of it.
     pub(super) fn warn(&self, what: &str, why: &str) {
-        self.log(tracing::Level::WARN, &format!("{what}: {why}"));
+        if self.ours.allows(tracing::Level::WARN) {
+            self.write(tracing::Level::WARN, &format!("{what}: {why}"));
+        }
     }
 
+    /// What it says itself.
     pub(super) fn log(&self, level: tracing::Level, message: &str) {
-        if !self.has_room() {
-            return;
+        if self.own.allows(level) {
+            self.write(level, message);
         }
+    }
+
+    fn write(&self, level: tracing::Level, message: &str) {
         let end = message.floor_char_boundary(LINE_BYTES_MAX);
         let message = message.get(..end).unwrap_or_default().trim_end().escape_debug();
         let plugin = &*self.plugin;
@@ -43,15 +50,6 @@ impl Line {
             tracing::Level::INFO => tracing::info!(plugin, "{message}"),
             _ => tracing::debug!(plugin, "{message}"),
         }
-    }
-
-    fn has_room(&self) -> bool {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        if room.0.elapsed() >= Duration::from_secs(1) {
-            *room = (Instant::now(), 0);
-        }
-        room.1 += 1;
-        room.1 <= LINES_MAX
     }
 }
 

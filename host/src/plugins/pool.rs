@@ -1,19 +1,22 @@
 //! All instances of one plugin: each on a thread of its own, fed from one short queue.
 //!
 //! A thread answers first and makes a new instance afterwards, where the old one ended, so nobody
-//! waits for that. A new version is compiled, started and asked what it is before any thread
+//! waits for that. If that fails, others go on, and it tries again after a pause; while none has an
+//! instance, who asks is answered at once. A new version is compiled, started and asked what it is before any thread
 //! takes it; each then changes over between two calls.
 
 use super::component::{Code, Description};
 use super::counts::OfPlugin;
 use super::instance::{Failure, Given, Instance};
 use super::log::Line;
+use super::rests::Rests;
+use super::seats::{Seats, pause};
 use super::text::Settings;
 use crate::component::Engine;
 use crate::files::Files;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_core::plugin::{OUTPUT_BYTES_MAX, Resolve, Resolved, Unresolved};
 use tidegate_core::policy::Plugin;
@@ -22,13 +25,12 @@ use tokio::runtime::Runtime;
 /// Asks that may wait for an instance, for each that there is; more are answered at once.
 const QUEUE_PER_INSTANCE: usize = 32;
 
-/// So many calls in a row that ended their instance, and the plugin rests: it would cost each
-/// request its deadline, and a new instance.
-const FAILURES_MAX: u32 = 5;
-const REST: Duration = Duration::from_millis(500);
-
-/// For an instance to be made and to say what it is: interpreters take their time.
+/// For a first instance to be made and to say what it is: interpreters take their time.
 pub(super) const START_MAX: Duration = Duration::from_secs(10);
+
+/// For one that follows: so many times what the first took, and this at least.
+const START_TIMES: u32 = 10;
+const START_MIN: Duration = Duration::from_secs(1);
 
 /// For the way to a thread and back, beyond the deadline.
 const SLACK: Duration = Duration::from_millis(2);
@@ -46,8 +48,13 @@ struct Shared {
     line: Arc<Line>,
     counts: OfPlugin,
     memory_max: usize,
-    failures_in_a_row: AtomicU32,
-    rests_until: Mutex<Option<Instant>>,
+    deadline: Duration,
+    rests: Rests,
+    seats: Seats,
+    queue: Mutex<Receiver<Job>>,
+    /// `current` was replaced, or all is over.
+    changed: Condvar,
+    is_over: AtomicBool,
 }
 
 /// One state of the plugin's file.
@@ -56,6 +63,8 @@ struct Version {
     description: Description,
     /// Instances made ahead, one for each thread.
     ready: Mutex<Vec<Instance>>,
+    /// The longest that a further one may take to be made.
+    start_max: Duration,
 }
 
 type Answer = Box<dyn FnOnce(Resolved) + Send>;
@@ -83,26 +92,30 @@ impl Pool {
         let version = Version::load(engine, bytes, &line, settings)?;
         let Description { name: own, version: number, .. } = &version.description;
         tracing::info!(plugin = name, %own, version = %number, "plugin loaded");
+        let (jobs, queue) = sync_channel(settings.instances * QUEUE_PER_INSTANCE);
         let shared = Arc::new(Shared {
             current: Mutex::new(Arc::new(version)),
             engine: engine.clone(),
             line,
             counts,
             memory_max: settings.memory_max,
-            failures_in_a_row: AtomicU32::new(0),
-            rests_until: Mutex::new(None),
+            deadline: settings.deadline,
+            rests: Rests::new(),
+            seats: Seats::new(),
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+            is_over: AtomicBool::new(false),
         });
-        let (jobs, queue) = sync_channel(settings.instances * QUEUE_PER_INSTANCE);
-        let queue = Arc::new(Mutex::new(queue));
+        // From here on, threads that run end with it.
+        let pool = Self { settings: settings.clone(), shared, jobs };
         for number in 0..settings.instances {
-            let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
-            let runtime = runtime()?;
+            let (shared, runtime) = (Arc::clone(&pool.shared), runtime()?);
             std::thread::Builder::new()
                 .name(format!("plugin-{number}"))
-                .spawn(move || work(&shared, &queue, &runtime))
+                .spawn(move || work(&shared, &runtime))
                 .map_err(|error| format!("cannot start a thread: {error}"))?;
         }
-        Ok(Self { settings: settings.clone(), shared, jobs })
+        Ok(pool)
     }
 
     /// Puts an ask in line; or answers it at once, where it cannot be.
@@ -114,7 +127,7 @@ impl Pool {
         if let Some(why) = description.differs((ask.form, ask.facts.len()), outputs) {
             return shared.refuse(("mismatch", Unresolved::Mismatch), &why, answer);
         }
-        if shared.rests() {
+        if shared.rests.is_resting(Instant::now()) || shared.has_nobody() {
             shared.counts.failed("resting");
             return answer(Err(Unresolved::Busy));
         }
@@ -124,6 +137,10 @@ impl Pool {
             let (std::sync::mpsc::TrySendError::Full(job)
             | std::sync::mpsc::TrySendError::Disconnected(job)) = refused;
             (job.answer)(Err(Unresolved::Busy));
+        }
+        // The last may have left since it was looked at.
+        if shared.has_nobody() {
+            shared.turn_away();
         }
     }
 
@@ -151,7 +168,8 @@ impl Pool {
                 let Description { name, version, .. } = &next.description;
                 tracing::info!(plugin = %name, %version, "plugin replaced");
                 *shared.current() = Arc::new(next);
-                shared.failures_in_a_row.store(0, Ordering::Relaxed);
+                shared.changed.notify_all();
+                shared.rests.forget();
                 shared.counts.swapped(true);
             }
             Err(why) => {
@@ -159,6 +177,16 @@ impl Pool {
                 shared.counts.swapped(false);
             }
         }
+    }
+}
+
+impl Drop for Pool {
+    /// Threads that wait for asks end when nobody can ask; those that pause are told.
+    fn drop(&mut self) {
+        let current = self.shared.current();
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        drop(current);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -171,13 +199,16 @@ impl Version {
     ) -> Result<Self, String> {
         let code = Code::compile(engine, bytes)?;
         let (runtime, mut ready) = (runtime()?, Vec::new());
-        let make = || runtime.block_on(Instance::new(&code, line, settings.memory_max, START_MAX));
-        let (first, description) = make()?;
+        let make =
+            |within| runtime.block_on(Instance::new(&code, line, settings.memory_max, within));
+        let begun = Instant::now();
+        let (first, description) = make(START_MAX)?;
+        let start_max = (begun.elapsed() * START_TIMES).clamp(START_MIN, START_MAX);
         ready.push(first);
         for _ in 1..settings.instances {
-            ready.push(make()?.0);
+            ready.push(make(start_max)?.0);
         }
-        Ok(Self { code, description, ready: Mutex::new(ready) })
+        Ok(Self { code, description, ready: Mutex::new(ready), start_max })
     }
 
     /// Whether policies that used that one can use this one.
@@ -207,25 +238,23 @@ impl Shared {
         answer(Err(told));
     }
 
-    fn rests(&self) -> bool {
-        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *until = until.filter(|until| Instant::now() < *until);
-        until.is_some()
+    /// Whether no thread has an instance, nor will have one soon.
+    fn has_nobody(&self) -> bool {
+        self.seats.are_empty(Instant::now(), self.deadline)
     }
 
-    /// Notes how a call ended.
-    fn note(&self, ended: Result<(), Failure>) {
-        let Err(failure) = ended else {
-            self.failures_in_a_row.store(0, Ordering::Relaxed);
-            return;
-        };
-        if matches!(failure, Failure::Nonsense | Failure::CannotTell) {
-            return;
-        }
-        if self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
-            self.failures_in_a_row.store(0, Ordering::Relaxed);
-            let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
-            *until = Some(Instant::now() + REST);
+    /// The next ask; none when nobody can ask any more. The lock is given back before it is answered.
+    fn next(&self) -> Option<Job> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    }
+
+    /// Answers all that are in line.
+    fn turn_away(&self) {
+        // Whoever has the lock does the same, or takes what is in line.
+        let next = || self.queue.try_lock().ok()?.try_recv().ok();
+        while let Some(job) = next() {
+            self.counts.failed("resting");
+            (job.answer)(Err(Unresolved::Busy));
         }
     }
 }
@@ -234,16 +263,25 @@ impl Shared {
 struct Seat {
     version: Arc<Version>,
     instance: Option<Instance>,
+    /// How often in a row none could be made.
+    failures: u32,
 }
 
 /// What each thread does until nobody can ask any more.
-fn work(shared: &Shared, queue: &Mutex<Receiver<Job>>, runtime: &Runtime) {
-    let mut seat = Seat { version: Arc::clone(&shared.current()), instance: None };
+fn work(shared: &Shared, runtime: &Runtime) {
+    let mut seat = Seat { version: Arc::clone(&shared.current()), instance: None, failures: 0 };
     seat.fill(shared, runtime);
     loop {
-        // The lock is given back before the job is done.
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { ask, until, answer }) = job else { break };
+        if seat.instance.is_none() {
+            if !seat.pause(shared) {
+                break;
+            }
+            if !seat.change_over(shared, runtime) {
+                seat.fill(shared, runtime);
+            }
+            continue;
+        }
+        let Some(Job { ask, until, answer }) = shared.next() else { break };
         seat.change_over(shared, runtime);
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -252,9 +290,8 @@ fn work(shared: &Shared, queue: &Mutex<Receiver<Job>>, runtime: &Runtime) {
             continue;
         }
         let Some(instance) = &mut seat.instance else {
-            shared.counts.failed("trap");
-            answer(Err(Unresolved::Failed));
-            seat.fill(shared, runtime);
+            shared.counts.failed("resting");
+            answer(Err(Unresolved::Busy));
             continue;
         };
         let start = Instant::now();
@@ -266,12 +303,15 @@ fn work(shared: &Shared, queue: &Mutex<Receiver<Job>>, runtime: &Runtime) {
         match given {
             Ok(outputs) => {
                 shared.counts.calls.inc();
-                shared.note(Ok(()));
+                shared.rests.note(false, Instant::now());
                 answer(Ok(outputs));
             }
             Err((failure, lives)) => {
                 shared.counts.failed(failure.name());
-                shared.note(Err(failure));
+                // Who lives on has cost nothing.
+                if !lives {
+                    shared.rests.note(true, Instant::now());
+                }
                 answer(Err(Unresolved::Failed));
                 if !lives {
                     seat.empty(shared);
@@ -284,22 +324,36 @@ fn work(shared: &Shared, queue: &Mutex<Receiver<Job>>, runtime: &Runtime) {
 }
 
 impl Seat {
-    /// Takes the plugin's next version, if there is one.
-    fn change_over(&mut self, shared: &Shared, runtime: &Runtime) {
+    /// Takes the plugin's next version, if there is one. Whether there was.
+    fn change_over(&mut self, shared: &Shared, runtime: &Runtime) -> bool {
         let current = Arc::clone(&shared.current());
-        if !Arc::ptr_eq(&current, &self.version) {
+        let is_new = !Arc::ptr_eq(&current, &self.version);
+        if is_new {
             self.empty(shared);
-            self.version = current;
+            (self.version, self.failures) = (current, 0);
             self.fill(shared, runtime);
         }
+        is_new
+    }
+
+    /// Waits before it is filled again; a new version ends that. Whether it is to be filled at all.
+    fn pause(&self, shared: &Shared) -> bool {
+        if shared.has_nobody() {
+            shared.turn_away();
+        }
+        let is_over = || shared.is_over.load(Ordering::Relaxed);
+        let goes_on = |now: &mut Arc<Version>| Arc::ptr_eq(now, &self.version) && !is_over();
+        let pause = pause(self.failures);
+        drop(shared.changed.wait_timeout_while(shared.current(), pause, goes_on));
+        !is_over()
     }
 
     fn fill(&mut self, shared: &Shared, runtime: &Runtime) {
-        let Version { code, ready, .. } = &*self.version;
+        let Version { code, ready, start_max, .. } = &*self.version;
         let ahead = ready.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let made = ahead.map_or_else(
             || {
-                let new = Instance::new(code, &shared.line, shared.memory_max, START_MAX);
+                let new = Instance::new(code, &shared.line, shared.memory_max, *start_max);
                 runtime.block_on(new).map(|(instance, _)| instance)
             },
             Ok,
@@ -307,15 +361,21 @@ impl Seat {
         match made {
             Ok(instance) => {
                 shared.counts.instances.inc();
-                self.instance = Some(instance);
+                shared.seats.take();
+                (self.instance, self.failures) = (Some(instance), 0);
             }
-            Err(why) => shared.line.warn("no instance", &why),
+            Err(why) => {
+                shared.line.warn("no instance", &why);
+                shared.seats.fail();
+                self.failures = self.failures.saturating_add(1);
+            }
         }
     }
 
     fn empty(&mut self, shared: &Shared) {
         if self.instance.take().is_some() {
             shared.counts.instances.dec();
+            shared.seats.leave(Instant::now());
         }
     }
 }
