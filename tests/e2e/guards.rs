@@ -2,12 +2,17 @@
 //! time, and the next instance decides again.
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 use harness::bundled::Bundled;
 use harness::client::{Client, get};
 use harness::origin::Origin;
 use harness::{Result, guard, stage, wait};
+use proxy_wasm_host::plugin::Limits;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use tidegate::component::world::log::Level;
+use tidegate::component::world::store::Question;
+use tidegate::component::{Engine, Instance, Shell};
 use tokio::time::timeout;
 
 /// How long a call may take here, and what a request then takes at most, on a busy machine too.
@@ -21,13 +26,14 @@ const HELD: Duration = Duration::from_secs(1);
 /// says what becomes of those that nobody decides.
 async fn proxy(origin: &Origin, on_error: &str) -> Result<(Bundled, tempfile::TempDir)> {
     let folder = tempfile::tempdir()?;
-    let wasm = folder.path().join("guard.wasm");
+    let wasm = file(&folder);
     std::fs::write(&wasm, guard::component()?)?;
     let policy = json!({
         "tidegate": 1, "domain": "shop", "host": { "cluster": "tidegate_host" },
         "limits": [{ "name": "any", "rate": "1000/1s", "scope": "global", "on_error": on_error }],
     });
-    let limits = json!({ "memory_mib": 4, "callback": format!("{}ms", CALL.as_millis()) });
+    let call = format!("{}ms", CALL.as_millis());
+    let limits = json!({ "memory_mib": 4, "callback": call, "start": "3s" });
     let component = json!({ "wasm": wasm, "configuration": policy, "limits": limits });
     let proxy = Bundled::start(&json!({
         "listeners": [{ "component": component, "filters": [] }],
@@ -38,6 +44,10 @@ async fn proxy(origin: &Origin, on_error: &str) -> Result<(Bundled, tempfile::Te
     Ok((proxy, folder))
 }
 
+fn file(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("guard.wasm")
+}
+
 /// Answers of one request, and how long it took.
 async fn sent(client: &mut Client, does: &str) -> Result<(u16, Duration)> {
     let start = Instant::now();
@@ -46,11 +56,16 @@ async fn sent(client: &mut Client, does: &str) -> Result<(u16, Duration)> {
 }
 
 async fn failures(proxy: &Bundled) -> Result<u64> {
+    metric(proxy, "component_failures").await
+}
+
+/// What the first series has of which this is a part; 0 if there is none yet.
+async fn metric(proxy: &Bundled, series: &str) -> Result<u64> {
     let mut client = Client::http1(proxy.admin()).await?;
     let page = String::from_utf8(client.send(get("/metrics")).await?.body.to_vec())?;
-    let count = page.lines().find_map(|line| {
-        line.contains("component_failures").then(|| line.rsplit(' ').next()?.parse().ok())?
-    });
+    let count = page
+        .lines()
+        .find_map(|line| line.contains(series).then(|| line.rsplit(' ').next()?.parse().ok())?);
     Ok(count.unwrap_or_default())
 }
 
@@ -107,6 +122,96 @@ fn one_that_takes_all_memory_gets_what_its_bound_allows() -> Result<()> {
         ensure!(kib < 512 << 10, "{kib} KiB");
         Ok(())
     })
+}
+
+#[test]
+fn what_it_prints_and_asks_in_a_call_is_bounded() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let (proxy, _folder) = proxy(&origin, "closed").await?;
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        for does in ["P", "Q"] {
+            let (status, took) = sent(&mut client, does).await?;
+            ensure!(status == 200 && took < NEVER_SLOW, "{does}: {status} after {took:?}");
+        }
+        let lines = || proxy.log().lines().filter(|line| line.contains("x-do")).count();
+        ensure!((20..100).contains(&lines()), "{} lines", lines());
+        ensure!(failures(&proxy).await? == 0);
+        Ok(())
+    })
+}
+
+/// A lane does nothing else while it starts an instance.
+#[test]
+fn one_that_loops_when_it_gets_its_policy_is_not_taken_and_holds_nobody_up() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let (proxy, folder) = proxy(&origin, "closed").await?;
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        ensure!(sent(&mut client, "a").await?.0 == 200);
+        harness::plugin::write_bytes(&file(&folder), &guard::stubborn()?)?;
+        while metric(&proxy, "reloads_total{outcome=\"refused\"}").await? == 0 {
+            let (status, took) = sent(&mut client, "a").await?;
+            ensure!(status == 200 && took < NEVER_SLOW, "{status} after {took:?}");
+        }
+        ensure!(proxy.log().contains("interrupt"), "{}", proxy.log());
+        ensure!(sent(&mut client, "a").await?.0 == 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn one_that_cannot_start_again_holds_nobody_up_longer_than_a_call() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let (proxy, _folder) = proxy(&origin, "closed").await?;
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        ensure!(sent(&mut client, "S").await?.0 == 500);
+        // After pauses that grow, it is tried again and again.
+        while failures(&proxy).await? < 4 {
+            let (status, took) = sent(&mut client, "a").await?;
+            ensure!(status == 500 && took < NEVER_SLOW, "{status} after {took:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn all_of_its_memories_count_together() -> Result<()> {
+    let engine = Engine::for_guards(None).map_err(|why| anyhow::anyhow!(why))?;
+    // Four pages are in its first memory.
+    let limits = Limits { memory_bytes: 20 << 16, ..Limits::default() };
+    for (pages, told) in [(16, None), (17, Some("exceeds memory limits"))] {
+        let component = engine.load(&guard::roomy(pages)?).map_err(|why| anyhow::anyhow!(why))?;
+        let made = Instance::new(&component, Box::new(Nobody), limits);
+        let why = made.err().map(|failed| failed.to_string());
+        let is_so = why.as_deref().unwrap_or_default().contains(told.unwrap_or_default());
+        ensure!(why.is_some() == told.is_some() && is_so, "{pages} pages: {why:?}");
+    }
+    Ok(())
+}
+
+/// Answers nothing.
+struct Nobody;
+
+impl Shell for Nobody {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn log(&self, _: Level, _: &str) {}
+
+    fn shared(&self, _: &[u8]) -> Option<(Bytes, u32)> {
+        None
+    }
+
+    fn share(&self, _: &[u8], _: Vec<u8>, _: Option<u32>) -> bool {
+        false
+    }
+
+    fn send(&self, _: Question) -> bool {
+        false
+    }
 }
 
 #[test]

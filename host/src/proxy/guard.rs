@@ -8,6 +8,7 @@
 //!
 //! - [`facts`]: what a policy wants to know of a request
 //! - [`shell`]: what a component finds around it, and its questions as calls
+//! - [`trial`]: one that is new is first started where it holds up nobody
 //! - [`set`]: the guards of a plan; [`party`]: what all lanes' guards have in common
 //! - [`meters`]: what they count
 
@@ -16,6 +17,7 @@ mod meters;
 mod party;
 mod set;
 mod shell;
+mod trial;
 
 use super::calls::Calls;
 use super::exchange::Beginning;
@@ -23,12 +25,13 @@ use super::shared::Shared;
 use crate::component::world::guard::{Decision, Setup, Step, Terms, Verdict};
 use crate::component::world::store::{NoAnswer, Question};
 use crate::component::world::types::Want;
-use crate::component::{Failed, Instance};
+use crate::component::{Failed, Instance, Shell};
 use bytes::Bytes;
 use meters::Meters;
 pub(super) use party::{Components, GuardPlan, Party};
 use proxy_wasm_host::http::Refusal;
 use proxy_wasm_host::maps::HeaderMap;
+use proxy_wasm_host::plugin::Limits;
 pub(super) use set::Guards;
 use shell::{Letters, Outlook};
 use std::cell::{Cell, RefCell};
@@ -37,6 +40,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+pub(super) use trial::tried;
 
 /// How long after a failure another instance is made; twice as long after each further one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -93,7 +97,8 @@ impl Guard {
         calls: &Rc<Calls>,
     ) -> Result<Rc<Self>, String> {
         let letters = Letters::default();
-        let (instance, terms) = started(plan, shared, calls, &letters)?;
+        let outlook = Outlook::new(plan, shared, calls, &letters);
+        let (instance, terms) = started(plan, shared, Box::new(outlook), plan.lane_limits())?;
         let guard = Rc::new(Self {
             shared: Arc::clone(shared),
             calls: Rc::clone(calls),
@@ -261,7 +266,8 @@ impl Guard {
             _ => return,
         }
         let plan = Arc::clone(&self.plan.borrow());
-        match started(&plan, &self.shared, &self.calls, &self.letters) {
+        let outlook = Outlook::new(&plan, &self.shared, &self.calls, &self.letters);
+        match started(&plan, &self.shared, Box::new(outlook), plan.lane_limits()) {
             Ok((instance, terms)) => {
                 self.life.replace(Life::Up(Box::new(instance), Instant::now()));
                 self.take(terms);
@@ -274,15 +280,13 @@ impl Guard {
 /// An instance with its policy in force.
 fn started(
     plan: &GuardPlan,
-    shared: &Arc<Shared>,
-    calls: &Rc<Calls>,
-    letters: &Letters,
+    shared: &Shared,
+    around: Box<dyn Shell>,
+    limits: Limits,
 ) -> Result<(Instance, Terms), String> {
     let name = &plan.settings.name;
-    let outlook = Outlook::new(name, shared, calls, letters);
     let failed = |Failed(why)| format!("component {name}: {why}");
-    let mut instance =
-        Instance::new(&plan.component, Box::new(outlook), plan.limits()).map_err(failed)?;
+    let mut instance = Instance::new(&plan.component, around, limits).map_err(failed)?;
     let setup: Setup = shared.party.setup(shared.lanes.len());
     let configured = instance.configure(&plan.policy, setup).map_err(failed)?;
     let terms = configured.map_err(|problems| {

@@ -1,12 +1,14 @@
 //! Start, reload and end: what the process's first thread does.
 //!
-//! A reload is all or nothing. A new plan is made beside the old one; then every lane prepares
-//! it, which starts its filters; and only if all could do that do all run it. Whatever is
+//! A reload is all or nothing. A new plan is made beside the old one, and components that are new
+//! in it are tried; then every lane prepares it, which starts its filters; and only if all could do
+//! that do all run it. Whatever is
 //! wrong is logged, and the old plan goes on. Shared data, queues, metrics and the store
 //! belong to the process, so limits keep their counts.
 
 use super::access_log::{AccessLog, Writer};
 use super::arguments::Arguments;
+use super::guard::{self, GuardPlan};
 use super::lane::{Lane, Order};
 use super::listener::{self, Socket};
 use super::plan::{Made, Maker, Plan};
@@ -40,6 +42,8 @@ struct Keeper {
     files: Files,
     shared: Arc<Shared>,
     lanes: Vec<mpsc::UnboundedSender<Order>>,
+    /// The components at work.
+    guards: Vec<Arc<GuardPlan>>,
     /// A word of each lane that has ended.
     ended: mpsc::UnboundedReceiver<String>,
 }
@@ -94,8 +98,16 @@ async fn keep(
     let mut signals = Signals::new().map_err(|error| other(format!("no signals: {error}")))?;
     let (sockets, door) = open(&settings).await.map_err(Failure::Other)?;
     let (lanes, ended) = start_lanes(shared).map_err(Failure::Other)?;
-    let mut keeper =
-        Keeper { source, settings, maker, files, shared: Arc::clone(shared), lanes, ended };
+    let mut keeper = Keeper {
+        source,
+        settings,
+        maker,
+        files,
+        shared: Arc::clone(shared),
+        lanes,
+        guards: Vec::new(),
+        ended,
+    };
     keeper.take(made).await.map_err(Failure::Other)?;
     keeper.serve(sockets);
     if let Some(door) = door {
@@ -269,6 +281,8 @@ impl Keeper {
             tracing::warn!("{warning}");
         }
         let plan = Arc::new(made.plan);
+        let guards = || plan.routes.iter().filter_map(|route| route.guard.as_ref());
+        guard::tried(guards(), &self.guards, &self.shared).await?;
         let told = self.lanes.iter().map(|lane| {
             let (told, prepared) = oneshot::channel();
             let _ = lane.send(Order::Prepare(Arc::clone(&plan), told));
@@ -282,6 +296,9 @@ impl Keeper {
         }
         for lane in &self.lanes {
             let _ = lane.send(if result.is_ok() { Order::Commit } else { Order::Abandon });
+        }
+        if result.is_ok() {
+            self.guards = guards().cloned().collect();
         }
         result
     }

@@ -2,11 +2,14 @@
 
 use crate::component::world::guard::Setup;
 use crate::component::{Component, Engine};
+use crate::logs::allowance::Allowance;
 use crate::proxy::ids::fill_random;
 use crate::proxy::settings;
 use proxy_wasm_host::plugin::{Limits, PluginConfig};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tidegate_core::policy::{OnError, Policy};
 
 /// Who this process is to those that share budgets with it.
@@ -29,7 +32,14 @@ pub(in crate::proxy) struct GuardPlan {
     pub(super) is_closed: bool,
     /// What properties are read by.
     pub(super) config: PluginConfig,
+    /// What it may log, on all lanes together.
+    pub(super) lines: Allowance,
+    /// How long its trial took to have an instance at work.
+    pub(super) start_took: OnceLock<Duration>,
 }
+
+/// A lane gives an instance so many times what its trial took, to start on a busy machine.
+const START_TIMES: u32 = 10;
 
 /// Components of the last plan, which the next one mostly has as well.
 pub(in crate::proxy) struct Components {
@@ -76,7 +86,8 @@ impl GuardPlan {
             node: settings.node.clone(),
             ..PluginConfig::default()
         };
-        Self { settings, component, policy: json, is_closed, config }
+        let (lines, start_took) = (Allowance::new(), OnceLock::new());
+        Self { settings, component, policy: json, is_closed, config, lines, start_took }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -86,6 +97,14 @@ impl GuardPlan {
             callback: self.settings.call,
             start: self.settings.start,
         }
+    }
+
+    /// The same for who serves requests too: once it was tried, a start may hold them up no longer
+    /// than a call, or than it needs.
+    pub(super) fn lane_limits(&self) -> Limits {
+        let limits = self.limits();
+        let needed = self.start_took.get().map_or(limits.start, |took| *took * START_TIMES);
+        Limits { start: needed.max(limits.callback).min(limits.start), ..limits }
     }
 
     /// Whether an instance of the one can go on by the other.

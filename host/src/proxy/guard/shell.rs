@@ -1,5 +1,6 @@
 //! What a component finds around it in the proxy, and its questions as calls to clusters.
 
+use super::party::GuardPlan;
 use super::{Calls, Shared};
 use crate::component::Shell;
 use crate::component::world::log::Level;
@@ -18,19 +19,43 @@ const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 pub(super) const UNREACHABLE: NoAnswer = NoAnswer::Unreachable;
 
+/// The most questions of one call of an instance, and of bytes in them: more than a limiter has of
+/// which a thousand requests at once wait for an answer.
+const LETTERS_MAX: usize = 1_024;
+const LETTERS_BYTES_MAX: usize = 8 << 20;
+
 /// Questions that an instance has put and nobody has sent yet.
 #[derive(Clone, Default)]
-pub(super) struct Letters(Rc<RefCell<Vec<Question>>>);
+pub(super) struct Letters(Rc<RefCell<Bundle>>);
+
+#[derive(Default)]
+struct Bundle {
+    questions: Vec<Question>,
+    bytes: usize,
+}
 
 impl Letters {
     pub(super) fn take(&self) -> Vec<Question> {
-        std::mem::take(&mut *self.0.borrow_mut())
+        std::mem::take(&mut *self.0.borrow_mut()).questions
+    }
+
+    /// Adds one, if there is room for it. Whether there was.
+    fn add(&self, question: Question) -> bool {
+        let mut bundle = self.0.borrow_mut();
+        let body = question.body.as_ref().map_or(0, Vec::len);
+        let bytes = bundle.bytes.saturating_add(body).saturating_add(question.authority.len());
+        let has_room = bundle.questions.len() < LETTERS_MAX && bytes <= LETTERS_BYTES_MAX;
+        if has_room {
+            bundle.questions.push(question);
+            bundle.bytes = bytes;
+        }
+        has_room
     }
 }
 
 /// What one instance finds around it.
 pub(super) struct Outlook {
-    name: String,
+    plan: Arc<GuardPlan>,
     /// Where what it shares lies: no filter has such a `vm_id`, and no other component.
     space: String,
     shared: Arc<Shared>,
@@ -40,14 +65,14 @@ pub(super) struct Outlook {
 
 impl Outlook {
     pub(super) fn new(
-        name: &str,
+        plan: &Arc<GuardPlan>,
         shared: &Arc<Shared>,
         calls: &Rc<Calls>,
         letters: &Letters,
     ) -> Self {
         Self {
-            name: name.to_owned(),
-            space: format!("component\0{name}"),
+            plan: Arc::clone(plan),
+            space: format!("component\0{}", plan.settings.name),
             shared: Arc::clone(shared),
             calls: Rc::clone(calls),
             letters: letters.clone(),
@@ -61,13 +86,7 @@ impl Shell for Outlook {
     }
 
     fn log(&self, level: Level, message: &str) {
-        let component = &self.name;
-        match level {
-            Level::Debug => tracing::debug!(component, "{message}"),
-            Level::Info => tracing::info!(component, "{message}"),
-            Level::Warn => tracing::warn!(component, "{message}"),
-            Level::Error => tracing::error!(component, "{message}"),
-        }
+        log(&self.plan, level, message);
     }
 
     fn shared(&self, key: &[u8]) -> Option<(Bytes, u32)> {
@@ -79,11 +98,27 @@ impl Shell for Outlook {
     }
 
     fn send(&self, question: Question) -> bool {
-        let is_known = self.calls.knows(&question.to);
-        if is_known {
-            self.letters.0.borrow_mut().push(question);
-        }
-        is_known
+        self.calls.knows(&question.to) && self.letters.add(question)
+    }
+}
+
+/// A line that a component logs, if its allowance has room.
+pub(super) fn log(plan: &GuardPlan, level: Level, message: &str) {
+    let component = &plan.settings.name;
+    let level = match level {
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Info => tracing::Level::INFO,
+        Level::Warn => tracing::Level::WARN,
+        Level::Error => tracing::Level::ERROR,
+    };
+    if !plan.lines.allows(level) {
+        return;
+    }
+    match level {
+        tracing::Level::ERROR => tracing::error!(component, "{message}"),
+        tracing::Level::WARN => tracing::warn!(component, "{message}"),
+        tracing::Level::INFO => tracing::info!(component, "{message}"),
+        _ => tracing::debug!(component, "{message}"),
     }
 }
 
