@@ -228,6 +228,26 @@ fn a_plugin_that_loops_in_tidegate_proxy_holds_up_nobody_else() -> Result<()> {
     })
 }
 
+/// Nothing of it runs then that could be interrupted.
+#[test]
+fn a_plugin_that_waits_for_ever_is_ended_and_that_is_logged() -> Result<()> {
+    stage(async {
+        let (folder, origin) = (tempfile::tempdir()?, Origin::start().await?);
+        plugin::write_bytes(&file(&folder), &plugin::patient()?)?;
+        let plugin = json!({ "file": file(&folder), "instances": 1, "deadline": "100ms" });
+        let proxy = in_proxy_with(json!({ "tiers": plugin }), &origin).await?;
+        let mut client = Client::http1(proxy.listeners()[0]).await?;
+        assert_eq!(statuses(&sent(&mut client, &["a"]).await?), [200]);
+        let ended = "tidegate_plugin_failures_total{plugin=\"tiers\",reason=\"deadline\"} 1";
+        wait::until("it to end", async || {
+            (page(proxy.admin()).await.ok()?.contains(ended)).then_some(())
+        })
+        .await?;
+        ensure!(proxy.log().contains("deadline: it was waiting"), "{}", proxy.log());
+        Ok(())
+    })
+}
+
 /// Neither memory nor time would end it before the host had run out of memory.
 #[test]
 fn a_plugin_that_takes_handles_without_end_is_ended() -> Result<()> {

@@ -62,25 +62,38 @@ pub fn nosy() -> Result<Vec<u8>> {
 ///
 /// As of [`component`].
 pub fn greedy() -> Result<Vec<u8>> {
-    const POLL: &str = "package wasi:io@0.2.0; interface poll { resource pollable; }";
+    on_the_clock("(loop $on (drop (call $subscribe (i64.const 1))) (br $on))")
+}
+
+/// A component that waits for a moment that never comes.
+///
+/// # Errors
+///
+/// As of [`component`].
+pub fn patient() -> Result<Vec<u8>> {
+    on_the_clock("(call $block (call $subscribe (i64.const -1)))")
+}
+
+/// One that does this with WASI's clock.
+fn on_the_clock(does: &str) -> Result<Vec<u8>> {
+    const POLL: &str =
+        "package wasi:io@0.2.0; interface poll { resource pollable { block: func(); } }";
     const CLOCKS: &str = "package wasi:clocks@0.2.0;
         interface monotonic-clock {
           use wasi:io/poll@0.2.0.{pollable};
           subscribe-duration: func(when: u64) -> pollable;
         }";
-    const WORLD: &str = "package test:greedy;
-        world greedy {
+    const WORLD: &str = "package test:clocked;
+        world clocked {
           import wasi:clocks/monotonic-clock@0.2.0;
           include tidegate:edge/policy-plugin@0.1.0;
         }";
-    const TAKES: &str = r#"
-  (func (export "tidegate:edge/policy@0.1.0#resolve") (param $facts i32) (param $count i32) (result i32)
-    (loop $on (drop (call $subscribe (i64.const 1))) (br $on))
-    (unreachable))"#;
-    let import = r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
-        (func $subscribe (param i64) (result i32)))"#;
-    let fields = format!("{}{TAKES}", described("1.0"));
-    wit::component_of(&[POLL, CLOCKS, WORLD], "greedy", (import, &fields))
+    const IMPORTS: &str = r#"
+  (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
+    (func $subscribe (param i64) (result i32)))
+  (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))"#;
+    let fields = format!("{}{}", described("1.0"), gives_nothing(does));
+    wit::component_of(&[POLL, CLOCKS, WORLD], "clocked", (IMPORTS, &fields))
 }
 
 /// A component that has its host work for it by WASI, so many units as `x-do` has bytes: 64 KiB of

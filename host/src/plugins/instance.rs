@@ -124,7 +124,7 @@ impl Instance {
             }
             // What it was doing is not over, and never will be.
             Err(_) => {
-                store.data().line.warn(Failure::Deadline.name(), "it waited for something");
+                store.data().line.warn(Failure::Deadline.name(), "it was waiting");
                 return Err((Failure::Deadline, false));
             }
             Ok(Err(error)) => error,

@@ -94,3 +94,42 @@ impl OutputStream for Printed {
 impl Pollable for Printed {
     async fn ready(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Mutex, PoisonError};
+    use tracing_subscriber::fmt;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Pad(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Pad {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_plugin_says_never_hides_what_is_said_of_it() {
+        let pad = Pad::default();
+        let to = pad.clone();
+        let shown = fmt().with_ansi(false).with_writer(move || to.clone()).finish();
+        tracing::subscriber::with_default(shown, || {
+            let line = Line::new("tiers");
+            (0..100).for_each(|_| line.log(tracing::Level::DEBUG, "seen by nobody"));
+            (0..100).for_each(|_| line.log(tracing::Level::INFO, "hear me"));
+            line.warn("trap", "unreachable");
+        });
+        let text = String::from_utf8(pad.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("hear me").count(), 20, "{text}");
+        assert!(text.contains("trap: unreachable"), "{text}");
+        assert!(!text.contains("nobody"), "{text}");
+    }
+}
