@@ -208,7 +208,10 @@ impl Revocations {
         now: Instant,
     ) -> bool {
         const LAGS_MAX: usize = 4_096;
-        if !self.known.hear(news, from, asked) {
+        let is_heard = self.known.hear(news, from, asked);
+        // Who must begin anew knows that now, and not only at the next tick.
+        self.is_fresh &= self.known.fresh().is_some();
+        if !is_heard {
             return false;
         }
         self.pulls.heard = now;

@@ -562,6 +562,24 @@ fn a_host_that_lost_entries_is_believed_and_what_it_holds_is_fetched_anew() {
 }
 
 #[test]
+fn who_must_begin_anew_knows_that_before_its_next_tick() {
+    let mut lab = Lab::new(&closed(), 1);
+    lab.settle();
+    lab.set(token("a"), EVER);
+    assert_eq!(lab.send(0, &shows("a")), (REVOKED, false));
+    lab.tick();
+    // Another past, of which images are all that is told.
+    lab.host.lose(1);
+    lab.host.set(token("b"), EVER);
+    lab.host.set(token("a"), EVER);
+    lab.host.cut();
+    for (at, question) in std::mem::take(&mut lab.kept) {
+        lab.tell(at, &question);
+    }
+    assert_eq!(lab.send(0, &shows("a")), (REVOKED, true), "without a tick between");
+}
+
+#[test]
 fn a_new_policy_keeps_what_was_known() {
     let mut lab = Lab::new(&closed(), 1);
     (0..100).for_each(|n| lab.host.set(token(&format!("r{n}")), EVER));
