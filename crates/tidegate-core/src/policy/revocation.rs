@@ -115,7 +115,8 @@ pub struct Revocation {
     pub is_open: bool,
     /// After how long without news from the host each request is checked there.
     pub stale_after: Span,
-    /// The most bytes that own copies of images may take in all workers of a process together.
+    /// The most bytes that own copies of images may take in all workers of a process together; while
+    /// newer ones are fetched, what changed is there twice.
     pub copies_bytes_max: u64,
 }
 

@@ -37,11 +37,13 @@ pub const SHARED_PAGE_BYTES: usize = 8 + PAGE_BYTES;
 /// Reads a shared page, if it is there.
 pub type ReadPage<'r> = dyn FnMut(SharedPage, &mut dyn FnMut(&[u8])) + 'r;
 
-/// Images, by generation.
+/// Images, by generation: those in use, and behind them those that have come to replace them.
 #[derive(Default)]
 pub struct Images(Vec<Loaded>);
 
 struct Loaded {
+    /// Whether nothing is looked up in it yet.
+    waits: bool,
     image: Image,
     body: Body,
 }
@@ -67,7 +69,8 @@ impl Images {
     /// Whether the image of a generation holds an id, or one that looks like it. What cannot be
     /// seen may be held.
     pub fn seem_to_hold(&self, generation: u32, id: &Id, read: &mut ReadPage<'_>) -> bool {
-        let Some(loaded) = self.find(generation).ok().and_then(|at| self.0.get(at)) else {
+        let in_use = self.find(false, generation).ok();
+        let Some(loaded) = in_use.and_then(|at| self.0.get(at)) else {
             return false;
         };
         let slot = match &loaded.body {
@@ -101,23 +104,33 @@ impl Images {
         self.0.iter().filter_map(shared).collect()
     }
 
-    /// Puts an image that is whole into its place; returns whether it is one.
+    /// Keeps an image that is whole until all can be replaced; returns whether it is one.
     pub fn put_own(&mut self, part: Part) -> bool {
         let Part { image, bytes, checksum, .. } = part;
         let head = Head::read(&bytes).filter(|_| checksum.finish() == image.checksum);
         let Some(head) = head else { return false };
-        self.put(Loaded { image, body: Body::Own { head, bytes } });
+        self.put(Loaded { waits: true, image, body: Body::Own { head, bytes } });
         true
     }
 
     /// Looks an image up where workers share it.
     pub fn put_shared(&mut self, image: Image, slot: Slot) {
-        self.put(Loaded { image, body: Body::Shared(slot) });
+        self.put(Loaded { waits: false, image, body: Body::Shared(slot) });
     }
 
-    /// Keeps only what a manifest names.
-    pub fn keep(&mut self, manifest: &Manifest) {
-        self.0.retain(|loaded| manifest.images.contains(&loaded.image));
+    /// Puts all that a manifest names into use, and keeps nothing else.
+    pub fn replace(&mut self, manifest: &Manifest) {
+        self.keep(manifest, false);
+        while let Some(loaded) = self.0.pop_if(|loaded| loaded.waits) {
+            self.put(Loaded { waits: false, ..loaded });
+        }
+    }
+
+    /// Keeps only what a manifest names; and what is in use, if that is still wanted.
+    pub fn keep(&mut self, manifest: &Manifest, and_in_use: bool) {
+        self.0.retain(|loaded| {
+            and_in_use && !loaded.waits || manifest.images.contains(&loaded.image)
+        });
     }
 
     /// Bytes of own copies.
@@ -130,7 +143,7 @@ impl Images {
     }
 
     fn put(&mut self, loaded: Loaded) {
-        match self.find(loaded.image.generation) {
+        match self.find(loaded.waits, loaded.image.generation) {
             Ok(at) => {
                 if let Some(place) = self.0.get_mut(at) {
                     *place = loaded;
@@ -140,8 +153,8 @@ impl Images {
         }
     }
 
-    fn find(&self, generation: u32) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&generation, |it| it.image.generation)
+    fn find(&self, waits: bool, generation: u32) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&(waits, generation), |it| (it.waits, it.image.generation))
     }
 }
 

@@ -2,8 +2,16 @@
 //!
 //! Exact deltas lie over images that never miss an id. An id that neither has is not revoked, as
 //! surely as the news are fresh; one that an image seems to hold is asked about, and the answer
-//! kept. New images come piece by piece and take their places one by one, so no more than one is
-//! there twice; deltas are kept until the last of them is in place.
+//! kept.
+//!
+//! **Invariant.** The images that ids are looked up in are all images of one manifest, and the
+//! deltas are all that came behind its cut. For an id may be in another generation at another cut,
+//! or in that of another host, whose clock differs: what ends far ahead is in none of its own at
+//! first. An image of one manifest beside one of another could each be right, and neither have
+//! the id. So new images wait, whole, until the last of them has come; then all take their places
+//! at once, and only then deltas are forgotten. Until that happens, be it never, a worker goes on
+//! with the images that it has and all deltas since. At most two manifests' images are in memory:
+//! those in use, and what of the newer ones is not the same.
 
 use super::deltas::Deltas;
 use super::id::IdKey;
@@ -41,8 +49,11 @@ pub struct Known {
     /// When it knew all that there was, last.
     fresh: Option<Instant>,
     deltas: Deltas,
+    /// They are all that came behind this entry.
+    since: u64,
+    /// Those in use, and behind them those that have come.
     images: Images,
-    /// What the images hold, if they are all there.
+    /// What those in use hold, if they are all there and the deltas follow on it: then it is `since`.
     cut: Option<u64>,
     span_secs: u32,
     id_keys: Vec<IdKey>,
@@ -53,7 +64,7 @@ pub struct Known {
     workers: u32,
     /// What a copy of all images takes, as of the last manifest.
     copy_bytes: u64,
-    /// Images that are not all in place yet.
+    /// Images that are to be in use once all of them have come.
     coming: Option<Manifest>,
     part: Option<Part>,
     /// Those of them that lie where workers share them, and where those lie that are in use.
@@ -204,6 +215,8 @@ impl Known {
             // Of another past, or too long ago: what the images hold is still worth its bytes, for
             // the new ones may be the same, but nothing is taken for known until all are there.
             (self.deltas, self.cut, self.fresh) = (Deltas::default(), None, None);
+            let cut = news.manifest.as_ref().map(|manifest| manifest.cut);
+            self.since = cut.unwrap_or(news.position.number);
             self.coming = None;
             self.answers.clear();
         }
@@ -348,25 +361,32 @@ impl Known {
         let all: u64 = manifest.images.iter().map(|image| u64::from(image.bytes)).sum();
         // Pages are a third larger than filters.
         self.copy_bytes = if manifest.form == Form::Pages { all / 4 * 3 } else { all };
-        let is_in_place = self.cut == Some(manifest.cut) && self.cut_form == manifest.form;
-        if is_in_place {
-            self.coming = None;
-        }
-        if manifest.form != self.form || is_in_place {
+        if manifest.form != self.form {
             return;
         }
-        if self.span_secs != manifest.span_secs {
-            // Generations of another length have other numbers.
-            (self.cut, self.span_secs) = (None, manifest.span_secs);
+        let is_usable = self.cut.is_some() && self.cut_form == manifest.form;
+        if is_usable && manifest.cut <= self.since {
+            if manifest.cut == self.since {
+                self.coming = None;
+            }
+            return;
+        }
+        if manifest.cut < self.since {
+            // Of a host that cut earlier. What came between is neither in its images nor among the
+            // deltas: the next news begin anew.
+            (self.position, self.cut, self.fresh) = (Position::default(), None, None);
+            self.coming = None;
+            return;
         }
         let is_wanted = |checksum: u64| manifest.images.iter().any(|it| it.checksum == checksum);
         self.laid.rows.retain(|(checksum, _)| is_wanted(*checksum));
         self.part.take_if(|part| !is_wanted(part.image.checksum));
+        self.images.keep(&manifest, true);
         self.coming = Some(manifest);
         self.settle();
     }
 
-    /// The first image that is wanted and not in place.
+    /// The first image that is wanted and not there.
     fn missing(&self) -> Option<Image> {
         let manifest = self.coming.as_ref()?;
         let is_here = |image: &&Image| match self.form {
@@ -376,7 +396,7 @@ impl Known {
         manifest.images.iter().find(|image| !is_here(image)).copied()
     }
 
-    /// If the last image is in place: forgets what they hold, and generations that are over.
+    /// If the last image is there: all take their places.
     fn settle(&mut self) {
         if self.shares_images() || self.missing().is_some() {
             return;
@@ -386,10 +406,12 @@ impl Known {
         }
     }
 
+    /// Looks ids up in these images from now on, and forgets what they hold.
     fn end(&mut self, manifest: &Manifest) {
-        self.images.keep(manifest);
+        self.images.replace(manifest);
         self.deltas.forget(manifest.cut);
-        (self.cut, self.cut_form) = (Some(manifest.cut), manifest.form);
+        (self.cut, self.since) = (Some(manifest.cut), manifest.cut);
+        (self.cut_form, self.span_secs) = (manifest.form, manifest.span_secs);
     }
 }
 

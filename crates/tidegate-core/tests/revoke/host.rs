@@ -1,4 +1,5 @@
-//! A host as a proxy sees it, in a few lines: a log, what holds at each entry of it, and images.
+//! Hosts as a proxy sees them, in a few lines: a log, what holds at each entry of it, and images,
+//! which each host makes at entries, and by a clock, of its own.
 
 use std::collections::BTreeMap;
 use tidegate_core::revoke::fuse::HEAD_BYTES;
@@ -12,6 +13,15 @@ use xorf::{BinaryFuse8, DmaSerializable as _};
 
 pub(crate) const SPAN_SECS: u32 = 300;
 
+/// How many hosts there are.
+pub(crate) const HOSTS: usize = 2;
+
+/// How many generations there are at once: what ends later belongs to none yet.
+pub(crate) const GENERATIONS_MAX: u32 = 2;
+
+/// As of when images are made unless a test says otherwise: nothing ends later than the horizon.
+const LATE_SECS: u64 = 1 << 40;
+
 /// What can be revoked: its id, and the `exp` of the token that has it.
 pub(crate) type Thing = (Id, Option<u64>);
 
@@ -21,8 +31,8 @@ pub(crate) struct Host {
     entries: Vec<(Thing, u64)>,
     /// Entries of each id.
     by_id: BTreeMap<Id, Vec<u64>>,
-    /// In either form.
-    manifests: [Manifest; 2],
+    /// Of each host, in either form.
+    manifests: [[Manifest; 2]; HOSTS],
     images: BTreeMap<u64, Vec<u8>>,
     /// Whether it tells of images only to who has none.
     pub(crate) is_sparing: bool,
@@ -31,7 +41,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(log: u64) -> Self {
         let manifest = |form| Manifest { span_secs: SPAN_SECS, form, ..Manifest::default() };
-        let manifests = [Form::Fuse, Form::Pages].map(manifest);
+        let manifests = std::array::from_fn(|_| [Form::Fuse, Form::Pages].map(manifest));
         let (positions, by_id) = (vec![Position::start(log)], BTreeMap::new());
         Self {
             positions,
@@ -69,23 +79,33 @@ impl Host {
         let lost = self.entries.split_off(left);
         self.positions.truncate(left + 1);
         self.by_id.values_mut().for_each(|entries| entries.retain(|it| *it <= left as u64));
-        if self.manifests[0].cut > left as u64 {
-            self.cut();
+        for host in 0..HOSTS {
+            if self.manifests[host][0].cut > left as u64 {
+                self.cut_by(host, LATE_SECS);
+            }
         }
         lost
     }
 
-    /// Makes images of all that holds now.
+    /// One host makes images of all that holds now.
     pub(crate) fn cut(&mut self) {
+        self.cut_by(0, LATE_SECS);
+    }
+
+    /// A host makes images of all that holds now, by its clock: what ends beyond its horizon is in
+    /// generation 0, and in its own when the horizon has come that far.
+    pub(crate) fn cut_by(&mut self, host: usize, as_of_secs: u64) {
+        let horizon = generation(as_of_secs, SPAN_SECS).saturating_add(GENERATIONS_MAX);
         let number = self.position().number;
         let mut generations: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         for ((id, exp), _) in &self.entries {
             if self.before_secs(id, number) > 0 {
-                let of = exp.map_or(0, |secs| generation(secs, SPAN_SECS));
+                let own = exp.map_or(0, |secs| generation(secs, SPAN_SECS));
+                let of = if own >= horizon { 0 } else { own };
                 generations.entry(of).or_default().push(id.short());
             }
         }
-        for manifest in &mut self.manifests {
+        for manifest in &mut self.manifests[host] {
             manifest.cut = number;
             manifest.images.clear();
             for (generation, shorts) in &mut generations {
@@ -105,8 +125,13 @@ impl Host {
 
     /// At most so many deltas at once.
     pub(crate) fn news(&self, ask: &NewsAsk, most: usize) -> News {
+        self.news_of(0, ask, most)
+    }
+
+    /// What one host says; of images, also that it has older ones.
+    pub(crate) fn news_of(&self, host: usize, ask: &NewsAsk, most: usize) -> News {
         let is_ours = self.positions.get(ask.known.number as usize) == Some(&ask.known);
-        let manifest = &self.manifests[usize::from(ask.form == Form::Pages)];
+        let manifest = &self.manifests[host][usize::from(ask.form == Form::Pages)];
         let from = if is_ours { ask.known.number } else { manifest.cut } as usize;
         let upto = self.entries.len().min(from + most.max(1));
         let delta = |(((id, _), _), number): (&(Thing, u64), u64)| {

@@ -1,10 +1,12 @@
 //! What a worker says of an id is true, whatever it has heard in whatever order.
 
-use crate::host::{Host, SPAN_SECS, Thing};
+use crate::host::{HOSTS, Host, SPAN_SECS, Thing};
 use proptest::prelude::*;
+use std::collections::HashMap;
 use tidegate_core::revoke::deltas::UNNUMBERED;
-use tidegate_core::revoke::known::{Found, Heard, Known};
-use tidegate_core::revoke::message::{CHUNK_BYTES, Delta, News};
+use tidegate_core::revoke::images::SharedPage;
+use tidegate_core::revoke::known::{Found, Heard, Known, shared_pages};
+use tidegate_core::revoke::message::{CHUNK_BYTES, Delta, Form, News};
 use tidegate_core::revoke::{EVER, Id, Position};
 use tidegate_core::time::{Instant, Span};
 
@@ -26,6 +28,53 @@ fn pull_chunk(known: &mut Known, host: &Host) -> bool {
     chunk.is_some_and(|chunk| known.hear_chunk(&chunk) == Heard::Kept)
 }
 
+/// What workers share: here there is one of them.
+#[derive(Default)]
+struct Ground(HashMap<SharedPage, Vec<u8>>);
+
+impl Ground {
+    /// Fetches a piece, and puts it where it goes.
+    fn pull_chunk(&mut self, known: &mut Known, host: &Host) {
+        let Some(chunk) = known.chunk_ask().and_then(|ask| host.chunk(&ask)) else { return };
+        if let Heard::Shared(slot) = known.hear_chunk(&chunk) {
+            shared_pages(&chunk, slot, |page, bytes| {
+                self.0.insert(page, bytes.to_vec());
+            });
+        }
+        self.lay(known);
+    }
+
+    /// If all images that are shared lie there: they are in use.
+    fn lay(&mut self, known: &mut Known) {
+        let left = known.take_sheet().and_then(|sheet| known.hear_sheet(&sheet));
+        let left = left.into_iter().flatten().chain(
+            known.take_left().into_iter().flat_map(|sheet| sheet.rows).map(|(_, slot)| (slot, 9)),
+        );
+        for (slot, pages) in left {
+            (0..pages).for_each(|page| drop(self.0.remove(&SharedPage { slot, page })));
+        }
+    }
+
+    /// Until it knows all, from one host, which has made images lately.
+    fn pull_all(&mut self, known: &mut Known, host: &mut Host) {
+        host.cut();
+        for _ in 0..10_000 {
+            pull_news(known, host, 100);
+            self.lay(known);
+            if known.chunk_ask().is_some() {
+                self.pull_chunk(known, host);
+            } else if known.position() == host.position() && known.is_fresh(NOW, Span::ZERO) {
+                return;
+            }
+        }
+        panic!("it does not come to an end");
+    }
+
+    fn look(&self, known: &Known, (id, exp): Thing) -> Found {
+        known.look(&id, exp, &mut |page, read| read(self.0.get(&page).map_or(&[], |it| it)))
+    }
+}
+
 fn pull_all(known: &mut Known, host: &Host) {
     for _ in 0..10_000 {
         pull_news(known, host, 100);
@@ -45,8 +94,13 @@ fn look(known: &Known, (id, exp): Thing) -> Found {
 #[derive(Clone, Debug)]
 enum Step {
     Set(u64, bool),
-    Cut,
+    /// A host makes images, by a clock that says so many generations.
+    Cut {
+        host: usize,
+        as_of: u64,
+    },
     News {
+        host: usize,
         most: usize,
     },
     /// News that somebody heard long ago.
@@ -57,6 +111,7 @@ enum Step {
         flip: prop::sample::Index,
     },
     GiveUp,
+    Form(Form),
     Check(u64),
     Lose(usize),
 }
@@ -64,12 +119,13 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..40_u64, prop::bool::weighted(0.8)).prop_map(|(n, on)| Step::Set(n, on)),
-        2 => Just(Step::Cut),
-        6 => (1..8_usize).prop_map(|most| Step::News { most }),
+        2 => (0..HOSTS, 0..5_u64).prop_map(|(host, as_of)| Step::Cut { host, as_of }),
+        6 => (0..HOSTS, 1..8_usize).prop_map(|(host, most)| Step::News { host, most }),
         2 => any::<prop::sample::Index>().prop_map(Step::Replay),
         8 => Just(Step::Chunk),
         1 => any::<prop::sample::Index>().prop_map(|flip| Step::Damaged { flip }),
         1 => Just(Step::GiveUp),
+        1 => prop::sample::select(vec![Form::Fuse, Form::Pages]).prop_map(Step::Form),
         4 => (0..40_u64).prop_map(Step::Check),
         1 => (1..6_usize).prop_map(Step::Lose),
     ]
@@ -83,16 +139,18 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150)
     ) {
         let (mut host, mut known) = (Host::new(77), Known::default());
+        let mut ground = Ground::default();
         let mut heard: Vec<(Position, News)> = Vec::new();
         for step in steps {
             match step {
                 Step::Set(n, true) => host.set(thing(n), EVER - n),
                 Step::Set(n, false) => host.set(thing(n), 0),
-                Step::Cut => host.cut(),
-                Step::News { most } => {
+                Step::Cut { host: of, as_of } => host.cut_by(of, as_of * u64::from(SPAN_SECS)),
+                Step::News { host: of, most } => {
                     let ask = known.news_ask();
-                    let news = host.news(&ask, most);
+                    let news = host.news_of(of, &ask, most);
                     prop_assert!(known.hear(&news, &ask.known, NOW));
+                    ground.lay(&mut known);
                     heard.push((ask.known, news));
                 }
                 // Only what begins anew may be taken from where one does not stand; that comes from
@@ -106,15 +164,20 @@ proptest! {
                     }
                 }
                 Step::Replay(_) => {}
-                Step::Chunk => { pull_chunk(&mut known, &host); }
+                Step::Chunk => ground.pull_chunk(&mut known, &host),
                 Step::Damaged { flip } => {
                     if let Some(mut chunk) = known.chunk_ask().and_then(|ask| host.chunk(&ask)) {
                         let at = flip.index(chunk.bytes.len());
                         chunk.bytes[at] ^= 1;
-                        known.hear_chunk(&chunk);
+                        if let Heard::Shared(slot) = known.hear_chunk(&chunk) {
+                            shared_pages(&chunk, slot, |page, bytes| {
+                                ground.0.insert(page, bytes.to_vec());
+                            });
+                        }
                     }
                 }
                 Step::GiveUp => known.give_up_images(),
+                Step::Form(form) => known.follow_form(form),
                 Step::Check(n) => {
                     let ids = [thing(n).0];
                     known.hear_checked(&ids, &host.checked(&ids), Span::from_secs(5));
@@ -126,7 +189,7 @@ proptest! {
                     heard.clear();
                     // What it heard of the lost entries it knows until it hears of that: nothing
                     // can be held against the host before.
-                    pull_all(&mut known, &host);
+                    ground.pull_all(&mut known, &mut host);
                 }
             }
             if !known.is_fresh(NOW, Span::ZERO) {
@@ -136,17 +199,17 @@ proptest! {
             for n in 0..40 {
                 let (id, _) = thing(n);
                 let mut later = (ours..=theirs).map(|number| host.before_secs(&id, number));
-                match look(&known, thing(n)) {
+                match ground.look(&known, thing(n)) {
                     Found::Clear => prop_assert!(later.any(|it| it == 0), "{n} was revoked"),
                     Found::Before(said) => prop_assert!(later.any(|it| it == said), "{n}: {said}"),
                     Found::Perhaps => {}
                 }
             }
         }
-        pull_all(&mut known, &host);
+        ground.pull_all(&mut known, &mut host);
         for n in 0..40 {
             let truth = host.before_secs(&thing(n).0, host.position().number);
-            let said = look(&known, thing(n));
+            let said = ground.look(&known, thing(n));
             prop_assert!(matches!(said, Found::Perhaps) || said == Found::Before(truth)
                 || (said == Found::Clear && truth == 0), "{n}: {said:?}, truth {truth}");
         }
@@ -172,6 +235,37 @@ fn nothing_is_known_before_all_images_are_there() {
     assert!((0..100).all(|n| look(&known, thing(n)) == Found::Perhaps));
     let clear = (1_000..2_000).filter(|n| look(&known, thing(*n)) == Found::Clear).count();
     assert!(clear > 970, "{clear}");
+}
+
+#[test]
+fn what_comes_into_its_own_generation_is_held_by_images_all_the_while() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    let span = u64::from(SPAN_SECS);
+    let far = (Id([9; 16]), Some(4 * span));
+    host.set(far, EVER);
+    (0..40).for_each(|n| host.set(thing(n), EVER));
+    host.cut_by(0, 0);
+    pull_all(&mut known, &host);
+    // Into its own, and by a host whose clock is behind into none again; each is fetched in part,
+    // too, before it is known of another.
+    for (turn, as_of) in [4, 0, 4, 1, 3].into_iter().enumerate() {
+        host.set(thing(50 + turn as u64), EVER);
+        host.cut_by(0, as_of * span);
+        pull_news(&mut known, &host, 10);
+        for _ in 0..turn + 1 {
+            assert_eq!(look(&known, far), Found::Perhaps, "{turn}");
+            assert!(known.is_fresh(NOW, Span::ZERO));
+            pull_chunk(&mut known, &host);
+        }
+        if turn > 2 {
+            known.give_up_images();
+        }
+    }
+    pull_all(&mut known, &host);
+    assert_eq!(look(&known, far), Found::Perhaps);
+    let mut other = Known::default();
+    pull_all(&mut other, &host);
+    assert_eq!(known.size(), other.size(), "what is in use no more is not kept");
 }
 
 #[test]

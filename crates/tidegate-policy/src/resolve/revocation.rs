@@ -9,7 +9,8 @@
 //!   missing: refuse              # or allow: a token without iss, or neither jti nor itself there
 //!   on_error: closed             # or open: what cannot be checked
 //!   stale_after: 5s              # without news for so long, each request is checked at the host
-//!   copies_mib: 64               # memory that workers' own copies of images may take in a process;
+//!   copies_mib: 64               # memory that workers' own copies of images may take in a process,
+//!                                # and for moments, while newer ones come, as much again;
 //!                                # beyond it all share one copy, and with 0 they always do
 //!   when: { path: /api/* }
 //! ```
