@@ -1,8 +1,10 @@
 //! Images: what is revoked at a cut through the log, as filters that proxies fetch.
 //!
 //! A token's record is in the generation of its `exp`, all else in the one of number 0, that
-//! belongs to none, and so is what ends beyond the horizon. Filters are made of the ids' short
-//! halves in the order of ids, so two hosts make the same of the same records.
+//! belongs to none, and so is what ends beyond the horizon: a later cut, or one of a host whose
+//! clock differs, has it elsewhere, so proxies look ids up in all images of one cut, or in none
+//! (see [`known`](tidegate_core::revoke::known)). Filters are made of the ids' short halves in the
+//! order of ids, so two hosts make the same of the same records.
 
 use super::ledger::Snapshot;
 use super::{Fault, Generation, Images};

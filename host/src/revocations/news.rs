@@ -5,7 +5,7 @@ use super::tail::Place;
 use super::{Fault, Now, Revocations, Shared};
 use std::time::{Duration, Instant};
 use tidegate_core::revoke::Position;
-use tidegate_core::revoke::deltas::UNNUMBERED;
+use tidegate_core::revoke::deltas::{HELD_MAX, UNNUMBERED};
 use tidegate_core::revoke::message::{
     CHUNK_BYTES, Check, Checked, Chunk, ChunkAsk, DELTAS_MAX, Delta, Manifest, News, NewsAsk,
 };
@@ -121,11 +121,17 @@ impl Shared {
     /// For a proxy that knows the log up to before the line of this index.
     fn goes_on(&self, now: &Now, ask: &NewsAsk, index: usize) -> Look {
         let newer = now.shelf.set(ask.form).filter(|set| now.is_worth(ask.cut, set));
-        if let Some(set) = newer {
-            // By itself: who has no room for what came since makes some with these.
-            let more = index < now.tail.end();
-            let news = self.news(now, ask.known, now.tail.end());
-            return Look::New(News { manifest: Some(self.manifest(set)), more, ..news });
+        match newer {
+            Some(set) if set.cut.number <= ask.known.number => {
+                // By itself: who has no room for what came since makes some with these.
+                let more = index < now.tail.end();
+                let news = self.news(now, ask.known, now.tail.end());
+                return Look::New(News { manifest: Some(self.manifest(set)), more, ..news });
+            }
+            // A proxy takes images of what it knows and of nothing else: what leads there goes
+            // before, if it has room for that.
+            Some(set) if now.is_too_far(ask, set) => return self.begins_anew(now, ask),
+            _ => {}
         }
         let news = self.news(now, ask.known, index);
         if news.position != ask.known {
@@ -195,6 +201,12 @@ impl Now {
         let records = || self.tail.records_between(cut, set.cut.number);
         let has_none = cut == 0;
         cut < set.cut.number && (has_none || cut < set.last_cut || records() >= WORTH_RECORDS)
+    }
+
+    /// Whether there is more between what a proxy has images of and these than it can hold.
+    fn is_too_far(&self, ask: &NewsAsk, set: &Set) -> bool {
+        let from = if ask.cut == 0 { ask.known.number } else { ask.cut };
+        self.tail.records_between(from, set.cut.number) > HELD_MAX
     }
 }
 

@@ -17,3 +17,4 @@ mod owed;
 #[path = "../../../crates/tidegate-redis/tests/server/mod.rs"]
 mod server;
 mod two_hosts;
+mod workers;
