@@ -6,7 +6,8 @@
 //! - [`body`]: what a request holds, within bounds
 //! - [`fields`], [`asked`], [`bounds`]: one revocation as JSON, what it means, and for how long
 //! - [`form`], [`token`]: a token, as RFC 7009 hands it over, and what of it is revoked
-//! - [`change`]: to revoke and to lift; [`look`]: to list, check and count
+//! - [`change`]: to revoke and to lift; [`in_force`]: so that it holds; [`look`]: to list, check and
+//!   count
 //! - [`import`], [`export`]: all of them, line by line
 //! - [`receivers`]: what OpenID providers tell by themselves
 //! - [`audit`]: who did what, without any secret
@@ -27,6 +28,7 @@ mod export;
 mod fields;
 mod form;
 mod import;
+mod in_force;
 mod look;
 mod query;
 mod receivers;

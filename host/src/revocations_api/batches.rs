@@ -1,13 +1,13 @@
 //! Records on their way into the ledger, in batches of which some are under way at once.
 
+use super::in_force::{self, Said};
 use crate::revocations::{
     Accepted, Durability, ENTRY_RECORDS_MAX, NotAccepted, Reach, Revocations,
 };
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use std::sync::Arc;
-use tidegate_core::revoke::Record;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// Batches under way at once: they share syncs of the disk, and trips to Redis. As many as one sync
 /// takes (16), and as many behind them.
@@ -27,12 +27,15 @@ pub(super) fn both(one: &Accepted, other: &Accepted) -> Accepted {
     Accepted { position, reach }
 }
 
+/// How many records a batch has, and what became of it.
+type Ended = (usize, Result<Option<Accepted>, NotAccepted>);
+
 /// Records on their way.
 pub(super) struct Batches {
     revocations: Arc<Revocations>,
     durability: Durability,
-    waiting: Vec<Record>,
-    under_way: FuturesOrdered<JoinHandle<(usize, Result<Accepted, NotAccepted>)>>,
+    waiting: Vec<Said>,
+    under_way: FuturesOrdered<JoinHandle<Ended>>,
     accepted: u64,
     last: Option<Accepted>,
 }
@@ -50,8 +53,8 @@ impl Batches {
     }
 
     /// One more; it goes with the next [`Self::send`].
-    pub(super) fn put(&mut self, record: Record) {
-        self.waiting.push(record);
+    pub(super) fn put(&mut self, said: Said) {
+        self.waiting.push(said);
     }
 
     /// Sends whole batches off. Waits if too many are under way.
@@ -98,7 +101,7 @@ impl Batches {
         self.last
     }
 
-    async fn begin(&mut self, batch: Vec<Record>) -> Result<(), NotAccepted> {
+    async fn begin(&mut self, batch: Vec<Said>) -> Result<(), NotAccepted> {
         if self.under_way.len() >= UNDER_WAY_MAX
             && let Some(ended) = self.under_way.next().await
         {
@@ -106,22 +109,17 @@ impl Batches {
         }
         let (revocations, durability) = (self.revocations.clone(), self.durability);
         self.under_way.push_back(tokio::spawn(async move {
-            (batch.len(), revocations.accept(batch, durability).await)
+            (batch.len(), in_force::accept(&revocations, batch, durability).await)
         }));
         Ok(())
     }
 
-    fn end(
-        &mut self,
-        ended: Result<(usize, Result<Accepted, NotAccepted>), tokio::task::JoinError>,
-    ) -> Result<(), NotAccepted> {
+    fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<(), NotAccepted> {
         let (count, accepted) = ended.map_err(|_| NotAccepted::Ending)?;
         let accepted = accepted?;
         self.accepted += count as u64;
-        self.last = Some(match self.last {
-            None => accepted,
-            Some(last) => both(&last, &accepted),
-        });
+        let all = self.last.into_iter().chain(accepted);
+        self.last = all.reduce(|one, other| both(&one, &other));
         Ok(())
     }
 }

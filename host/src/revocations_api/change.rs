@@ -5,15 +5,14 @@
 
 use super::asked::{self, Terms, Thing, Wish};
 use super::audit::Call;
-use super::batches::both;
 use super::fields::{Field, Fields};
+use super::in_force::{self, Over, Said};
 use super::query::Query;
 use super::reply::{self, Reply, Shown, durability, fault, not_accepted, position, problem};
 use super::token::{Refused, Sense};
 use super::wrong::Wrong;
 use super::{Api, form};
-use crate::revocations::{Accepted, ENTRY_RECORDS_MAX, Fault, NotAccepted};
-use futures_util::future::try_join_all;
+use crate::revocations::{Accepted, Fault, NotAccepted};
 use hyper::StatusCode;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
@@ -176,22 +175,20 @@ fn lifting(known: Option<Record>, terms: &Terms) -> Option<Record> {
     Some(asked::lifting(known.kind, known.id, at_ms, known.until_secs))
 }
 
-/// Has these in force. What was lifted is revoked again, whatever the clock says that lifted it.
+/// Has these in force, whatever was lifted.
 async fn put(
     api: &Api,
-    mut records: Vec<Record>,
+    records: Vec<Record>,
     query: &Query,
 ) -> Result<(Option<Accepted>, Vec<Record>), NotAccepted> {
-    for record in records.iter_mut().filter(|record| !record.lifts) {
-        let known = api.revocations.get(record.id).map_err(NotAccepted::Fault)?;
-        if let Some(lifted) = known.filter(|known| known.lifts) {
-            record.at_ms = record.at_ms.max(lifted.at_ms);
-        }
+    let mut said: Vec<_> =
+        records.into_iter().map(|record| Said { record, over: Over::Any }).collect();
+    for said in said.iter_mut().filter(|said| !said.record.lifts) {
+        said.outlast(api.revocations.get(said.record.id).map_err(NotAccepted::Fault)?);
     }
-    let chunks = records.chunks(ENTRY_RECORDS_MAX);
-    let accepting = chunks.map(|some| api.revocations.accept(some.to_vec(), query.durability));
-    let accepted = try_join_all(accepting).await?;
-    Ok((accepted.into_iter().reduce(|one, other| both(&one, &other)), records))
+    let records = said.iter().map(|said| said.record).collect();
+    let accepted = in_force::accept(&api.revocations, said, query.durability).await?;
+    Ok((accepted, records))
 }
 
 /// An object, or a list of them.

@@ -10,7 +10,8 @@ use super::asked;
 use super::audit::Call;
 use super::batches::Batches;
 use super::body;
-use super::fields::Fields;
+use super::fields::{Field, Fields};
+use super::in_force::{Over, Said};
 use super::query::{OnError, Query};
 use super::reply::{self, Reply, durability, later, position};
 use super::splitter::Splitter;
@@ -147,15 +148,20 @@ impl Import {
             Ok(line) if line.trim_ascii().is_empty() => return Ok(()),
             Ok(line) => serde_json::from_slice::<Fields<'_>>(line)
                 .map_err(|error| Wrong::of_line(&error))
-                .and_then(|fields| asked::wish(&fields, terms)),
+                .and_then(|fields| {
+                    // What does not say when it was made is meant now.
+                    let is_now = fields.at(Field::At).is_none();
+                    let over = if is_now { Over::Any } else { Over::Older };
+                    asked::wish(&fields, terms).map(|wish| (wish, over))
+                }),
             Err(wrong) => Err(wrong),
         };
         match wish {
-            Ok(wish) if wish.is_over => self.count.over += 1,
-            Ok(wish) => {
+            Ok((wish, _)) if wish.is_over => self.count.over += 1,
+            Ok((wish, over)) => {
                 let records = [Some(wish.record.id), wish.also].into_iter().flatten();
                 for id in records {
-                    self.put(Record { id, ..wish.record })?;
+                    self.put(Said { record: Record { id, ..wish.record }, over })?;
                 }
             }
             Err(wrong) => self.wrong(wrong)?,
@@ -163,27 +169,24 @@ impl Import {
         Ok(())
     }
 
-    fn put(&mut self, record: Record) -> Result<(), Stop> {
-        match self.is_known(&record)? {
+    fn put(&mut self, mut said: Said) -> Result<(), Stop> {
+        let fault = |fault| Stop::NotAccepted(NotAccepted::Fault(fault));
+        let known = self.api.revocations.get(said.record.id).map_err(fault)?;
+        said.outlast(known);
+        match known.is_some_and(|known| self.is_in_force(&known, &said.record)) {
             true => self.count.known += 1,
-            false => self.batches.put(record),
+            false => self.batches.put(said),
         }
         Ok(())
     }
 
     /// Whether it is in force already, and so would change nothing. A host that does not hear of
     /// others may know of a revocation and not that it was lifted: there nothing is known.
-    fn is_known(&self, record: &Record) -> Result<bool, Stop> {
-        if !self.is_fresh {
-            return Ok(false);
-        }
-        let fault = |fault| Stop::NotAccepted(NotAccepted::Fault(fault));
-        let known = self.api.revocations.get(record.id).map_err(fault)?;
-        Ok(known.is_some_and(|known| {
-            let both = known.and(record);
-            Record { at_ms: known.at_ms, ..both } == known
-                && (both.at_ms == known.at_ms || !known.lifts)
-        }))
+    fn is_in_force(&self, known: &Record, record: &Record) -> bool {
+        let both = known.and(record);
+        self.is_fresh
+            && Record { at_ms: known.at_ms, ..both } == *known
+            && (both.at_ms == known.at_ms || !known.lifts)
     }
 
     fn wrong(&mut self, wrong: Wrong) -> Result<(), Stop> {

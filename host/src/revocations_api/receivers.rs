@@ -33,6 +33,7 @@ use super::audit::{self, Call};
 use super::body::{expect_type, read};
 use super::callers::Stranger;
 use super::door::Guest;
+use super::in_force::{self, Over, Said};
 use super::reply::{self, Refusal, Reply, fault, later, not_accepted};
 use super::{Api, attempts, form};
 use crate::config::{Receiver as Settings, RevocationsApi};
@@ -287,7 +288,9 @@ impl Notice<'_> {
             return Err(Box::new(later(StatusCode::TOO_MANY_REQUESTS, what, wait)));
         }
         // Who sends it may never send it again: if Redis is away, this host keeps it until it is not.
-        let accepted = api.revocations.accept(new.clone(), Durability::ThisHost).await;
+        let over = Over::UpTo(issued_secs);
+        let said = new.iter().map(|record| Said { record: *record, over }).collect();
+        let accepted = in_force::accept(&api.revocations, said, Durability::ThisHost).await;
         if let Err(why) = accepted {
             call.many(action, "not_accepted", 0);
             return Err(Box::new(not_accepted(&why)));

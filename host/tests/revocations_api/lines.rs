@@ -85,6 +85,33 @@ async fn what_is_exported_is_imported_elsewhere_to_the_last_field() {
 }
 
 #[tokio::test]
+async fn a_line_is_meant_now_unless_it_says_when_it_was_made() {
+    let home = Home::new();
+    // Another host's clock may be ahead of ours.
+    let (now, ahead_ms) = (now_secs(), (now_secs() + 50) * 1_000);
+    let until = now + 600;
+    let thing = json!({"sid": "s", "iss": "i", "until": until});
+    let with = |more: Value| {
+        let mut line = thing.clone();
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        line.to_string()
+    };
+    let accepted = async |line: String| last(&import(&home, "", &line).await)["accepted"].clone();
+    let is_lifted = async || {
+        let line: Value = serde_json::from_str(&exported(&home).await[0]).unwrap();
+        line["lifted"] == true
+    };
+    assert_eq!(accepted(with(json!({"lifted": true, "at_ms": ahead_ms}))).await, 1);
+    assert_eq!(accepted(with(json!({"at_ms": now * 1_000}))).await, 0, "it was lifted since");
+    assert!(is_lifted().await);
+    assert_eq!(accepted(with(json!({}))).await, 1);
+    assert!(!is_lifted().await);
+    assert_eq!(accepted(with(json!({}))).await, 0, "it is in force");
+    assert_eq!(accepted(with(json!({"lifted": true}))).await, 1);
+    assert!(is_lifted().await);
+}
+
+#[tokio::test]
 async fn lines_that_are_wrong_are_told_by_their_number() {
     let home = Home::new();
     let good = r#"{"jti":"a","iss":"b"}"#;
