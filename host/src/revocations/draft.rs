@@ -119,6 +119,12 @@ impl Draft {
     ) -> Result<(), Fault> {
         let told = change.take(records)?;
         change.log(position, records)?;
+        // Proxies are told of what is held behind the entries, and the last word holds.
+        for held in &mut self.held {
+            if let Ok(at) = told.binary_search_by_key(&held.record.id, |(id, _)| *id) {
+                held.before_secs = told[at].1;
+            }
+        }
         self.lines.push(Line { position, told, accepted_ms });
         self.position = position;
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tidegate::revocations::Revocations;
 use tidegate_core::revoke::message::{Form, News, NewsAsk};
-use tidegate_core::revoke::{EVER, Id, Position};
+use tidegate_core::revoke::{EVER, Id, Kind, Position, Record};
 
 /// A proxy: it knows what it was told, and nothing else.
 #[derive(Default)]
@@ -165,6 +165,27 @@ async fn what_waits_for_the_shared_log_is_told_with_every_answer() {
     proxy.asks(&host, Duration::from_secs(30)).await;
     assert_eq!((proxy.known, proxy.deltas.len()), (host.position(), 3));
     assert!(proxy.asks(&host, Duration::ZERO).await.deltas.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_held_takes_nothing_back_that_the_log_says_of_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, mut proxy) = (open_shared(folder.path()), Proxy::default());
+    proxy.asks(&host, Duration::from_secs(10)).await;
+    let subject = |before_secs, at_ms| Record {
+        kind: Kind::Subject,
+        by_exp: false,
+        before_secs,
+        at_ms,
+        ..token(1)
+    };
+    let at = host.hold(vec![subject(100, 200)]).await.unwrap();
+    proxy.asks(&host, Duration::ZERO).await;
+    assert_eq!(proxy.deltas.last(), Some(&(token(1).id, 100)));
+    host.apply(entries(at, &[vec![subject(150, 190)]])).await.unwrap();
+    assert_eq!(host.held().len(), 1, "it was made later");
+    proxy.asks(&host, Duration::ZERO).await;
+    assert_eq!(proxy.deltas[1..], [(token(1).id, 150), (token(1).id, 150)]);
 }
 
 #[tokio::test]
