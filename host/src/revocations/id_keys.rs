@@ -1,52 +1,46 @@
 //! The keys of ids whose parts are secret, from files that may be replaced.
 //!
 //! Hosts and proxies make the same ids of the same secrets only with the same key. To replace
-//! one, a second file is set; ids of both are looked for, and new ones are made with the first.
+//! one, a second file is set; secrets are filed, and looked for, under both until what was filed
+//! under the old one alone is over. Proxies are told the keys with all news, so who knows what was
+//! revoked knows under which keys.
 
 use crate::files::{Files, Kept};
 use base64ct::{Base64, Base64Unpadded, Encoding as _};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use tidegate_core::revoke::id::IdKey;
 use tidegate_core::revoke::message::ID_KEYS_MAX;
 
 /// The keys, as the files were when they were last looked at.
 pub(super) struct IdKeys {
     paths: Vec<PathBuf>,
-    known: Kept<Known>,
-}
-
-struct Known {
-    keys: Vec<IdKey>,
-    changed: Instant,
+    known: Kept<Vec<IdKey>>,
 }
 
 impl IdKeys {
     /// Reads these files, at most [`ID_KEYS_MAX`].
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self, String> {
         let paths = paths.get(..ID_KEYS_MAX).unwrap_or(paths).to_vec();
-        let known = Kept::read(|files| Known::read(&paths, files))?;
+        let known = Kept::read(|files| read(&paths, files))?;
         Ok(Self { paths, known })
     }
 
     /// The one in use first.
     pub(super) fn all(&self) -> Vec<IdKey> {
-        self.known.now().keys.clone()
+        self.known.now().to_vec()
     }
 
-    /// Reads the files again if they hold something else. If that is no key the last ones stay.
-    pub(super) fn look(&self) {
-        match self.known.look(|files| Known::read(&self.paths, files)) {
+    /// Reads the files again if they hold something else; returns whether they are others now. If
+    /// that is no key the last ones stay.
+    pub(super) fn look(&self) -> bool {
+        let looked = self.known.look(|files| read(&self.paths, files));
+        match &looked {
             None => {}
             Some(Ok(_)) => tracing::info!("the keys of revocations' ids are others"),
             Some(Err(problem)) => tracing::error!("{problem}: the last ones stay"),
         }
-    }
-
-    /// Whether they changed not longer ago than that.
-    pub(super) fn changed_within(&self, time: Duration) -> bool {
-        !self.paths.is_empty() && self.known.now().changed.elapsed() < time
+        matches!(looked, Some(Ok(_)))
     }
 }
 
@@ -56,11 +50,8 @@ impl fmt::Debug for IdKeys {
     }
 }
 
-impl Known {
-    fn read(paths: &[PathBuf], files: &mut Files) -> Result<Self, String> {
-        let keys = paths.iter().map(|path| parse(path, &files.read(path)?));
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, changed: Instant::now() })
-    }
+fn read(paths: &[PathBuf], files: &mut Files) -> Result<Vec<IdKey>, String> {
+    paths.iter().map(|path| parse(path, &files.read(path)?)).collect()
 }
 
 /// 64 hex digits, or Base64 of 32 bytes, with or without padding; blanks around it do not count.
@@ -134,10 +125,10 @@ mod tests {
         let keys = IdKeys::read(std::slice::from_ref(&path)).unwrap();
         assert_eq!(keys.all(), [[0x11; 32]]);
         std::fs::write(&path, "22".repeat(32)).unwrap();
-        keys.look();
+        assert!(keys.look());
         assert_eq!(keys.all(), [[0x22; 32]]);
         std::fs::write(&path, "hunter2").unwrap();
-        keys.look();
+        assert!(!keys.look());
         assert_eq!(keys.all(), [[0x22; 32]]);
     }
 }

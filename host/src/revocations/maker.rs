@@ -110,7 +110,9 @@ impl Making {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.busy.rests.store(Instant::now() < rests_until, Ordering::Release);
-            self.shared.id_keys.look();
+            if self.shared.id_keys.look() {
+                self.shared.tell();
+            }
             let mut is_written = self.write(Task::Look);
             if counted.elapsed() >= count_every {
                 counted = Instant::now();

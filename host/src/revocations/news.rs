@@ -25,10 +25,6 @@ const HELD_EVERY: Duration = Duration::from_millis(250);
 /// what was lost.
 const AHEAD_MARGIN: Duration = Duration::from_millis(100);
 
-/// For so long every answer tells the keys of ids when they have changed: a proxy that has all
-/// else would not hear of them.
-const KEYS_TOLD_FOR: Duration = Duration::from_secs(60);
-
 /// There are no images yet that a proxy could begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unready;
@@ -58,6 +54,7 @@ impl Revocations {
         self.hands.look();
         let began = Instant::now();
         let mut changed = self.shared.changed.subscribe();
+        let keys = self.id_keys();
         let (holds, has_held) = {
             let mut now = self.shared.now();
             now.shelf.want(ask.form, began);
@@ -68,10 +65,13 @@ impl Revocations {
             changed.mark_unchanged();
             let is_over = Instant::now() >= end;
             let is_held_anew = self.shared.now().holds != holds;
+            let is_other = is_held_anew || self.id_keys() != keys;
             let held_ms = if patience.is_zero() { 0 } else { millis(began.elapsed()) };
             match self.shared.look(ask, began) {
-                Look::New(news) => return Ok(News { held_ms, ..news }),
-                Look::Old(news) if is_over || is_held_anew => return Ok(News { held_ms, ..news }),
+                Look::New(news) => return Ok(self.with_keys(ask, News { held_ms, ..news })),
+                Look::Old(news) if is_over || is_other => {
+                    return Ok(self.with_keys(ask, News { held_ms, ..news }));
+                }
                 Look::Unready if is_over => return Err(Unready),
                 Look::Old(_) | Look::Unready => {}
             }
@@ -79,6 +79,11 @@ impl Revocations {
             // Whichever comes first is a reason to look again.
             let _ = timeout_at(end.into(), changed.changed()).await;
         }
+    }
+
+    /// With the keys of secret ids, as they are by now: no id of this news was made under newer ones.
+    fn with_keys(&self, ask: &NewsAsk, news: News) -> News {
+        News { id_keys: ask.wants_keys.then(|| self.id_keys()), ..news }
     }
 
     /// A piece of an image; `None` if that is not here, any more or yet, or has no such piece.
@@ -137,10 +142,7 @@ impl Shared {
         if news.position != ask.known {
             return Look::New(news);
         }
-        let set = now.shelf.set(ask.form);
-        let tells_keys = self.id_keys.changed_within(KEYS_TOLD_FOR);
-        let manifest = set.filter(|_| tells_keys).map(|set| self.manifest(set));
-        Look::Old(News { manifest, ..news })
+        Look::Old(news)
     }
 
     fn begins_anew(&self, now: &Now, ask: &NewsAsk) -> Look {
@@ -180,6 +182,7 @@ impl Shared {
             manifest: None,
             anew: false,
             held_ms: 0,
+            id_keys: None,
             deltas,
         }
     }

@@ -59,7 +59,8 @@ async fn ask(proxy: &mut Caller, body: Vec<u8>, waits_ms: u32) -> (Response<()>,
 }
 
 pub async fn news(proxy: &mut Caller, known: Position, waits_ms: u32) -> News {
-    let body = revoke::encode_news_ask(&NewsAsk { known, cut: 0, form: Form::Fuse });
+    let body =
+        revoke::encode_news_ask(&NewsAsk { known, cut: 0, form: Form::Fuse, wants_keys: true });
     let (head, body) = ask(proxy, body, waits_ms).await;
     assert_eq!(
         (head.status().as_u16(), &head.headers()["x-tidegate"]),

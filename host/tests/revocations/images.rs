@@ -33,7 +33,7 @@ fn found_in(host: &Revocations, manifest: &Manifest, id: Id) -> Vec<u32> {
 }
 
 async fn manifest(host: &Revocations, form: Form) -> Manifest {
-    let ask = NewsAsk { known: Position::default(), cut: 0, form };
+    let ask = NewsAsk { known: Position::default(), cut: 0, form, wants_keys: true };
     host.news(&ask, Duration::from_secs(20)).await.unwrap().manifest.unwrap()
 }
 

@@ -80,7 +80,7 @@ async fn ten_million() {
     let host = open(folder.path());
     told("opened", began);
     let began = Instant::now();
-    let ask = NewsAsk { known: Position::default(), cut: 0, form: Form::Fuse };
+    let ask = NewsAsk { known: Position::default(), cut: 0, form: Form::Fuse, wants_keys: true };
     let news = host.news(&ask, Duration::from_secs(600)).await.unwrap();
     told("images", began);
     let manifest = news.manifest.unwrap();

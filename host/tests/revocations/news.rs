@@ -1,11 +1,11 @@
 //! What proxies are told, and when.
 
 use crate::made_up::{lifted, token};
-use crate::opened::{accept, entries, in_memory, open, open_shared, told};
+use crate::opened::{accept, entries, in_memory, open, open_shared, settings, told};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tidegate::revocations::Revocations;
+use tidegate::revocations::{Revocations, Settings};
 use tidegate_core::revoke::message::{Form, News, NewsAsk};
 use tidegate_core::revoke::{EVER, Id, Kind, Position, Record};
 
@@ -19,7 +19,7 @@ struct Proxy {
 
 impl Proxy {
     async fn asks(&mut self, host: &Revocations, patience: Duration) -> News {
-        let ask = NewsAsk { known: self.known, cut: self.cut, form: Form::Fuse };
+        let ask = NewsAsk { known: self.known, cut: self.cut, form: Form::Fuse, wants_keys: true };
         let news = host.news(&ask, patience).await.unwrap();
         if news.anew {
             self.deltas.clear();
@@ -119,7 +119,7 @@ async fn a_host_that_lags_takes_nothing_from_a_proxy() {
     assert!(news.deltas.is_empty() && news.manifest.is_none());
 
     // It waits for what the proxy knows already, and then for more.
-    let ask = NewsAsk { known: ahead, cut: 1, form: Form::Fuse };
+    let ask = NewsAsk { known: ahead, cut: 1, form: Form::Fuse, wants_keys: true };
     let later = async {
         host.apply(both[1..].to_vec()).await.unwrap();
         host.apply(entries(ahead, &[vec![token(3)]])).await.unwrap();
@@ -134,7 +134,7 @@ async fn what_was_lost_for_good_is_forgotten_by_proxies_too() {
     let folder = tempfile::tempdir().unwrap();
     let host = open_shared(folder.path());
     let lost = entries(host.position(), &[vec![token(1)]])[0].position;
-    let ask = NewsAsk { known: lost, cut: 0, form: Form::Fuse };
+    let ask = NewsAsk { known: lost, cut: 0, form: Form::Fuse, wants_keys: true };
     let fresh = async {
         loop {
             host.set_fresh(Instant::now());
@@ -206,6 +206,30 @@ async fn a_proxy_goes_on_where_it_was_after_the_host_restarted() {
         }
     }
     assert_eq!(proxy.deltas.len(), 10);
+}
+
+#[tokio::test]
+async fn keys_of_ids_are_told_with_every_answer_and_others_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, "11".repeat(32)).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let settings = Settings { id_key_files: vec![path.clone()], ..settings(home.path(), false) };
+    let (host, mut proxy) = (Revocations::open(&settings).unwrap(), Proxy::default());
+    let begun = proxy.asks(&host, Duration::from_secs(10)).await;
+    assert_eq!(begun.id_keys, Some(vec![[0x11; 32]]));
+    let began = Instant::now();
+    let change = async { std::fs::write(&path, "22".repeat(32)).unwrap() };
+    let (others, ()) = tokio::join!(proxy.asks(&host, Duration::from_secs(30)), change);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!((others.id_keys, others.manifest), (Some(vec![[0x22; 32]]), None));
+    // One that was away then, and hears of something else first.
+    accept(&host, vec![token(1)]).await;
+    let news = proxy.asks(&host, Duration::ZERO).await;
+    assert_eq!((news.deltas.len(), news.id_keys), (1, Some(vec![[0x22; 32]])));
+    // One of a release that did not ask for them could not read them.
+    let ask = NewsAsk { known: host.position(), cut: 0, form: Form::Fuse, wants_keys: false };
+    assert_eq!(host.news(&ask, Duration::ZERO).await.unwrap().id_keys, None);
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ pub fn entries(after: Position, batches: &[Vec<Record>]) -> Vec<Entry> {
 
 /// What a proxy that knows this is told at once.
 pub async fn told(revocations: &Revocations, known: Position, cut: u64) -> Result<News, Unready> {
-    let ask = NewsAsk { known, cut, form: Form::Fuse };
+    let ask = NewsAsk { known, cut, form: Form::Fuse, wants_keys: true };
     revocations.news(&ask, Duration::ZERO).await
 }
 

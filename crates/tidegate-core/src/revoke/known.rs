@@ -180,7 +180,7 @@ impl Known {
         let coming = self.coming.as_ref().map(|manifest| manifest.cut);
         let in_place = self.cut.filter(|_| self.cut_form == self.form);
         let cut = coming.or(in_place).unwrap_or(0);
-        NewsAsk { known: self.position, cut, form: self.form }
+        NewsAsk { known: self.position, cut, form: self.form, wants_keys: true }
     }
 
     /// The next piece of an image to ask for, if any is wanted.
@@ -210,6 +210,10 @@ impl Known {
     pub fn hear(&mut self, news: &News, from: &Position, asked: Instant) -> bool {
         if !news.anew && *from != self.position {
             return false;
+        }
+        if let Some(keys) = &news.id_keys {
+            // With all news: who knows what was revoked knows by which keys.
+            self.id_keys.clone_from(keys);
         }
         if news.anew {
             // Of another past, or too long ago: what the images hold is still worth its bytes, for
@@ -357,7 +361,6 @@ impl Known {
     }
 
     fn expect(&mut self, manifest: Manifest) {
-        self.id_keys.clone_from(&manifest.id_keys);
         let all: u64 = manifest.images.iter().map(|image| u64::from(image.bytes)).sum();
         // Pages are a third larger than filters.
         self.copy_bytes = if manifest.form == Form::Pages { all / 4 * 3 } else { all };

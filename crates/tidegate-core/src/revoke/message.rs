@@ -47,6 +47,9 @@ pub struct NewsAsk {
     pub cut: u64,
     /// In which form it wants images.
     pub form: Form,
+    /// Whether it wants the keys of secret ids, too. One of a release that did not ask for them has
+    /// them from manifests alone.
+    pub wants_keys: bool,
 }
 
 /// What is new.
@@ -67,6 +70,8 @@ pub struct News {
     pub manifest: Option<Manifest>,
     /// Whether it must begin anew: what it knew counts for nothing.
     pub anew: bool,
+    /// The keys of secret ids, the one in use first, at most [`ID_KEYS_MAX`]; if they were asked for.
+    pub id_keys: Option<Vec<IdKey>>,
     /// What came after, in the log's order: at most [`DELTAS_MAX`].
     pub deltas: Vec<Delta>,
 }
@@ -97,7 +102,7 @@ pub struct Manifest {
     pub span_secs: u32,
     /// One for each generation that has any id; in the order of their numbers.
     pub images: Vec<Image>,
-    /// The keys of secret ids, the one in use first; at most [`ID_KEYS_MAX`].
+    /// The keys of secret ids, for who does not ask for them with news.
     pub id_keys: Vec<IdKey>,
 }
 

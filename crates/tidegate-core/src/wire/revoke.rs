@@ -1,11 +1,12 @@
 //! What is said of revocations, as bytes.
 //!
 //! ```text
-//! news ask   1 version   1 'N'   24 known   8 cut   1 form (0 fuse, 1 pages)
+//! news ask   1 version   1 'N'   24 known   8 cut   1 form (0 fuse, 1 pages; 2 more: keys, too)
 //! news       1 version   1 'M'   24 position   4 held (ms)   4 age (ms)
-//!            1 flags (1 more, 2 manifest, 4 anew)
+//!            1 flags (1 more, 2 manifest, 4 anew, 8 keys)
 //!            manifest: 8 cut   1 form   4 span (s)   1 keys (0..=2)   1 images (0..=128)
 //!                      per key 32;   per image 4 generation   8 checksum   4 bytes
+//!            keys: 1 keys (0..=2)   32 each
 //!            2 deltas (0..=2048)   per delta 4 how many entries before the position its own is
 //!                      (all ones: it is in none yet)   16 id   5 before (s)   4 age (ms)
 //! chunk ask  1 version   1 'C'   8 image   4 offset
@@ -19,6 +20,7 @@ use super::{
     CHECK, CHECKED, CHUNK, CHUNK_ASK, Malformed, NEWS, NEWS_ASK, Reader, VERSION, short_len,
 };
 use crate::revoke::deltas::UNNUMBERED;
+use crate::revoke::id::IdKey;
 use crate::revoke::message::{
     CHECKED_MAX, CHUNK_BYTES, Check, Checked, Chunk, ChunkAsk, DELTAS_MAX, Delta, Form,
     ID_KEYS_MAX, IMAGE_BYTES_MAX, IMAGES_MAX, Image, Manifest, News, NewsAsk,
@@ -33,6 +35,7 @@ pub const NEWS_BYTES_MAX: usize = 2
     + POSITION_BYTES
     + 9
     + (15 + ID_KEYS_MAX * 32 + IMAGES_MAX * IMAGE_BYTES)
+    + (1 + ID_KEYS_MAX * 32)
     + 2
     + DELTAS_MAX * DELTA_BYTES;
 
@@ -58,6 +61,10 @@ const FAR: u32 = u32::MAX - 1;
 const MORE: u8 = 1;
 const MANIFEST: u8 = 2;
 const ANEW: u8 = 4;
+const KEYS: u8 = 8;
+
+/// What is added to the form if keys are wanted.
+const WANTS_KEYS: u8 = 2;
 
 /// What images are told apart and checked by.
 pub fn checksum(bytes: &[u8]) -> u64 {
@@ -70,7 +77,8 @@ pub fn encode_news_ask(ask: &NewsAsk) -> Vec<u8> {
     bytes.extend([VERSION, NEWS_ASK]);
     put_position(&mut bytes, &ask.known);
     bytes.extend(ask.cut.to_le_bytes());
-    bytes.push(u8::from(ask.form == Form::Pages));
+    let keys = if ask.wants_keys { WANTS_KEYS } else { 0 };
+    bytes.push(u8::from(ask.form == Form::Pages) | keys);
     bytes
 }
 
@@ -83,9 +91,11 @@ pub fn decode_news_ask(bytes: &[u8]) -> Result<NewsAsk, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     reader.kind(NEWS_ASK)?;
     let (known, cut) = (reader.position()?, reader.u64()?);
-    let form = reader.form()?;
+    let [form] = reader.take()?;
+    let wants_keys = form & WANTS_KEYS != 0;
+    let form = reader.form(form & !WANTS_KEYS)?;
     reader.end()?;
-    Ok(NewsAsk { known, cut, form })
+    Ok(NewsAsk { known, cut, form, wants_keys })
 }
 
 /// Encodes news. News outside their bounds give bytes that nobody will decode.
@@ -97,9 +107,14 @@ pub fn encode_news(news: &News) -> Vec<u8> {
     bytes.extend(news.age_ms.to_le_bytes());
     let flag = |is_set, flag| if is_set { flag } else { 0 };
     let manifest = flag(news.manifest.is_some(), MANIFEST);
-    bytes.push(flag(news.more, MORE) | manifest | flag(news.anew, ANEW));
+    let keys = flag(news.id_keys.is_some(), KEYS);
+    bytes.push(flag(news.more, MORE) | manifest | flag(news.anew, ANEW) | keys);
     if let Some(manifest) = &news.manifest {
         put_manifest(&mut bytes, manifest);
+    }
+    if let Some(keys) = &news.id_keys {
+        bytes.push(short_len(keys.len()));
+        keys.iter().for_each(|key| bytes.extend(key));
     }
     bytes.extend(u16::try_from(news.deltas.len()).unwrap_or(u16::MAX).to_le_bytes());
     for delta in &news.deltas {
@@ -125,10 +140,15 @@ pub fn decode_news(bytes: &[u8]) -> Result<News, Malformed> {
     reader.kind(NEWS)?;
     let (position, held_ms, age_ms) = (reader.position()?, reader.u32()?, reader.u32()?);
     let [flags] = reader.take()?;
-    if flags > MORE | MANIFEST | ANEW {
+    if flags > MORE | MANIFEST | ANEW | KEYS {
         return Err(reader.wrong::<1>("no such flag"));
     }
     let manifest = if flags & MANIFEST == 0 { None } else { Some(reader.manifest()?) };
+    let mut id_keys = None;
+    if flags & KEYS != 0 {
+        let [count] = reader.take()?;
+        id_keys = Some(reader.id_keys(count)?);
+    }
     let count = usize::from(u16::from_le_bytes(reader.take()?));
     if count > DELTAS_MAX {
         return Err(reader.wrong::<2>("more than 2048 deltas"));
@@ -136,7 +156,7 @@ pub fn decode_news(bytes: &[u8]) -> Result<News, Malformed> {
     let deltas = (0..count).map(|_| reader.delta(&position)).collect::<Result<_, _>>()?;
     reader.end()?;
     let (more, anew) = (flags & MORE != 0, flags & ANEW != 0);
-    Ok(News { position, held_ms, age_ms, more, manifest, anew, deltas })
+    Ok(News { position, held_ms, age_ms, more, manifest, anew, id_keys, deltas })
 }
 
 /// Encodes an ask for a piece of an image.
@@ -269,12 +289,14 @@ impl Reader<'_> {
     }
 
     fn manifest(&mut self) -> Result<Manifest, Malformed> {
-        let (cut, form, span_secs) = (self.u64()?, self.form()?, self.u32()?);
+        let cut = self.u64()?;
+        let [form] = self.take()?;
+        let (form, span_secs) = (self.form(form)?, self.u32()?);
         let [keys, images] = self.take()?;
-        if usize::from(keys) > ID_KEYS_MAX || usize::from(images) > IMAGES_MAX {
-            return Err(self.wrong::<2>("more than 2 keys or 128 images"));
+        if usize::from(images) > IMAGES_MAX {
+            return Err(self.wrong::<2>("more than 128 images"));
         }
-        let id_keys = (0..keys).map(|_| self.take()).collect::<Result<_, _>>()?;
+        let id_keys = self.id_keys(keys)?;
         let mut last = None;
         let mut image = || {
             let image = self.image()?;
@@ -287,10 +309,18 @@ impl Reader<'_> {
         Ok(Manifest { cut, form, span_secs, images, id_keys })
     }
 
-    fn form(&mut self) -> Result<Form, Malformed> {
-        match self.take()? {
-            [0] => Ok(Form::Fuse),
-            [1] => Ok(Form::Pages),
+    fn id_keys(&mut self, count: u8) -> Result<Vec<IdKey>, Malformed> {
+        if usize::from(count) > ID_KEYS_MAX {
+            return Err(Malformed { what: "more than 2 keys", at: self.at });
+        }
+        (0..count).map(|_| self.take()).collect()
+    }
+
+    /// The form of the byte that was taken last.
+    fn form(&self, byte: u8) -> Result<Form, Malformed> {
+        match byte {
+            0 => Ok(Form::Fuse),
+            1 => Ok(Form::Pages),
             _ => Err(self.wrong::<1>("no such form")),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use tidegate_core::revoke::fuse::HEAD_BYTES;
+use tidegate_core::revoke::id::IdKey;
 use tidegate_core::revoke::message::{
     CHUNK_BYTES, Checked, Chunk, ChunkAsk, Delta, Form, Image, Manifest, News, NewsAsk, generation,
 };
@@ -34,6 +35,7 @@ pub(crate) struct Host {
     /// Of each host, in either form.
     manifests: [[Manifest; 2]; HOSTS],
     images: BTreeMap<u64, Vec<u8>>,
+    pub(crate) id_keys: Vec<IdKey>,
     /// Whether it tells of images only to who has none.
     pub(crate) is_sparing: bool,
 }
@@ -49,6 +51,7 @@ impl Host {
             by_id,
             manifests,
             images: BTreeMap::new(),
+            id_keys: Vec::new(),
             is_sparing: false,
         }
     }
@@ -143,7 +146,8 @@ impl Host {
         let manifest = (!is_ours || is_told).then(|| manifest.clone());
         let (more, anew) = (upto < self.entries.len(), !is_ours);
         let position = self.positions[upto];
-        News { position, held_ms: 0, age_ms: 0, more, manifest, anew, deltas }
+        let id_keys = ask.wants_keys.then(|| self.id_keys.clone());
+        News { position, held_ms: 0, age_ms: 0, more, manifest, anew, id_keys, deltas }
     }
 
     pub(crate) fn chunk(&self, ask: &ChunkAsk) -> Option<Chunk> {

@@ -318,6 +318,22 @@ fn what_a_host_holds_until_the_log_takes_it_outlives_images_that_do_not_have_it(
 }
 
 #[test]
+fn who_is_fresh_knows_the_keys_of_secret_ids() {
+    let (mut host, mut known) = (Host::new(1), Known::default());
+    host.set(thing(1), EVER);
+    host.cut();
+    pull_all(&mut known, &host);
+    assert_eq!(known.id_keys().len(), 0);
+    // Without new images, and with or without anything else that is new.
+    for (turn, keys) in [vec![[1; 32]], vec![[2; 32], [1; 32]], vec![]].into_iter().enumerate() {
+        host.id_keys = keys;
+        (0..turn as u64).for_each(|n| host.set(thing(n), EVER));
+        pull_news(&mut known, &host, 10);
+        assert_eq!(known.id_keys(), host.id_keys);
+    }
+}
+
+#[test]
 fn who_knows_less_or_nothing_fresh_gives_no_answer() {
     let (mut host, mut known) = (Host::new(1), Known::default());
     let ids = [thing(1).0];

@@ -41,8 +41,9 @@ fn news() -> impl Strategy<Value = News> {
     let deltas = prop::collection::vec(delta, 0..50);
     let number = u64::from(u32::MAX)..;
     let flags = any::<(bool, bool, u32, u32)>();
-    (any_position(), number, flags, prop::option::of(manifest()), deltas).prop_map(
-        |(position, number, (more, anew, held_ms, age_ms), manifest, deltas)| {
+    let keys = prop::option::of(prop::collection::vec(any::<[u8; 32]>(), 0..=2));
+    (any_position(), number, flags, prop::option::of(manifest()), keys, deltas).prop_map(
+        |(position, number, (more, anew, held_ms, age_ms), manifest, id_keys, deltas)| {
             let position = tidegate_core::revoke::Position { number, ..position };
             let delta = |(back, id, before_secs, age_ms): (Option<u32>, _, _, _)| Delta {
                 number: back.map_or(UNNUMBERED, |back| number - u64::from(back)),
@@ -51,7 +52,7 @@ fn news() -> impl Strategy<Value = News> {
                 age_ms,
             };
             let deltas = deltas.into_iter().map(delta).collect();
-            News { position, held_ms, age_ms, more, manifest, anew, deltas }
+            News { position, held_ms, age_ms, more, manifest, anew, id_keys, deltas }
         },
     )
 }
@@ -71,12 +72,12 @@ proptest! {
     #[test]
     fn what_is_asked_arrives_as_it_was_sent(
         known in any_position(),
-        (cut, pages, image) in any::<(u64, bool, u64)>(),
+        (cut, pages, wants_keys, image) in any::<(u64, bool, bool, u64)>(),
         piece in 0..IMAGE_BYTES_MAX / CHUNK_BYTES as u32,
         ids in prop::collection::vec(any_id(), 1..=CHECKED_MAX),
     ) {
         let form = if pages { Form::Pages } else { Form::Fuse };
-        let news = NewsAsk { known, cut, form };
+        let news = NewsAsk { known, cut, form, wants_keys };
         let chunk = ChunkAsk { image, offset: piece * CHUNK_BYTES as u32 };
         let check = Check { ids };
         let all = [encode_news_ask(&news), encode_chunk_ask(&chunk), encode_check(&check)];

@@ -120,7 +120,8 @@ async fn filters_are_told_what_is_revoked_in_this_process() {
     }
 
     let store = Store::new();
-    let mut ask = NewsAsk { known: Position::default(), cut: 0, form: Form::Fuse };
+    let mut ask =
+        NewsAsk { known: Position::default(), cut: 0, form: Form::Fuse, wants_keys: true };
     let first = post(&store, wire::revoke::encode_news_ask(&ask)).await;
     ask.known = wire::revoke::decode_news(&first).unwrap().position;
     let id = Id::of(Kind::Session, &[b"iss", b"sid"]);
