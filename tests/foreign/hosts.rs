@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 pub(crate) const LANGUAGES: [&str; 2] = ["javascript", "python"];
@@ -65,6 +66,10 @@ impl Server {
         command.env("POLICY", format!("../{policy}"));
         let process = Process::start(language, &mut command, &workshop.example(language))?;
         Ok(Self { address, process })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// False if it ended.
@@ -127,10 +132,15 @@ fn make_patient(workshop: &Workshop) -> Result<()> {
     Ok(fs::write(file, policy.to_string())?)
 }
 
-/// What jco makes of the component is part of the server in JavaScript.
+/// The examples with the guard in them.
 pub(crate) fn with_guard() -> Result<Workshop> {
-    parts::component()?; // or say that it is missing
-    let workshop = Workshop::open()?;
+    with_guard_of(&parts::component()?)
+}
+
+/// The same with another component as the guard. What jco makes of it is part of the server in
+/// JavaScript.
+pub(crate) fn with_guard_of(component: &Path) -> Result<Workshop> {
+    let workshop = Workshop::open()?.with_component(component);
     workshop.run("javascript-guard")?;
     Ok(workshop)
 }

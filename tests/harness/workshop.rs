@@ -15,6 +15,7 @@ use tempfile::TempDir;
 pub struct Workshop {
     folder: TempDir,
     tools: PathBuf,
+    component: Option<PathBuf>,
 }
 
 impl Workshop {
@@ -25,7 +26,8 @@ impl Workshop {
     /// [`parts::Missing`].
     pub fn open() -> Result<Self> {
         let tools = parts::foreign()?;
-        let workshop = Self { folder: tempfile::tempdir()?, tools };
+        let component = parts::component().ok();
+        let workshop = Self { folder: tempfile::tempdir()?, tools, component };
         copy(&parts::root().join("wit"), &workshop.folder.path().join("wit"))?;
         let modules = workshop.tools.join("javascript/node_modules");
         symlink(modules, workshop.example("javascript").join("node_modules"))?;
@@ -34,6 +36,13 @@ impl Workshop {
         fs::create_dir_all(&built)?;
         symlink(built, workshop.example("rust").join("target"))?;
         Ok(workshop)
+    }
+
+    /// The same with this component in place of the limiter's.
+    #[must_use]
+    pub fn with_component(mut self, component: &Path) -> Self {
+        self.component = Some(component.to_owned());
+        self
     }
 
     /// The folder of the examples in a language.
@@ -80,7 +89,7 @@ impl Workshop {
                 command.env_remove(name);
             }
         }
-        if let Ok(component) = parts::component() {
+        if let Some(component) = &self.component {
             command.env("TIDEGATE_COMPONENT", component);
         }
         let rust = env::var("TIDEGATE_RUST_FOR_WASM").unwrap_or_default();

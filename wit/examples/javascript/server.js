@@ -6,8 +6,10 @@
 // 127.0.0.1:9090. Only a policy with global limits, or with revocation, asks.
 
 import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, request as call } from 'node:http';
+import { buffer } from 'node:stream/consumers';
 import { instantiate } from './guard/tidegate.component.js';
 
 const [port, policy, service] = process.argv.slice(2);
@@ -18,8 +20,13 @@ const draw = () => randomBytes(8).readBigUInt64LE();
 const shared = new Map();
 const nameOf = key => Buffer.from(key).toString('hex');
 
-// The requests that wait: by its ticket, whom to tell of each.
+// The requests that wait: by its ticket, whom to tell of each. None does for longer than the longest
+// deadline that a policy can have, which is 4 s.
 const held = new Map();
+const HELD_MS_MAX = 10_000;
+
+// What the request that is just being decided calls itself.
+let names = {};
 
 const module = path => new WebAssembly.Module(readFileSync(new URL(`guard/${path}`, import.meta.url)));
 
@@ -37,24 +44,27 @@ const { guard } = instantiate(module, {
   },
   'tidegate:edge/store': {
     send(question) {
-      ask(question).then(answer => settle(guard.onReply(question.id, answer)));
+      ask(question, names).then(answer => settle(guard.onReply(question.id, answer)));
       return true;
     },
   },
 });
 
 // Puts a question to the host service. Without its mark a response is somebody else's.
-async function ask({ body, waits }) {
-  const waitsMs = Number(waits / 1_000_000n) + 1;
-  const headers = { 'x-tidegate-proxy': processName, 'x-tidegate-waits-ms': `${waitsMs}` };
+async function ask({ authority, body, waits }, names) {
+  const waitsMs = Number((waits + 999_999n) / 1_000_000n);
+  const headers = { ...names, host: authority };
+  Object.assign(headers, { 'x-tidegate-proxy': processName, 'x-tidegate-waits-ms': waitsMs });
   if (body) headers['content-type'] = 'application/x-tidegate';
-  const call = { method: body ? 'POST' : 'GET', headers, body, signal: AbortSignal.timeout(waitsMs) };
+  const options = { method: body ? 'POST' : 'GET', headers, signal: AbortSignal.timeout(waitsMs) };
   try {
-    const response = await fetch(`http://${service}${body ? '/v1/ask' : '/healthz'}`, call);
-    const answer = new Uint8Array(await response.arrayBuffer());
-    const awayMs = response.headers.get('x-tidegate-away-ms');
-    if (response.status === 200 && response.headers.has('x-tidegate')) return { tag: 'ok', val: answer };
-    if (awayMs) return { tag: 'err', val: { tag: 'store-away', val: BigInt(awayMs) * 1_000_000n } };
+    const asked = call(`http://${service}${body ? '/v1/ask' : '/healthz'}`, options).end(body);
+    const [response] = await once(asked, 'response');
+    asked.on('error', () => {}); // what goes wrong from here on, the response tells
+    const answer = await buffer(response);
+    const { 'x-tidegate': mark, 'x-tidegate-away-ms': awayMs } = response.headers;
+    if (mark && response.statusCode === 200) return { tag: 'ok', val: answer };
+    if (mark && awayMs) return { tag: 'err', val: { tag: 'store-away', val: BigInt(awayMs) * 1_000_000n } };
   } catch (problem) {
     console.error(`debug: ${problem}`);
   }
@@ -79,11 +89,27 @@ function fact({ tag, val: name }, request) {
   return value === undefined ? undefined : Buffer.from(value, 'latin1');
 }
 
+// What goes along with a question: only what is plainly a name.
+function namesOf({ headers }) {
+  const isName = key => /^[!-~]{1,256}$/.test(headers[key] ?? '');
+  return Object.fromEntries(['x-request-id', 'traceparent'].filter(isName).map(key => [key, headers[key]]));
+}
+
+// The verdict; none if the client is gone, or the guard does not tell.
 async function decide(request, response) {
-  const step = guard.onRequest(terms.wants.map(want => fact(want, request)));
-  if (step.tag === 'answer') return step.val;
-  response.once('close', () => held.delete(step.val) && guard.onGone(step.val));
-  return new Promise(tell => held.set(step.val, tell));
+  names = namesOf(request);
+  const { tag, val } = guard.onRequest(terms.wants.map(want => fact(want, request)));
+  names = {};
+  if (tag === 'answer') return val;
+  let late;
+  const verdict = await new Promise(tell => {
+    held.set(val, tell);
+    response.once('close', () => tell());
+    late = setTimeout(tell, HELD_MS_MAX);
+  });
+  clearTimeout(late);
+  if (held.delete(val)) guard.onGone(val);
+  return verdict;
 }
 
 const setup = { seed: [draw(), draw()], process: draw(), number: 1, instances: 1 };
@@ -96,12 +122,11 @@ try {
 }
 setInterval(() => settle(guard.onTick()), Number(terms.tick) / 1e6);
 
-// A process's first fetch takes longer than a request may be held.
-await fetch(`http://${service}/healthz`).catch(() => {});
-
 // A trap of the guard ends the process, as any error that nobody catches: whoever runs it starts another.
 const server = createServer(async (request, response) => {
-  const { tag, val } = await decide(request, response);
+  const verdict = await decide(request, response);
+  if (!verdict) return response.writeHead(503).end();
+  const { tag, val } = verdict;
   for (const { name, value } of val?.fields ?? []) response.setHeader(name, value);
   response.statusCode = tag === 'refuse' ? val.status : 200;
   response.end(tag === 'refuse' ? val.body : 'hello\n');

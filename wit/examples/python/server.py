@@ -8,12 +8,14 @@ POLICY is a file of JSON; SERVICE is where a Tidegate host service answers asks,
 
 import http.client
 import os
+import re
 import secrets
 import sys
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import MSG_DONTWAIT, MSG_PEEK
 from threading import RLock, Thread
 from types import SimpleNamespace
 
@@ -23,6 +25,10 @@ from wasmtime.component import Component, Linker
 EDGE = "tidegate:edge/{}@0.1.0"
 PROCESS = str(uuid.uuid4())
 
+# How often to look whether the client of a request that is held is still there; and how long one is
+# held at most, which is longer than the longest deadline that a policy can have, 4 s.
+LOOK_S, HELD_S_MAX = 0.05, 10
+
 
 class Guard:
     """The limiter: one instance, used by one thread at a time."""
@@ -31,6 +37,7 @@ class Guard:
         self.service, self.lock = service, RLock()
         self.shared = {}  # what the instances of a process share; this process has one
         self.held = {}  # the requests that wait: by its ticket, the future verdict of each
+        self.names = {}  # what the request that is just being decided calls itself
         self.asking = ThreadPoolExecutor(64)
         engine = Engine()
         self.store = Store(engine)
@@ -77,15 +84,16 @@ class Guard:
         return True
 
     def send(self, _, question):
-        self.asking.submit(self.ask, question)
+        self.asking.submit(self.ask, question, self.names)
         return True
 
-    def ask(self, question):
+    def ask(self, question, names):
         """Puts a question to the host service, and brings back bytes, for how long its store has
         been away, or None. Without its mark a response is somebody else's."""
         answer, path = None, "/v1/ask" if question.body else "/healthz"
-        waits_ms = question.waits // 1_000_000 + 1
-        headers = {"x-tidegate-proxy": PROCESS, "x-tidegate-waits-ms": str(waits_ms)}
+        waits_ms = -(-question.waits // 1_000_000)
+        headers = {**names, "host": question.authority}
+        headers |= {"x-tidegate-proxy": PROCESS, "x-tidegate-waits-ms": str(waits_ms)}
         if question.body:
             headers["content-type"] = "application/x-tidegate"
         connection = http.client.HTTPConnection(self.service, timeout=waits_ms / 1000)
@@ -93,11 +101,12 @@ class Guard:
             connection.request("POST" if question.body else "GET", path, question.body, headers)
             response = connection.getresponse()
             body, away_ms = response.read(), response.getheader("x-tidegate-away-ms")
-            if response.status == 200 and response.getheader("x-tidegate"):
+            is_ours = response.getheader("x-tidegate")
+            if is_ours and response.status == 200:
                 answer = body
-            elif away_ms:
+            elif is_ours and away_ms:
                 answer = int(away_ms) * 1_000_000
-        except (OSError, http.client.HTTPException) as problem:
+        except (OSError, ValueError, http.client.HTTPException) as problem:
             print(f"debug: {problem!r}", file=sys.stderr)
         finally:
             connection.close()
@@ -116,13 +125,39 @@ class Guard:
             self.settle("on-tick")
 
     def decide(self, request):
-        """A ticket stands for a verdict that comes within the policy's deadline."""
+        """The verdict; none if the client is gone, or the guard does not tell."""
         with self.lock:
+            self.names = names_of(request)
             step = self.call("on-request", [fact(want, request) for want in self.wants])
+            self.names = {}
             if not isinstance(step, int):
                 return step
-            self.held[step] = waits = Future()
-        return waits.result()
+            self.held[step] = verdict = Future()
+        until = time.monotonic() + HELD_S_MAX
+        while not wait([verdict], LOOK_S).done and time.monotonic() < until:
+            if is_gone(request.connection):
+                break
+        with self.lock:
+            if self.held.pop(step, None):
+                self.call("on-gone", step)
+                return None
+        return verdict.result()
+
+
+def names_of(request):
+    """What goes along with a question: only what is plainly a name."""
+    names = {name: request.headers[name] or "" for name in ("x-request-id", "traceparent")}
+    return {name: value for name, value in names.items() if re.fullmatch("[!-~]{1,256}", value)}
+
+
+def is_gone(connection):
+    """Whether a client has hung up, as far as one sees who reads nothing."""
+    try:
+        return not connection.recv(1, MSG_PEEK | MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def fact(want, request):
@@ -143,6 +178,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         verdict = guard.decide(self)
+        if verdict is None:
+            self.close_connection = True
+            return None if is_gone(self.connection) else self.send_error(503)
         told, is_refused = verdict.payload, verdict.tag == "refuse"
         body = told.body.encode() if is_refused else b"hello\n"
         self.send_response(told.status if is_refused else 200)
