@@ -71,6 +71,19 @@ impl Host {
     ///
     /// If it does not build or come up.
     pub async fn with_file(environment: Environment, config: &str) -> Result<Self> {
+        Self::with_file_within(wait::PATIENCE, environment, config).await
+    }
+
+    /// The same of one that has much to do before it is ready.
+    ///
+    /// # Errors
+    ///
+    /// If it does not build, or come up in this time.
+    pub async fn with_file_within(
+        patience: Duration,
+        environment: Environment,
+        config: &str,
+    ) -> Result<Self> {
         let program = parts::host()?;
         for _ in 0..ports::TRIES {
             let folder = tempfile::tempdir()?;
@@ -79,7 +92,7 @@ impl Host {
             let (program, environment) = (program.clone(), environment.clone());
             let config = config.to_owned();
             let mut host = Self { program, asks, admin, environment, config, process, folder };
-            if host.is_up(wait::PATIENCE).await? {
+            if host.is_up(patience).await? {
                 return Ok(host);
             }
         }
