@@ -260,3 +260,38 @@ fn a_component_of_another_world_is_refused_by_name_before_anything_starts() -> R
         Ok(())
     })
 }
+
+/// The policy alone would let through all that the component refuses here, as it would in the filter.
+#[test]
+fn a_component_named_by_a_flag_decides() -> Result<()> {
+    stage(async {
+        let origin = Origin::start().await?;
+        let folder = tempfile::tempdir()?;
+        let (wasm, policy) = (folder.path().join("guard.wasm"), folder.path().join("shop.yaml"));
+        std::fs::write(&wasm, guard::component()?)?;
+        let limit =
+            json!({ "name": "any", "rate": "1000/1s", "scope": "global", "on_error": "closed" });
+        let text = json!({
+            "tidegate": 1, "domain": "shop", "host": { "cluster": "tidegate" }, "limits": [limit],
+        });
+        std::fs::write(&policy, text.to_string())?;
+        let (address, admin) = (harness::ports::free()?, harness::ports::free()?);
+        let mut command = std::process::Command::new(harness::parts::host()?);
+        command.args([
+            "proxy",
+            "--no-cache",
+            "--upstream",
+            &format!("http://{}", origin.address()),
+        ]);
+        command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        command.arg("--policy").arg(&policy).arg("--component").arg(&wasm);
+        let proxy = harness::process::Process::start("proxy", &mut command, folder.path())?;
+        let mut client =
+            wait::until("the proxy to serve", async || Client::http1(address).await.ok()).await?;
+        ensure!(sent(&mut client, "a").await?.0 == 200);
+        let (status, _) = sent(&mut client, "Trap").await?;
+        ensure!(status == 500, "{status}: {}", proxy.log());
+        ensure!(proxy.log().contains("unreachable"), "{}", proxy.log());
+        Ok(())
+    })
+}

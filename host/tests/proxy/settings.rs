@@ -36,6 +36,8 @@ fn flags_that_contradict_each_other_are_wrong_usage() {
         (&[][..], "<--settings <FILE>"),
         (&["--policy", "a.yaml"], "--upstream <URL>"),
         (&["--settings", "a", "--policy", "b"], "cannot be used with"),
+        (&["--settings", "a", "--component", "b"], "cannot be used with"),
+        (&["--upstream", "http://a", "--component", "b"], "--policy <FILE>"),
         (&["--upstream", "origin:80"], "wanted http://host:port"),
         (
             &["--upstream", "http://a", "--filter", "a", "--filter", "b", "--config", "c"],
@@ -60,6 +62,8 @@ fn what_settings_name_is_looked_at_before_anything_starts() {
     std::fs::write(folder.path().join("bad"), "bad").unwrap();
     std::fs::write(folder.path().join("no.wasm"), "hello").unwrap();
     std::fs::write(folder.path().join("shop.yaml"), "tidegate: 1\nlimit: []\n").unwrap();
+    let policy = "tidegate: 1\ndomain: shop\nlimits: [{ name: any, rate: 1/1h }]\n";
+    std::fs::write(folder.path().join("good.yaml"), policy).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let to = ["--upstream", "http://127.0.0.1:9", "--listen", "127.0.0.1:0"];
@@ -72,6 +76,14 @@ fn what_settings_name_is_looked_at_before_anything_starts() {
         (&["--filter", "good.wasm", "--config", "bad"], "good"),
         (&["--policy", "shop.yaml"], "shop.yaml:2:1: limit: "),
         (&["--policy", "none.yaml"], "none.yaml: cannot be read: "),
+        (
+            &["--policy", "good.yaml", "--component", "none.wasm"],
+            "none.wasm: cannot be read: No such file",
+        ),
+        (
+            &["--policy", "good.yaml", "--component", "good.wasm"],
+            "good.wasm: not a component: it is a core module; wanted one of the world edge-guard",
+        ),
         (&["--tls-certificate", "bad", "--tls-key", "bad"], "bad: holds no certificates in PEM"),
         (&["--admin", &taken], "cannot listen on 127.0.0.1:"),
     ] {
