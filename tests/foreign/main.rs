@@ -3,6 +3,7 @@
 
 mod duties;
 mod hosts;
+mod instances;
 mod page;
 mod plugins;
 mod together;
