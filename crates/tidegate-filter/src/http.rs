@@ -11,7 +11,7 @@ use crate::{CONTINUE, PAUSE};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
 use tidegate_core::ask::NoAnswer;
-use tidegate_core::gate::{Answered, Asked, Question, Step, Ticket};
+use tidegate_core::gate::{Answered, Question, Step, Ticket};
 use tidegate_core::headers;
 use tidegate_core::numbered::Numbered;
 use tidegate_core::policy::OnError;
