@@ -14,6 +14,8 @@ const INSTANCES_MAX: usize = 256;
 pub struct Budget {
     memory: Account,
     tables: Account,
+    /// Whether who is refused something ends, rather than hears of it.
+    ends: bool,
 }
 
 #[derive(Debug)]
@@ -28,7 +30,15 @@ impl Budget {
     /// A budget of so many bytes of memory and elements of tables.
     #[must_use]
     pub const fn new(memory_bytes: usize, table_elements: usize) -> Self {
-        Self { memory: Account::new(memory_bytes), tables: Account::new(table_elements) }
+        let (memory, tables) = (Account::new(memory_bytes), Account::new(table_elements));
+        Self { memory, tables, ends: false }
+    }
+
+    /// The same, but whoever is refused something ends, as by a trap: few programs go on well
+    /// without.
+    #[must_use]
+    pub const fn or_end(self) -> Self {
+        Self { ends: true, ..self }
     }
 
     /// What there is of memory, in bytes.
@@ -47,6 +57,15 @@ impl Budget {
         let Account { refused, limit, .. } = self.tables;
         (refused > 0)
             .then(|| format!("asked for {refused} elements of tables; its limit is {limit}"))
+    }
+}
+
+impl Budget {
+    fn told(&self, may_grow: bool) -> wasmtime::Result<bool> {
+        match self.refused() {
+            Some(refused) if self.ends && !may_grow => Err(wasmtime::Error::msg(refused)),
+            _ => Ok(may_grow),
+        }
     }
 }
 
@@ -80,7 +99,8 @@ impl ResourceLimiter for Budget {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.memory.grow(current, desired, maximum))
+        let may_grow = self.memory.grow(current, desired, maximum);
+        self.told(may_grow)
     }
 
     fn table_growing(
@@ -89,7 +109,8 @@ impl ResourceLimiter for Budget {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.tables.grow(current, desired, maximum))
+        let may_grow = self.tables.grow(current, desired, maximum);
+        self.told(may_grow)
     }
 
     fn instances(&self) -> usize {

@@ -12,7 +12,7 @@ use proxy_wasm_host::engine::one_line;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// The most elements of all tables of an instance; JavaScript's and Python's have some ten thousand.
@@ -74,10 +74,10 @@ impl Instance {
             table,
             wasi,
             line: Arc::clone(line),
-            budget: Budget::new(memory_max, TABLE_ELEMENTS_MAX),
+            budget: Budget::new(memory_max, TABLE_ELEMENTS_MAX).or_end(),
         };
         let mut store = code.engine.store(guest);
-        store.limiter(|guest| guest);
+        store.limiter(|guest| &mut guest.budget);
         store.set_epoch_deadline(code.engine.epochs_of(within));
         let made = tokio::time::timeout(within, async {
             let plugin = code.ready.instantiate_async(&mut store).await?;
@@ -149,50 +149,6 @@ impl Failure {
             Self::Nonsense => "nonsense",
             Self::CannotTell => "cannot_tell",
         }
-    }
-}
-
-impl Guest {
-    /// Who is refused memory is ended: few programs go on well without.
-    fn or_end(&self, may_grow: bool) -> wasmtime::Result<bool> {
-        match self.budget.refused() {
-            Some(refused) if !may_grow => Err(wasmtime::Error::msg(refused)),
-            _ => Ok(may_grow),
-        }
-    }
-}
-
-impl ResourceLimiter for Guest {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let may_grow = self.budget.memory_growing(current, desired, maximum)?;
-        self.or_end(may_grow)
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let may_grow = self.budget.table_growing(current, desired, maximum)?;
-        self.or_end(may_grow)
-    }
-
-    fn instances(&self) -> usize {
-        self.budget.instances()
-    }
-
-    fn tables(&self) -> usize {
-        self.budget.tables()
-    }
-
-    fn memories(&self) -> usize {
-        self.budget.memories()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A thread answers first and makes a new instance afterwards, where the old one ended, so nobody
 //! waits for that. If that fails, others go on, and it tries again after a pause; while none has an
-//! instance, who asks is answered at once. A new version is compiled, started and asked what it is before any thread
-//! takes it; each then changes over between two calls.
+//! instance, who asks is answered at once. A new version is compiled, started and asked what it is
+//! before any thread takes it; each then changes over between two calls.
 
 use super::component::{Code, Description};
 use super::counts::OfPlugin;
