@@ -126,10 +126,11 @@ fn no_request_is_held_for_ever_by_a_guard_that_does_not_decide() -> Result<()> {
         for language in LANGUAGES {
             servers.push(start(&workshop, language, "4s", ports::REFUSED).await?);
         }
-        let [javascript, python] = &servers[..] else { panic!("two languages") };
+        let [first, second, third] = &servers[..] else { panic!("three languages") };
         let hold = || get("/").header("x-do", "Hold");
-        let (javascript, python) = tokio::try_join!(javascript.send(hold()), python.send(hold()))?;
-        for answer in [javascript, python] {
+        let answers =
+            tokio::try_join!(first.send(hold()), second.send(hold()), third.send(hold()))?;
+        for answer in <[_; 3]>::from(answers) {
             assert_eq!(answer.status, 503);
             assert!(answer.took >= HELD_MAX, "held for {:?} only", answer.took);
         }

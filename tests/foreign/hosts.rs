@@ -1,7 +1,7 @@
 //! The limiter in servers of other languages: each decides by itself, shares budgets through a real
 //! host service, and outlives it.
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use harness::client::{Answer, Call, Client, get};
 use harness::host::Host;
 use harness::process::Process;
@@ -14,9 +14,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-pub(crate) const LANGUAGES: [&str; 2] = ["javascript", "python"];
+pub(crate) const LANGUAGES: [&str; 3] = ["javascript", "python", "rust-server"];
 
-/// What both are told, and the units that it gives: of `/items` in each server, of `/login` in all.
+/// What all are told, and the units that it gives: of `/items` in each server, of `/login` in all.
 const POLICY: &str = "policy.json";
 const ITEMS: usize = 3;
 const LOGINS: usize = 5;
@@ -126,9 +126,14 @@ async fn servers_in(workshop: &Workshop, service: SocketAddr) -> Result<Vec<Serv
 /// Has servers wait as long as they can be told to: a busy machine is not taken for a host service
 /// that is away.
 fn make_patient(workshop: &Workshop) -> Result<()> {
+    set(workshop, "/host/deadline", json!("4s"))
+}
+
+/// Changes what all are told.
+fn set(workshop: &Workshop, place: &str, value: Value) -> Result<()> {
     let file = workshop.example(POLICY);
     let mut policy: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
-    policy["host"]["deadline"] = json!("4s");
+    *policy.pointer_mut(place).with_context(|| format!("{POLICY} has no {place}"))? = value;
     Ok(fs::write(file, policy.to_string())?)
 }
 
@@ -165,7 +170,7 @@ fn a_server_of_any_language_limits_by_itself_and_tells_its_client() -> Result<()
 }
 
 #[test]
-fn servers_of_both_languages_share_one_budget() -> Result<()> {
+fn servers_of_all_languages_share_one_budget() -> Result<()> {
     stage(async {
         let host = Host::on_memory().await?;
         let workshop = with_guard()?;
@@ -187,7 +192,10 @@ fn servers_of_both_languages_share_one_budget() -> Result<()> {
 fn a_held_request_is_answered_though_the_host_service_is_silent() -> Result<()> {
     stage(async {
         let host = Host::on_memory().await?;
-        let (_workshop, servers) = servers(host.address()).await?;
+        let workshop = with_guard()?;
+        // It may still answer what nobody waits for any more.
+        set(&workshop, "/limits/1/burst", json!(10 * LOGINS))?;
+        let servers = servers_in(&workshop, host.address()).await?;
         host.signal(Signal::STOP)?;
         for server in &servers {
             let refusal = server.get("/login").await?;

@@ -4,13 +4,14 @@ use harness::Result;
 use harness::workshop::{blocks, page};
 
 /// The blocks that tests run; [`crate::plugins`] and [`crate::hosts`] do.
-const RUN: [&str; 6] = [
+const RUN: [&str; 7] = [
     "javascript-plugin",
     "python-plugin",
     "rust-plugin",
     "javascript-guard",
     "javascript-serve",
     "python-serve",
+    "rust-server-serve",
 ];
 
 #[test]

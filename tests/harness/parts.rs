@@ -169,24 +169,39 @@ pub fn redis_benchmark() -> Result<PathBuf> {
 ///
 /// If it does not build.
 pub fn host() -> Result<PathBuf> {
-    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    BUILT.get_or_init(build_host).clone().map_err(anyhow::Error::msg)
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    let built = BUILT.get_or_init(|| program("TIDEGATE_HOST", "tidegate"));
+    built.clone().map_err(anyhow::Error::msg)
 }
 
-fn build_host() -> std::result::Result<PathBuf, String> {
-    if let Some(path) = env::var_os("TIDEGATE_HOST") {
+/// The example of a server in Rust, in the same way.
+///
+/// # Errors
+///
+/// If it does not build.
+pub fn edge_server() -> Result<PathBuf> {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    let built = BUILT.get_or_init(|| program("TIDEGATE_EDGE_SERVER", "edge-server"));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+type Built = std::result::Result<PathBuf, String>;
+
+/// The program that a variable names, else that of the package of this name, built.
+fn program(variable: &str, name: &str) -> Built {
+    if let Some(path) = env::var_os(variable) {
         return Ok(path.into());
     }
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--target-dir"])
+        .args(["build", "--quiet", "--package", name, "--bin", name, "--target-dir"])
         .arg(target())
         .current_dir(root())
         .status()
-        .map_err(|error| format!("cannot run cargo to build the host: {error}"))?;
+        .map_err(|error| format!("cannot run cargo to build {name}: {error}"))?;
     if !status.success() {
-        return Err("the host service does not build".to_owned());
+        return Err(format!("{name} does not build"));
     }
-    Ok(target().join("debug/tidegate"))
+    Ok(target().join("debug").join(name))
 }
 
 fn named(

@@ -74,11 +74,15 @@ impl Workshop {
     ///
     /// If this machine's `PATH` is broken.
     pub fn command(&self, block: &str, script: &str) -> Result<Command> {
-        let (language, _) = block.split_once('-').context("LANGUAGE-WHAT")?;
+        let (language, _) = block.rsplit_once('-').context("LANGUAGE-WHAT")?;
         let python = self.tools.join("python");
         let path = env::var_os("PATH").unwrap_or_default();
-        let tidegate = parts::host()?.parent().map(Path::to_owned);
-        let ours = tidegate.into_iter().chain([python.join("bin")]);
+        let mut programs = vec![parts::host()?];
+        if language == "rust-server" {
+            programs.push(parts::edge_server()?);
+        }
+        let ours = programs.iter().filter_map(|it| it.parent().map(Path::to_owned));
+        let ours = ours.chain([python.join("bin")]);
         let path = ours.chain(env::split_paths(&path));
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", script]).current_dir(self.example(language));

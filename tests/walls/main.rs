@@ -120,6 +120,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "wit-parser",
         ],
     ),
+    ("edge-server", &["getrandom", "http-body-util", "hyper", "hyper-util", "tokio", "wasmtime"]),
     ("guest-puppet", &[]),
     ("guest-sdk", &["log", "proxy-wasm"]),
     (

@@ -43,8 +43,13 @@ pub(crate) fn hand_over<'a>(
 
 /// Builds the host service; its program.
 pub(crate) fn host(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
-    build(workspace, &["tidegate"], profile)?;
-    Ok(folder(&workspace.target, profile).join("tidegate"))
+    built(workspace, "tidegate", profile)
+}
+
+/// Builds the program `name`.
+pub(crate) fn built(workspace: &Workspace, name: &str, profile: Profile) -> Result<PathBuf> {
+    build(workspace, &[name], profile)?;
+    Ok(folder(&workspace.target, profile).join(name))
 }
 
 /// Builds the program `name` of `tidegate-tests`, and the host service for it; a command that

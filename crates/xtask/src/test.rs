@@ -262,6 +262,8 @@ impl Bench<'_> {
         let mut command = self.cargo();
         command.arg("test").args(parts::EVERYTHING).arg("--test=foreign");
         command.envs(environment);
+        let server = parts::built(self.workspace, "edge-server", Profile::Dev)?;
+        command.env("TIDEGATE_EDGE_SERVER", server);
         self.run_with_parts(command)?;
         Ok("ok")
     }
