@@ -15,7 +15,7 @@
 //! - [`upstream`]: connections to origins; [`pipe`], [`side`]: bytes under way
 //! - [`calls`]: what filters ask of the world
 //! - [`access_log`], [`metrics`], [`admin`]: what can be seen
-//! - [`keeper`]: start, reload and end
+//! - [`keeper`]: start, reload and end; [`trial`]: what is new, tried before lanes have it
 
 mod access_log;
 mod admin;
@@ -38,6 +38,7 @@ mod shared;
 mod side;
 mod tcp;
 mod time;
+mod trial;
 mod upstream;
 
 pub use arguments::Arguments;

@@ -129,6 +129,12 @@ impl Engine {
 }
 
 impl Module {
+    /// Whether both are of the same code.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One filter of a chain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginConfig {
     /// What it is called in logs and metrics, and what `plugin_name` says.
     pub name: String,
@@ -60,7 +60,7 @@ pub enum FailurePolicy {
 }
 
 /// What one machine may use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory.
     pub memory_bytes: usize,
@@ -68,7 +68,8 @@ pub struct Limits {
     pub table_elements: usize,
     /// How long one callback may run.
     pub callback: Duration,
-    /// How long the start may take, with `on_vm_start` and `on_configure`.
+    /// How long the start may take, with `on_vm_start` and `on_configure`: of each filter its own, also
+    /// in a machine that it shares.
     pub start: Duration,
 }
 

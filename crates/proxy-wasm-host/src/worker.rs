@@ -5,7 +5,7 @@ mod process;
 
 use crate::engine::Module;
 use crate::outside::{CallToken, GrpcEvent, HttpResponse, Outside};
-use crate::plugin::PluginConfig;
+use crate::plugin::{Limits, PluginConfig};
 use crate::vm::state::Place;
 use crate::vm::{ContextId, Machines, Vm};
 use process::Inbox;
@@ -166,8 +166,10 @@ fn key(module: &Module, config: &PluginConfig) -> [u8; 32] {
     part(config.vm_id.as_bytes());
     part(&config.vm_configuration);
     part(module.digest());
+    let Limits { memory_bytes, table_elements, callback, start: _ } = config.limits;
     // Debug output of plain data: the same if and only if the data is.
-    let rest = (&config.environment, &config.allowed_calls, &config.limits);
+    let limits = (memory_bytes, table_elements, callback);
+    let rest = (&config.environment, &config.allowed_calls, limits);
     part(format!("{rest:?}").as_bytes());
     key.finalize().into()
 }

@@ -72,6 +72,30 @@ pub(super) fn clusters(callees: &Callees) -> impl Iterator<Item = Rc<Cluster>> {
     })
 }
 
+/// The least level that is logged at all.
+pub(super) fn log_level() -> Level {
+    use tracing::level_filters::LevelFilter;
+    match LevelFilter::current() {
+        LevelFilter::TRACE => Level::Trace,
+        LevelFilter::DEBUG => Level::Debug,
+        LevelFilter::INFO => Level::Info,
+        LevelFilter::WARN => Level::Warn,
+        LevelFilter::ERROR => Level::Error,
+        _ => Level::Critical,
+    }
+}
+
+/// A line that a filter logged, or that is said about it.
+pub(super) fn log(plugin: &str, level: Level, message: &str) {
+    match level {
+        Level::Trace => tracing::trace!(plugin, "{message}"),
+        Level::Debug => tracing::debug!(plugin, "{message}"),
+        Level::Info => tracing::info!(plugin, "{message}"),
+        Level::Warn => tracing::warn!(plugin, "{message}"),
+        Level::Error | Level::Critical => tracing::error!(plugin, "{message}"),
+    }
+}
+
 impl Directory {
     /// Puts others in their place, and returns those who were there.
     pub(super) fn replace(&self, callees: Callees) -> Callees {
@@ -179,25 +203,11 @@ impl Outside for Calls {
     }
 
     fn log_level(&self) -> Level {
-        use tracing::level_filters::LevelFilter;
-        match LevelFilter::current() {
-            LevelFilter::TRACE => Level::Trace,
-            LevelFilter::DEBUG => Level::Debug,
-            LevelFilter::INFO => Level::Info,
-            LevelFilter::WARN => Level::Warn,
-            LevelFilter::ERROR => Level::Error,
-            _ => Level::Critical,
-        }
+        log_level()
     }
 
     fn log(&self, plugin: &str, level: Level, message: &str) {
-        match level {
-            Level::Trace => tracing::trace!(plugin, "{message}"),
-            Level::Debug => tracing::debug!(plugin, "{message}"),
-            Level::Info => tracing::info!(plugin, "{message}"),
-            Level::Warn => tracing::warn!(plugin, "{message}"),
-            Level::Error | Level::Critical => tracing::error!(plugin, "{message}"),
-        }
+        log(plugin, level, message);
     }
 
     fn http_call(&self, token: CallToken, call: HttpCall) -> Result<(), UnknownCluster> {

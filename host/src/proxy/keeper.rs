@@ -1,27 +1,27 @@
 //! Start, reload and end: what the process's first thread does.
 //!
-//! A reload is all or nothing. A new plan is made beside the old one, and components that are new
-//! in it are tried; then every lane prepares it, which starts its filters; and only if all could do
-//! that do all run it. Whatever is
-//! wrong is logged, and the old plan goes on. Shared data, queues, metrics and the store
-//! belong to the process, so limits keep their counts.
+//! A reload is all or nothing. A new plan is made beside the old one, and what is new in it is tried;
+//! then every lane prepares it, which starts its filters and components; and only if all could do that
+//! do all run it. Whatever is wrong is logged, and the old plan goes on. Shared data, queues, metrics
+//! and the store belong to the process, so limits keep their counts.
 
 use super::access_log::{AccessLog, Writer};
 use super::arguments::Arguments;
-use super::guard::{self, GuardPlan};
+use super::guard;
 use super::lane::{Lane, Order};
 use super::listener::{self, Socket};
 use super::plan::{Made, Maker, Plan};
 use super::settings::{Settings, Source};
 use super::shared::Shared;
+use super::trial::{self, STACK_BYTES};
 use super::{Failure, admin};
 use crate::files::Files;
 use crate::plugins::Plugins;
 use crate::service::embedded::Embedded;
 use proxy_wasm_host::engine::Engine;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,19 +31,16 @@ use tokio::time::MissedTickBehavior;
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a lane's thread may take of stack: filters run on it.
-const STACK_BYTES: usize = 8 << 20;
-
 /// Looks after the process from its start to its end.
 struct Keeper {
     source: Source,
     settings: Settings,
-    maker: Maker,
+    maker: Arc<Mutex<Maker>>,
     files: Files,
     shared: Arc<Shared>,
     lanes: Vec<mpsc::UnboundedSender<Order>>,
-    /// The components at work.
-    guards: Vec<Arc<GuardPlan>>,
+    /// What the lanes run.
+    at_work: Arc<Plan>,
     /// A word of each lane that has ended.
     ended: mpsc::UnboundedReceiver<String>,
 }
@@ -101,14 +98,17 @@ async fn keep(
     let mut keeper = Keeper {
         source,
         settings,
-        maker,
+        maker: Arc::new(Mutex::new(maker)),
         files,
         shared: Arc::clone(shared),
         lanes,
-        guards: Vec::new(),
+        at_work: Arc::clone(&shared.empty_plan),
         ended,
     };
-    keeper.take(made).await.map_err(Failure::Other)?;
+    tokio::select! {
+        () = signals.stop() => return Ok(()),
+        taken = keeper.take(made) => taken.map_err(Failure::Other)?,
+    }
     keeper.serve(sockets);
     if let Some(door) = door {
         tokio::spawn(admin::serve(door, Arc::clone(shared)));
@@ -199,19 +199,24 @@ impl Keeper {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let is_told = tokio::select! {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.hangup.recv() => {
                     self.shared.plugins.look();
-                    self.reload(true).await;
+                    true
                 },
-                _ = look.tick() => if self.files.has_changed() {
-                    self.reload(false).await;
+                _ = look.tick() => match self.files.has_changed() {
+                    true => false,
+                    false => continue,
                 },
                 lane = self.ended.recv() => {
                     return Err(other(format!("{} ended", lane.unwrap_or_default())));
                 }
+            };
+            tokio::select! {
+                () = signals.stop() => return Ok(()),
+                () = self.reload(is_told) => {}
             }
         }
     }
@@ -238,7 +243,7 @@ impl Keeper {
     async fn try_reload(&mut self, files: &mut Files, is_told: bool) -> Result<(), String> {
         let settings = self.source.read(&environment).map_err(|problem| problem.to_string())?;
         self.may_become(&settings)?;
-        let made = self.maker.make(settings.clone(), files)?;
+        let made = self.make(settings.clone(), files).await?;
         self.take(made).await?;
         // After a SIGHUP also at the same place: the file may have been moved away.
         if is_told || settings.access_log != self.settings.access_log {
@@ -246,6 +251,19 @@ impl Keeper {
         }
         self.settings = settings;
         Ok(())
+    }
+
+    /// Makes a plan; signals and the operator are attended to meanwhile.
+    async fn make(&self, settings: Settings, files: &mut Files) -> Result<Made, String> {
+        let (maker, mut read) = (Arc::clone(&self.maker), std::mem::take(files));
+        let make = move || {
+            let mut maker = maker.lock().unwrap_or_else(PoisonError::into_inner);
+            let made = maker.make(settings, &mut read);
+            Ok((made, read))
+        };
+        let made;
+        (made, *files) = trial::apart("maker", make).await?;
+        made
     }
 
     /// What was opened and started once stays as it is.
@@ -281,8 +299,8 @@ impl Keeper {
             tracing::warn!("{warning}");
         }
         let plan = Arc::new(made.plan);
-        let guards = || plan.routes.iter().filter_map(|route| route.guard.as_ref());
-        guard::tried(guards(), &self.guards, &self.shared).await?;
+        guard::tried(&plan, &self.at_work, &self.shared).await?;
+        trial::filters(&plan, &self.at_work, &self.shared).await?;
         let told = self.lanes.iter().map(|lane| {
             let (told, prepared) = oneshot::channel();
             let _ = lane.send(Order::Prepare(Arc::clone(&plan), told));
@@ -298,7 +316,7 @@ impl Keeper {
             let _ = lane.send(if result.is_ok() { Order::Commit } else { Order::Abandon });
         }
         if result.is_ok() {
-            self.guards = guards().cloned().collect();
+            self.at_work = plan;
         }
         result
     }
@@ -332,6 +350,14 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for one that ends the process.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

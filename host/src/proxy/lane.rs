@@ -9,7 +9,7 @@ use super::calls::{Calls, Directory};
 use super::guard::{Guard, Guards};
 use super::listener::{self, Socket};
 use super::metrics::LaneCounts;
-use super::plan::{Plan, TargetPlan};
+use super::plan::{FilterPlan, Plan, TargetPlan};
 use super::shared::Shared;
 use super::upstream::Cluster;
 use bytes::Bytes;
@@ -205,8 +205,7 @@ impl Lane {
 
     /// Those of the plan that runs go on with a new policy, once it is taken.
     fn guards(&self, plan: &Plan) -> Result<Guards, String> {
-        let wanted = plan.routes.iter().filter_map(|route| route.guard.as_ref());
-        self.running.borrow().guards.prepare(wanted, &self.shared, &self.calls)
+        self.running.borrow().guards.prepare(plan.guards(), &self.shared, &self.calls)
     }
 
     fn routes(
@@ -217,11 +216,11 @@ impl Lane {
     ) -> Result<Vec<Rc<Route>>, String> {
         let mut routes = Vec::with_capacity(plan.routes.len());
         for (listener, route) in plan.settings.listeners.iter().zip(&plan.routes) {
-            let start = |(module, plugin)| {
-                let started = self.worker.start(module, plugin);
+            let start = |filter: &FilterPlan| {
+                let started = self.worker.start(&filter.module, &filter.lane_config());
                 started.map_err(|error| error.to_string())
             };
-            let filters = route.filters.iter().map(|(module, plugin)| start((module, plugin)));
+            let filters = route.filters.iter().map(start);
             routes.push(Rc::new(Route {
                 plan: Arc::clone(plan),
                 guard: route.guard.as_ref().and_then(|wanted| guards.of(wanted)),

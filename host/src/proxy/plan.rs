@@ -8,6 +8,7 @@ use super::guard::{Components, GuardPlan};
 use super::settings::{
     self, Configuration, Filter, Listener, Protocol, Settings, Target, Upstream, Url,
 };
+use super::trial::Tried;
 use crate::files::Files;
 use crate::policy_file::{self, Judged};
 use crate::shipped::{Build, Source};
@@ -41,9 +42,16 @@ pub(super) struct Plan {
 pub(super) struct RoutePlan {
     /// Shared by the listeners that have the same one.
     pub(super) guard: Option<Arc<GuardPlan>>,
-    pub(super) filters: Vec<(Module, PluginConfig)>,
+    pub(super) filters: Vec<FilterPlan>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) target: TargetPlan,
+}
+
+/// A filter of a listener, for all lanes.
+pub(super) struct FilterPlan {
+    pub(super) module: Module,
+    pub(super) config: PluginConfig,
+    pub(super) tried: Tried,
 }
 
 /// Where its requests go.
@@ -125,6 +133,28 @@ impl Maker {
     }
 }
 
+impl Plan {
+    pub(super) fn filters(&self) -> impl Iterator<Item = &FilterPlan> {
+        self.routes.iter().flat_map(|route| &route.filters)
+    }
+
+    pub(super) fn guards(&self) -> impl Iterator<Item = &Arc<GuardPlan>> {
+        self.routes.iter().filter_map(|route| route.guard.as_ref())
+    }
+}
+
+impl FilterPlan {
+    /// Whether nothing is new.
+    pub(super) fn is_as(&self, next: &Self) -> bool {
+        self.module.is(&next.module) && self.config == next.config
+    }
+
+    /// What a lane starts it with.
+    pub(super) fn lane_config(&self) -> PluginConfig {
+        PluginConfig { limits: self.tried.lane_limits(self.config.limits), ..self.config.clone() }
+    }
+}
+
 /// A plan in the making.
 struct Making<'a> {
     maker: &'a mut Maker,
@@ -161,7 +191,7 @@ impl Making<'_> {
         Ok(RoutePlan { guard, filters, tls: tls.transpose()?.map(Arc::new), target })
     }
 
-    fn filter(&mut self, filter: &Filter) -> Result<(Module, PluginConfig), String> {
+    fn filter(&mut self, filter: &Filter) -> Result<FilterPlan, String> {
         let mut plugin = filter.plugin.clone();
         let mut build = Build::Plain;
         plugin.configuration = match &filter.configuration {
@@ -186,7 +216,7 @@ impl Making<'_> {
                 self.module(&code).map_err(|error| format!("{}: {error}", build.file_name()))?
             }
         };
-        Ok((module, plugin))
+        Ok(FilterPlan { module, config: plugin, tried: Tried::default() })
     }
 
     /// A component with its policy; the same for all listeners that name the same.

@@ -6,8 +6,12 @@ use crate::origin::{self, Origin};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// What a request takes at most where a start has 5 s, on a busy machine too.
+pub const NEVER_SLOW: Duration = Duration::from_secs(2);
 
 /// What every filter here has: its memory, an allocator that forgets nothing, and its
 /// configuration, which is read when it starts, at `$config` and `$config_len`. It knows of
@@ -138,6 +142,30 @@ const FAIL: &str = r#"
     (if (i32.eq (i32.load (i32.const 28)) (i32.const 5)) (then (unreachable)))
     (if (i32.eq (i32.load (i32.const 28)) (i32.const 6)) (then (loop (br 0))))
     (i32.const 0))
+"#;
+
+/// Says that it starts, and never comes to an end of that.
+pub const STUBBORN: &str = r#"
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (data (i32.const 100) "starting for ever")
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32)
+    (drop (call $log (i32.const 2) (i32.const 100) (i32.const 17)))
+    (loop (br 0))
+    (i32.const 1))
+"#;
+
+/// Traps for each request, and starts no more after the first.
+const ONCE: &str = r#"
+  (import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_shared_data" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (data (i32.const 100) "dead")
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32)
+    (if (i32.eqz (call $get (i32.const 100) (i32.const 4) (i32.const 24) (i32.const 28) (i32.const 32)))
+      (then (loop (br 0))))
+    (i32.const 1))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $set (i32.const 100) (i32.const 4) (i32.const 100) (i32.const 4) (i32.const 0)))
+    (unreachable))
 "#;
 
 /// Puts a filter into a folder.
@@ -319,4 +347,22 @@ async fn a_filter_that_fails_fails_alone() {
         assert!(std::time::Instant::now() < end, "it did not start anew");
     }
     proxy.await_metric("tidegate_proxy_machine_restarts_total", 1.0).await;
+}
+
+/// A lane does nothing else while it starts a filter.
+#[tokio::test]
+async fn a_filter_that_cannot_start_again_holds_nobody_up_for_long() {
+    let filter = "wasm: FOLDER/f.wasm, limits: { callback: 100ms, start: 5s }";
+    let yaml = format!(
+        "workers: 1\nfilters: [{{ {filter}, on_failure: reload, reload_pause: 1ms }}]\n\
+         respond: {{ body: ok }}\n"
+    );
+    let proxy = Proxy::serve_with(&yaml, |folder| put(folder, "f.wasm", ONCE));
+    for _ in 0..10 {
+        let begun = std::time::Instant::now();
+        assert_eq!(proxy.get("/").await.status, 503);
+        let took = begun.elapsed();
+        assert!(took < NEVER_SLOW, "{took:?}");
+    }
+    assert!(proxy.logs().text().contains("proxy_on_vm_start"), "it was tried again");
 }

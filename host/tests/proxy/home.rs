@@ -81,6 +81,13 @@ impl Proxy {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Whether it has a thread of this name now.
+    pub fn has_thread(&self, name: &str) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut names = threads.flatten().map(|it| std::fs::read_to_string(it.path().join("comm")));
+        names.any(|found| found.is_ok_and(|found| found.trim_end() == name))
+    }
+
     /// Waits for its end by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         await_some("the proxy's end", || self.child.try_wait().unwrap()).await

@@ -1,11 +1,12 @@
 //! New settings while it runs, and its end.
 
 use crate::common::DEADLINE;
-use crate::filters::{CALL, MARK, put};
+use crate::filters::{CALL, MARK, NEVER_SLOW, STUBBORN, put};
 use crate::home::{Client, Proxy, get};
 use crate::origin::Origin;
 use http_body_util::BodyExt;
 use rustix::process::Signal;
+use std::time::Instant;
 
 const TAKEN: &str = "tidegate_proxy_reloads_total{outcome=\"taken\"}";
 const REFUSED: &str = "tidegate_proxy_reloads_total{outcome=\"refused\"}";
@@ -234,4 +235,37 @@ async fn a_reload_while_calls_are_under_way_loses_none() {
         proxy.await_metric(TAKEN, f64::from(round)).await;
     }
     asking.await.unwrap();
+}
+
+fn stubborn(start: &str) -> Proxy {
+    let limits = format!("limits: {{ callback: 100ms, start: {start} }}");
+    let yaml = format!("workers: 1\nfilters: [{{ wasm: FOLDER/f.wasm, {limits} }}]\n");
+    let proxy = Proxy::serve_with(&answering(&yaml), |folder| put(folder, "f.wasm", MARK));
+    put(proxy.folder(), "f.wasm", STUBBORN);
+    proxy
+}
+
+#[tokio::test]
+async fn a_filter_that_loops_at_its_start_is_not_taken_and_holds_nobody_up() {
+    let proxy = stubborn("5s");
+    let mut client = Client::http1(proxy.address).await;
+    while proxy.metric(REFUSED).await == 0.0 {
+        let begun = Instant::now();
+        assert_eq!(client.send(get("/")).await.status, 200);
+        assert_eq!(proxy.page("/readyz").await.0, 200);
+        let took = begun.elapsed();
+        assert!(took < NEVER_SLOW, "{took:?}");
+    }
+    proxy.logs().line_with(&["starting for ever"]);
+    proxy.logs().line_with(&["not reloaded", "proxy_on_vm_start", "longer than it may"]);
+    assert_eq!(client.send(get("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn told_to_stop_it_does_not_wait_for_a_filter_that_it_tries() {
+    let mut proxy = stubborn("10m");
+    crate::common::await_some("a trial", || proxy.has_thread("trial").then_some(())).await;
+    proxy.signal(Signal::TERM);
+    assert!(proxy.ended().await.success());
+    assert!(proxy.logs().to_end().contains("\"drained\""));
 }

@@ -5,11 +5,10 @@ use crate::component::{Component, Engine};
 use crate::logs::allowance::Allowance;
 use crate::proxy::ids::fill_random;
 use crate::proxy::settings;
+use crate::proxy::trial::Tried;
 use proxy_wasm_host::plugin::{Limits, PluginConfig};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tidegate_core::policy::{OnError, Policy};
 
 /// Who this process is to those that share budgets with it.
@@ -34,12 +33,8 @@ pub(in crate::proxy) struct GuardPlan {
     pub(super) config: PluginConfig,
     /// What it may log, on all lanes together.
     pub(super) lines: Allowance,
-    /// How long its trial took to have an instance at work.
-    pub(super) start_took: OnceLock<Duration>,
+    pub(super) tried: Tried,
 }
-
-/// A lane gives an instance so many times what its trial took, to start on a busy machine.
-const START_TIMES: u32 = 10;
 
 /// Components of the last plan, which the next one mostly has as well.
 pub(in crate::proxy) struct Components {
@@ -86,8 +81,8 @@ impl GuardPlan {
             node: settings.node.clone(),
             ..PluginConfig::default()
         };
-        let (lines, start_took) = (Allowance::new(), OnceLock::new());
-        Self { settings, component, policy: json, is_closed, config, lines, start_took }
+        let (lines, tried) = (Allowance::new(), Tried::default());
+        Self { settings, component, policy: json, is_closed, config, lines, tried }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -99,12 +94,9 @@ impl GuardPlan {
         }
     }
 
-    /// The same for who serves requests too: once it was tried, a start may hold them up no longer
-    /// than a call, or than it needs.
+    /// The same for a lane.
     pub(super) fn lane_limits(&self) -> Limits {
-        let limits = self.limits();
-        let needed = self.start_took.get().map_or(limits.start, |took| *took * START_TIMES);
-        Limits { start: needed.max(limits.callback).min(limits.start), ..limits }
+        self.tried.lane_limits(self.limits())
     }
 
     /// Whether an instance of the one can go on by the other.

@@ -1,14 +1,12 @@
-//! A component and its policy, tried before any lane has them.
-//!
-//! A lane that starts an instance does nothing else meanwhile. So each is first started on a thread
-//! for which nobody waits but who reloads: one that loops there, or fails, costs no request anything;
-//! and how long it took bounds what the lanes then give it.
+//! A component and its policy, tried before any lane has them, as `host/src/proxy/trial.rs` says.
 
 use super::party::GuardPlan;
 use super::{Shared, shell, started};
 use crate::component::Shell;
 use crate::component::world::log::Level;
 use crate::component::world::store::Question;
+use crate::proxy::plan::Plan;
+use crate::proxy::trial::{TRIAL, apart};
 use bytes::Bytes;
 use proxy_wasm_host::worker::Process;
 use std::sync::Arc;
@@ -19,29 +17,28 @@ use std::time::Instant;
 /// # Errors
 ///
 /// If one fails at its start, or refuses its policy.
-pub(in crate::proxy) async fn tried<'a>(
-    wanted: impl Iterator<Item = &'a Arc<GuardPlan>>,
-    at_work: &[Arc<GuardPlan>],
+pub(in crate::proxy) async fn tried(
+    next: &Plan,
+    at_work: &Plan,
     shared: &Arc<Shared>,
 ) -> Result<(), String> {
-    for plan in wanted.filter(|plan| plan.start_took.get().is_none()) {
-        let known = at_work.iter().find(|known| known.is_as(plan));
-        let took = match known.and_then(|known| known.start_took.get()) {
-            Some(took) => *took,
-            None => {
-                let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
-                let trial = tokio::task::spawn_blocking(move || {
-                    let begun = Instant::now();
-                    let around = Alone::new(&plan, &shared);
-                    started(&plan, &shared, Box::new(around), plan.limits())?;
-                    Ok::<_, String>(begun.elapsed())
-                });
-                trial.await.map_err(|error| format!("cannot try a component: {error}"))??
-            }
-        };
-        // Only this sets it.
-        let _ = plan.start_took.set(took);
+    for plan in next.guards() {
+        if let Some(known) = at_work.guards().find(|known| known.is_as(plan)) {
+            plan.tried.is_known(&known.tried);
+        }
+        if !plan.tried.is_done() {
+            let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
+            apart(TRIAL, move || try_one(&plan, &shared)).await?;
+        }
     }
+    Ok(())
+}
+
+fn try_one(plan: &Arc<GuardPlan>, shared: &Arc<Shared>) -> Result<(), String> {
+    let begun = Instant::now();
+    let around = Alone::new(plan, shared);
+    started(plan, shared, Box::new(around), plan.limits())?;
+    plan.tried.took(begun.elapsed());
     Ok(())
 }
 
