@@ -96,11 +96,15 @@ fn what_is_no_name_does_not_go_along() -> Result<()> {
 fn who_hangs_up_while_held_gives_back_what_it_took() -> Result<()> {
     stage(async {
         let workshop = with_guard()?;
-        for language in LANGUAGES {
+        let post = "POST /held HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 4\r\n\r\nbody";
+        let get_of = |language| (language, "GET /held HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+        // The server in Python knows no other method.
+        let posts = [("javascript", post), ("rust-server", post)];
+        for (language, request) in LANGUAGES.map(get_of).into_iter().chain(posts) {
             let silent = TcpListener::bind("127.0.0.1:0").await?;
             let server = start(&workshop, language, "4s", silent.local_addr()?).await?;
             let mut client = TcpStream::connect(server.address()).await?;
-            client.write_all(b"GET /held HTTP/1.1\r\nhost: shop.example\r\n\r\n").await?;
+            client.write_all(request.as_bytes()).await?;
             // What is asked about is held.
             let (mut asked, _) = silent.accept().await?;
             asked.read_u8().await?;

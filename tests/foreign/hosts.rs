@@ -1,7 +1,7 @@
 //! The limiter in servers of other languages: each decides by itself, shares budgets through a real
 //! host service, and outlives it.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use harness::client::{Answer, Call, Client, get};
 use harness::host::Host;
 use harness::process::Process;
@@ -13,6 +13,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 pub(crate) const LANGUAGES: [&str; 3] = ["javascript", "python", "rust-server"];
 
@@ -126,15 +128,20 @@ async fn servers_in(workshop: &Workshop, service: SocketAddr) -> Result<Vec<Serv
 /// Has servers wait as long as they can be told to: a busy machine is not taken for a host service
 /// that is away.
 fn make_patient(workshop: &Workshop) -> Result<()> {
-    set(workshop, "/host/deadline", json!("4s"))
+    change(workshop, |policy| policy["host"]["deadline"] = json!("4s"))
 }
 
 /// Changes what all are told.
-fn set(workshop: &Workshop, place: &str, value: Value) -> Result<()> {
+fn change(workshop: &Workshop, how: impl FnOnce(&mut Value)) -> Result<()> {
     let file = workshop.example(POLICY);
     let mut policy: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
-    *policy.pointer_mut(place).with_context(|| format!("{POLICY} has no {place}"))? = value;
+    how(&mut policy);
     Ok(fs::write(file, policy.to_string())?)
+}
+
+fn limit<'a>(policy: &'a mut Value, name: &str) -> &'a mut Value {
+    let mut limits = policy["limits"].as_array_mut().into_iter().flatten();
+    limits.find(|limit| limit["name"] == name).expect("a limit of this name")
 }
 
 /// The examples with the guard in them.
@@ -169,6 +176,26 @@ fn a_server_of_any_language_limits_by_itself_and_tells_its_client() -> Result<()
     })
 }
 
+/// Clients may write the whole URL where others write the path (RFC 9112, 3.2.2).
+#[test]
+fn no_limit_is_passed_by_another_form_of_the_path() -> Result<()> {
+    stage(async {
+        let (_workshop, servers) = servers(ports::REFUSED).await?;
+        for server in &servers {
+            ensure!(server.admitted("/items", ITEMS).await? == ITEMS);
+            for target in ["http://shop.example/items", "HTTP://shop.example/items?a=b"] {
+                let mut stream = TcpStream::connect(server.address).await?;
+                let request = format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+                stream.write_all(request.as_bytes()).await?;
+                let mut status = [0; 12];
+                stream.read_exact(&mut status).await?;
+                ensure!(status == *b"HTTP/1.1 429", "{target}: {}", status.escape_ascii());
+            }
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn servers_of_all_languages_share_one_budget() -> Result<()> {
     stage(async {
@@ -194,7 +221,7 @@ fn a_held_request_is_answered_though_the_host_service_is_silent() -> Result<()> 
         let host = Host::on_memory().await?;
         let workshop = with_guard()?;
         // It may still answer what nobody waits for any more.
-        set(&workshop, "/limits/1/burst", json!(10 * LOGINS))?;
+        change(&workshop, |policy| limit(policy, "login")["burst"] = json!(10 * LOGINS))?;
         let servers = servers_in(&workshop, host.address()).await?;
         host.signal(Signal::STOP)?;
         for server in &servers {

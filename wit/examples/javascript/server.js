@@ -83,7 +83,9 @@ function fact({ tag, val: name }, request) {
   if (tag === 'client-address') return Buffer.from(request.socket.remoteAddress);
   if (tag !== 'header' && tag !== 'sole-header') return undefined;
   const { method, url, headers: { host } } = request;
-  const pseudo = { ':method': [method], ':path': [url], ':authority': host && [host] };
+  // Perhaps all of a URL (RFC 9112, 3.2.2); what follows its authority is its path.
+  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?]*\/?/i, '/');
+  const pseudo = { ':method': [method], ':path': [path], ':authority': host && [host] };
   const values = pseudo[name] ?? request.headersDistinct[name] ?? [];
   const value = tag === 'sole-header' && values.length > 1 ? ',' : values[0];
   return value === undefined ? undefined : Buffer.from(value, 'latin1');

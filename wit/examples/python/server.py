@@ -166,7 +166,9 @@ def fact(want, request):
         return request.client_address[0].encode()
     if want.tag not in ("header", "sole-header"):
         return None
-    pseudo = {":method": request.command, ":path": request.path, ":authority": request.headers["host"]}
+    # Perhaps all of a URL (RFC 9112, 3.2.2); what follows its authority is its path.
+    path = re.sub("^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*/?", "/", request.path)
+    pseudo = {":method": request.command, ":path": path, ":authority": request.headers["host"]}
     name = want.payload
     values = [pseudo[name]] if pseudo.get(name) else request.headers.get_all(name, [])
     value = "," if want.tag == "sole-header" and len(values) > 1 else next(iter(values), None)

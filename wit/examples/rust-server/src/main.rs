@@ -12,22 +12,29 @@ use ask::Service;
 use guard::{Guard, Names, Verdict, Want};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response, server};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 type Answer = Response<Full<Bytes>>;
+
+/// After a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(50);
 
 async fn respond(
     guard: Rc<Guard>,
     request: Request<Incoming>,
     client: SocketAddr,
 ) -> Result<Answer, hyper::http::Error> {
+    // Without its body: while that is to be read, nobody sees that the client hangs up.
+    let (request, _) = request.into_parts();
     let facts: Vec<_> = guard.wants.iter().map(|want| fact(want, &request, client)).collect();
     let (status, fields, body) = match guard.decide(&facts, names_of(&request)).await {
         None => (503, Vec::new(), String::new()),
@@ -43,7 +50,7 @@ async fn respond(
 }
 
 /// What the policy wants to know of a request, as bytes.
-fn fact(want: &Want, request: &Request<Incoming>, client: SocketAddr) -> Option<Vec<u8>> {
+fn fact(want: &Want, request: &Parts, client: SocketAddr) -> Option<Vec<u8>> {
     let (name, is_sole) = match want {
         Want::Header(name) => (name.as_str(), false),
         Want::SoleHeader(name) => (name.as_str(), true),
@@ -51,20 +58,20 @@ fn fact(want: &Want, request: &Request<Incoming>, client: SocketAddr) -> Option<
         Want::Route | Want::Property(_) => return None,
     };
     match name {
-        ":method" => return Some(request.method().as_str().into()),
-        ":path" => return Some(request.uri().path_and_query()?.as_str().into()),
+        ":method" => return Some(request.method.as_str().into()),
+        ":path" => return Some(request.uri.path_and_query()?.as_str().into()),
         _ => {}
     }
     let name = if name == ":authority" { "host" } else { name };
-    let mut values = request.headers().get_all(name).iter();
+    let mut values = request.headers.get_all(name).iter();
     let first = values.next()?;
     Some(if is_sole && values.next().is_some() { b",".to_vec() } else { first.as_bytes().to_vec() })
 }
 
 /// What goes along with a question: only what is plainly a name.
-fn names_of(request: &Request<Incoming>) -> Names {
+fn names_of(request: &Parts) -> Names {
     let name = |key| {
-        let value = request.headers().get(key)?.to_str().ok()?;
+        let value = request.headers.get(key)?.to_str().ok()?;
         let is_name = value.len() <= 256 && value.bytes().all(|byte| byte.is_ascii_graphic());
         is_name.then(|| (key, value.to_owned()))
     };
@@ -77,13 +84,22 @@ async fn serve(port: u16, guard: Rc<Guard>) -> wasmtime::Result<()> {
     let ticking = guard.clone();
     spawn_local(async move {
         let mut ticks = interval(ticking.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             ticking.tick();
         }
     });
     loop {
-        let (stream, client) = listener.accept().await?;
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(problem) => {
+                // Too many connections, perhaps: some will end.
+                eprintln!("Warn: {problem}");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
         let guard = guard.clone();
         let service = service_fn(move |request| respond(guard.clone(), request, client));
         let mut http = server::conn::http1::Builder::new();
