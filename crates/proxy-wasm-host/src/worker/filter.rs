@@ -23,7 +23,7 @@ struct Inner {
     module: Module,
     config: Rc<PluginConfig>,
     seat: RefCell<Seat>,
-    /// When it was started last, or that was tried.
+    /// When it was started last, or trying that came to nothing.
     started_ns: Cell<u64>,
     pause_ns: Cell<u64>,
 }
@@ -107,6 +107,8 @@ impl Inner {
                 entrance
             }
             Err(StartError(line)) => {
+                // It may have taken its time, and others waited: the pause is from now on.
+                self.started_ns.set(self.shared.outside.monotonic_ns());
                 self.shared.outside.log(&self.config.name, Level::Error, &line);
                 Entrance::Refuse
             }

@@ -122,7 +122,10 @@ fn filters_with_the_same_key_share_a_machine() {
     let stage = Stage::new();
     let guest = Guest::new().on("proxy_on_configure", &[]);
     let first = stage.start(&guest).unwrap();
-    let second = stage.start_with(&guest, &PluginConfig { name: "two".into(), ..config() });
+    // How long a start may take is each filter's own.
+    let limits = Limits { start: Duration::from_secs(3), ..Limits::default() };
+    let second = PluginConfig { name: "two".into(), limits, ..config() };
+    let second = stage.start_with(&guest, &second);
     let second = second.unwrap();
     assert_eq!(stage.worker.machines(), (1, 0));
     let other = PluginConfig { vm_id: "other".into(), ..config() };
