@@ -42,6 +42,11 @@ struct Stat {
 }
 
 impl Files {
+    /// None yet, for [`Files::add`] later.
+    pub(crate) fn anew(&self) -> Self {
+        Self { seen: BTreeMap::new(), hasher: self.hasher.clone() }
+    }
+
     /// Reads a file, and notes what it was. One that cannot be read is noted too: when it
     /// can be, that is a change.
     ///
@@ -71,14 +76,12 @@ impl Files {
         has_changed
     }
 
-    /// Notes the files of an attempt that failed as well: mending any of them is a change. Those that
-    /// are known stay as they were seen: one that was being written has changed again since.
+    /// Notes the files of an attempt that failed as well, of [`Files::anew`]: mending any of them is a
+    /// change, also one that came before this. Those that are known stay as they were seen: one that was
+    /// being written has changed again since.
     pub(crate) fn add(&mut self, other: Self) {
-        for path in other.seen.into_keys() {
-            if !self.seen.contains_key(&path) {
-                // Hashed by another hasher: looked at anew.
-                let _ = self.read(&path);
-            }
+        for (path, seen) in other.seen {
+            self.seen.entry(path).or_insert(seen);
         }
     }
 }
@@ -122,6 +125,20 @@ mod tests {
         std::fs::write(&path, "other").unwrap();
         assert!(files.has_changed());
         assert!(!files.has_changed(), "told once");
+    }
+
+    #[test]
+    fn what_was_mended_while_it_was_tried_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut files = Files::default();
+        let mut tried = files.anew();
+        std::fs::write(&path, "bad").unwrap();
+        tried.read(&path).unwrap();
+        std::fs::write(&path, "good").unwrap();
+        files.add(tried);
+        assert!(files.has_changed());
+        assert!(!files.has_changed());
     }
 
     #[test]

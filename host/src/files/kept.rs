@@ -36,7 +36,7 @@ impl<T> Kept<T> {
         if !files.has_changed() {
             return None;
         }
-        let mut new = Files::default();
+        let mut new = files.anew();
         Some(match read(&mut new) {
             Ok(made) => {
                 let made = Arc::new(made);

@@ -41,9 +41,10 @@ struct Keeper {
     lanes: Vec<mpsc::UnboundedSender<Order>>,
     /// What the lanes run.
     at_work: Arc<Plan>,
-    /// A word of each lane that has ended.
-    ended: mpsc::UnboundedReceiver<String>,
 }
+
+/// A word of each lane that has ended.
+type Ended = mpsc::UnboundedReceiver<String>;
 
 /// SIGTERM from whoever manages processes, SIGINT from a person, SIGHUP to read settings anew.
 struct Signals {
@@ -94,7 +95,7 @@ async fn keep(
     // First of all: from here on a signal drains instead of killing.
     let mut signals = Signals::new().map_err(|error| other(format!("no signals: {error}")))?;
     let (sockets, door) = open(&settings).await.map_err(Failure::Other)?;
-    let (lanes, ended) = start_lanes(shared).map_err(Failure::Other)?;
+    let (lanes, mut ended) = start_lanes(shared).map_err(Failure::Other)?;
     let mut keeper = Keeper {
         source,
         settings,
@@ -103,7 +104,6 @@ async fn keep(
         shared: Arc::clone(shared),
         lanes,
         at_work: Arc::clone(&shared.empty_plan),
-        ended,
     };
     tokio::select! {
         () = signals.stop() => return Ok(()),
@@ -118,8 +118,8 @@ async fn keep(
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let served = keeper.attend(&mut signals).await;
-    let drained = keeper.drain(&mut signals).await;
+    let served = keeper.attend(&mut signals, &mut ended).await;
+    let drained = keeper.drain(&mut signals, &mut ended).await;
     shared.access_log.end(writer);
     served.and(drained)
 }
@@ -145,7 +145,7 @@ async fn open(settings: &Settings) -> Result<(Vec<Vec<Socket>>, Option<TcpListen
     Ok((sockets, Some(door)))
 }
 
-type Lanes = (Vec<mpsc::UnboundedSender<Order>>, mpsc::UnboundedReceiver<String>);
+type Lanes = (Vec<mpsc::UnboundedSender<Order>>, Ended);
 
 fn start_lanes(shared: &Arc<Shared>) -> Result<Lanes, String> {
     let (told, ended) = mpsc::unbounded_channel();
@@ -195,7 +195,7 @@ impl Keeper {
     }
 
     /// Reloads when it is time to, until told to stop.
-    async fn attend(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+    async fn attend(&mut self, signals: &mut Signals, ended: &mut Ended) -> Result<(), Failure> {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -210,20 +210,19 @@ impl Keeper {
                     true => false,
                     false => continue,
                 },
-                lane = self.ended.recv() => {
-                    return Err(other(format!("{} ended", lane.unwrap_or_default())));
-                }
+                lane = ended.recv() => return Err(has_ended(lane)),
             };
             tokio::select! {
                 () = signals.stop() => return Ok(()),
                 () = self.reload(is_told) => {}
+                lane = ended.recv() => return Err(has_ended(lane)),
             }
         }
     }
 
     /// Reads everything anew and runs it, or says why not.
     async fn reload(&mut self, is_told: bool) {
-        let mut files = Files::default();
+        let mut files = self.files.anew();
         watch_source(&self.source, &mut files);
         match self.try_reload(&mut files, is_told).await {
             Ok(()) => {
@@ -255,14 +254,14 @@ impl Keeper {
 
     /// Makes a plan; signals and the operator are attended to meanwhile.
     async fn make(&self, settings: Settings, files: &mut Files) -> Result<Made, String> {
-        let (maker, mut read) = (Arc::clone(&self.maker), std::mem::take(files));
+        let (maker, mut read) = (Arc::clone(&self.maker), files.anew());
         let make = move || {
             let mut maker = maker.lock().unwrap_or_else(PoisonError::into_inner);
             let made = maker.make(settings, &mut read);
             Ok((made, read))
         };
-        let made;
-        (made, *files) = trial::apart("maker", make).await?;
+        let (made, read) = trial::apart("maker", make).await?;
+        files.add(read);
         made
     }
 
@@ -322,13 +321,12 @@ impl Keeper {
     }
 
     /// Lets nobody in any more, and waits for those who are here.
-    async fn drain(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+    async fn drain(&mut self, signals: &mut Signals, ended: &mut Ended) -> Result<(), Failure> {
         self.shared.stop();
         tracing::info!("draining");
         for lane in &self.lanes {
             let _ = lane.send(Order::Drain);
         }
-        let ended = &mut self.ended;
         // Each lane's thread has a sender of this, and takes it along.
         let all_ended = async { while ended.recv().await.is_some() {} };
         tokio::select! {
@@ -370,6 +368,10 @@ fn watch_source(source: &Source, files: &mut Files) {
 
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+fn has_ended(lane: Option<String>) -> Failure {
+    other(format!("{} ended", lane.unwrap_or_default()))
 }
 
 fn other(what: String) -> Failure {

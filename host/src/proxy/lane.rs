@@ -163,7 +163,7 @@ impl Lane {
                         self.take(running);
                     }
                 }
-                Some(Order::Abandon) => prepared = None,
+                Some(Order::Abandon) => self.forget(&mut prepared),
                 Some(Order::Serve(sockets)) => {
                     for (index, socket) in sockets.into_iter().enumerate() {
                         let lane = Rc::clone(self);
@@ -172,6 +172,7 @@ impl Lane {
                 }
                 // Whoever gave orders is gone: the process is ending.
                 Some(Order::Drain) | None => {
+                    self.forget(&mut prepared);
                     let _ = self.stop.send(true);
                     return self.guests.all_gone().await;
                 }
@@ -185,9 +186,7 @@ impl Lane {
         let cluster = |peer: &Arc<super::plan::Peer>| {
             let connect = plan.settings.timeouts.connect;
             let kept = known.iter().find(|cluster| cluster.serves(peer)).cloned();
-            let cluster = kept.unwrap_or_else(|| Cluster::new(peer, connect));
-            cluster.set_connect_timeout(connect);
-            cluster
+            kept.unwrap_or_else(|| Cluster::new(peer, connect))
         };
         let callees = super::calls::callees(plan, &cluster);
         // Filters may call out while they start.
@@ -249,7 +248,17 @@ impl Lane {
         Ok(routes)
     }
 
+    /// Goes on as before: whom filters may call was already put in place.
+    fn forget(&self, prepared: &mut Option<Running>) {
+        if prepared.take().is_some() {
+            self.directory.replace(self.running.borrow().callees.clone());
+        }
+    }
+
     fn take(&self, running: Running) {
+        for cluster in running.clusters() {
+            cluster.set_connect_timeout(running.plan.settings.timeouts.connect);
+        }
         self.directory.replace(running.callees.clone());
         running.guards.commit();
         self.log.set_format(running.plan.settings.access_log.format);

@@ -1,8 +1,8 @@
 //! What is new in a plan, tried before any lane has it.
 //!
 //! A lane that starts a filter or a component does nothing else meanwhile. So each is first started on
-//! a thread for which nobody waits but who reloads: one that loops there, or fails, costs no request
-//! anything; and how long it took bounds what the lanes then give it. Envoy tries filters like this, in
+//! a thread for which nobody waits but who reloads: one that loops there, or fails, holds up no lane;
+//! and how long it took bounds what the lanes then give it. Envoy tries filters like this, in
 //! machines that it throws away.
 //!
 //! Nothing of a trial is left. The filters of a plan are tried together, as a process starts that has no

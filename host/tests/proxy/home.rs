@@ -81,11 +81,8 @@ impl Proxy {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Whether it has a thread of this name now.
-    pub fn has_thread(&self, name: &str) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let mut names = threads.flatten().map(|it| std::fs::read_to_string(it.path().join("comm")));
-        names.any(|found| found.is_ok_and(|found| found.trim_end() == name))
+    pub fn child(&self) -> &Child {
+        &self.child
     }
 
     /// Waits for its end by itself.
@@ -143,6 +140,13 @@ fn write(folder: &Path, yaml: &str) {
     let whole = format!("{listeners}{workers}admin: 127.0.0.1:0\nlog_format: json\n{yaml}");
     std::fs::write(folder.join("next.yaml"), whole).unwrap();
     std::fs::rename(folder.join("next.yaml"), folder.join("proxy.yaml")).unwrap();
+}
+
+/// Whether a process has a thread of this name now.
+pub fn has_thread(child: &Child, name: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let mut names = threads.flatten().map(|it| std::fs::read_to_string(it.path().join("comm")));
+    names.any(|found| found.is_ok_and(|found| found.trim_end() == name))
 }
 
 /// Compiled modules, for all tests of this run: what the folder is for.

@@ -1,8 +1,8 @@
 //! New settings while it runs, and its end.
 
 use crate::common::DEADLINE;
-use crate::filters::{CALL, MARK, NEVER_SLOW, STUBBORN, put};
-use crate::home::{Client, Proxy, get};
+use crate::filters::{CALL, MARK, NEVER_SLOW, ODD, STUBBORN, put};
+use crate::home::{Client, Proxy, get, has_thread};
 use crate::origin::Origin;
 use http_body_util::BodyExt;
 use rustix::process::Signal;
@@ -237,20 +237,25 @@ async fn a_reload_while_calls_are_under_way_loses_none() {
     asking.await.unwrap();
 }
 
-fn stubborn(start: &str) -> Proxy {
+/// A proxy whose filter has just become one that does not start.
+async fn stubborn(start: &str) -> Proxy {
     let limits = format!("limits: {{ callback: 100ms, start: {start} }}");
     let yaml = format!("workers: 1\nfilters: [{{ wasm: FOLDER/f.wasm, {limits} }}]\n");
     let proxy = Proxy::serve_with(&answering(&yaml), |folder| put(folder, "f.wasm", MARK));
+    crate::common::await_some("no trial", || (!has_thread(proxy.child(), "trial")).then_some(()))
+        .await;
     put(proxy.folder(), "f.wasm", STUBBORN);
     proxy
 }
 
 #[tokio::test]
 async fn a_filter_that_loops_at_its_start_is_not_taken_and_holds_nobody_up() {
-    let proxy = stubborn("5s");
+    let proxy = stubborn("7s").await;
     let mut client = Client::http1(proxy.address).await;
+    let end = Instant::now() + DEADLINE;
     while proxy.metric(REFUSED).await == 0.0 {
         let begun = Instant::now();
+        assert!(begun < end, "no reload was refused");
         assert_eq!(client.send(get("/")).await.status, 200);
         assert_eq!(proxy.page("/readyz").await.0, 200);
         let took = begun.elapsed();
@@ -263,9 +268,62 @@ async fn a_filter_that_loops_at_its_start_is_not_taken_and_holds_nobody_up() {
 
 #[tokio::test]
 async fn told_to_stop_it_does_not_wait_for_a_filter_that_it_tries() {
-    let mut proxy = stubborn("10m");
-    crate::common::await_some("a trial", || proxy.has_thread("trial").then_some(())).await;
+    let mut proxy = stubborn("10m").await;
+    crate::common::await_some("a trial", || has_thread(proxy.child(), "trial").then_some(())).await;
     proxy.signal(Signal::TERM);
     assert!(proxy.ended().await.success());
     assert!(proxy.logs().to_end().contains("\"drained\""));
+}
+
+#[tokio::test]
+async fn told_to_stop_it_does_not_wait_for_its_first_start() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "f.wasm", STUBBORN);
+    let settings = folder.path().join("proxy.yaml");
+    let filter = "{ wasm: f.wasm, limits: { start: 10m } }";
+    let yaml = format!("listeners: [{{ address: 127.0.0.1:0 }}]\nfilters: [{filter}]\n");
+    std::fs::write(&settings, answering(&yaml)).unwrap();
+    let mut command = crate::common::tidegate();
+    command.args(["proxy", "--no-cache", "--settings"]).arg(settings).current_dir(folder.path());
+    let mut child = Ended(command.spawn().unwrap());
+    crate::common::await_some("a trial", || has_thread(&child.0, "trial").then_some(())).await;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), Signal::TERM)
+        .unwrap();
+    let ended = crate::common::await_some("its end", || child.0.try_wait().unwrap()).await;
+    assert!(ended.success());
+}
+
+/// Killed, if it has not ended by itself.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_some_workers_cannot_start_none_goes_by() {
+    let origin = Origin::start().await;
+    let yaml = |cluster: &str, others: &str| {
+        answering(&format!(
+            "filters: [{{ wasm: FOLDER/f.wasm, configuration: helper }}{others}]\n\
+             clusters: {{ {cluster}: {} }}\n",
+            origin.url()
+        ))
+    };
+    let proxy = Proxy::serve_with(&yaml("helper", ""), |folder| {
+        put(folder, "f.wasm", CALL);
+        put(folder, "odd.wasm", ODD);
+    });
+    proxy.rewrite(&yaml("other", ", { wasm: FOLDER/odd.wasm, vm_id: odd }"));
+    proxy.await_metric(REFUSED, 1.0).await;
+    for _ in 0..20 {
+        assert_eq!(
+            proxy.get("/").await.text(),
+            "/asked",
+            "each by the clusters that it began with"
+        );
+    }
 }
