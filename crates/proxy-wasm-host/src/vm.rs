@@ -15,6 +15,7 @@ pub(crate) mod state;
 mod streams;
 pub(crate) mod ticks;
 
+use crate::engine::epochs::Watch;
 use crate::exchange::Exchange;
 use crate::maps::HeaderMap;
 use crate::outside::{Level, Outside};
@@ -26,6 +27,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 use ticks::Ticks;
 use wasmtime::Store;
 
@@ -48,8 +50,8 @@ pub(crate) struct Vm {
     /// Gone once it has failed.
     running: RefCell<Option<Running>>,
     callbacks: Callbacks,
-    /// How many ticks of the engine's clock a callback may take.
-    callback_ticks: u64,
+    /// How long a callback may run.
+    callback_max: Duration,
     ticks: Rc<Ticks>,
     process: Arc<Process>,
     outside: Rc<dyn Outside>,
@@ -201,16 +203,16 @@ impl Vm {
         name: &str,
         call: impl FnOnce(&mut Running) -> wasmtime::Result<R>,
     ) -> Result<R, Failed> {
-        let outcome = self.attempt(id, Some(self.callback_ticks), call)?;
+        let outcome = self.attempt(id, Some(self.callback_max), call)?;
         outcome.inspect_err(|error| self.fail(name, error)).map_err(|_| Failed)
     }
 
-    /// As [`Vm::run`], but a trap is returned and nobody is told. Without a number of ticks
-    /// the time that was set before goes on.
+    /// As [`Vm::run`], but a trap is returned and nobody is told. Without a limit the time that
+    /// was set before goes on.
     fn attempt<R>(
         &self,
         id: ContextId,
-        ticks: Option<u64>,
+        limit: Option<Duration>,
         call: impl FnOnce(&mut Running) -> wasmtime::Result<R>,
     ) -> Result<wasmtime::Result<R>, Failed> {
         let (result, told, done) = {
@@ -218,8 +220,8 @@ impl Vm {
             let Some(running) = running.as_mut() else { return Err(Failed) };
             let state = running.store.data_mut();
             state.begin_callback(id);
-            if let Some(ticks) = ticks {
-                running.store.set_epoch_deadline(ticks);
+            if let Some(limit) = limit {
+                Watch::arm(&mut running.store, State::watch, limit);
             }
             let result = call(running);
             let state = running.store.data_mut();

@@ -4,7 +4,7 @@ use super::instance::State;
 use super::package::{EDGE_GUARD, World};
 use super::world::{EdgeGuard, EdgeGuardPre};
 use proxy_wasm_host::engine::cache::{self, Cache};
-use proxy_wasm_host::engine::epochs::{Epochs, epochs_of};
+use proxy_wasm_host::engine::epochs::Epochs;
 use proxy_wasm_host::engine::one_line;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,7 +72,8 @@ impl Engine {
         Self::new(cache, Duration::from_millis(10), with_async)
     }
 
-    /// An engine for plugins, of any kind too: one that loops ends a millisecond after its deadline.
+    /// An engine for plugins, of any kind too: one that loops ends some two milliseconds after its
+    /// deadline.
     ///
     /// # Errors
     ///
@@ -81,7 +82,7 @@ impl Engine {
         Self::new(cache, Duration::from_millis(1), with_async)
     }
 
-    /// One whose calls run for at most a tick longer than they may.
+    /// One whose calls run for some two ticks longer than they may, at most.
     fn new(
         cache: Option<PathBuf>,
         tick: Duration,
@@ -152,11 +153,6 @@ impl Engine {
     /// How often the clock ticks.
     pub(crate) const fn tick(&self) -> Duration {
         self.tick
-    }
-
-    /// How far the clock ticks on in a time, at least.
-    pub(crate) fn epochs_of(&self, time: Duration) -> u64 {
-        epochs_of(time, self.tick)
     }
 
     fn kept(&self, key: &str) -> Option<component::Component> {

@@ -7,18 +7,20 @@ use super::world::guard::{Decision, Setup, Step, Tallies, Terms};
 use super::world::store::NoAnswer;
 use super::world::types::Fact;
 use proxy_wasm_host::budget::Budget;
+use proxy_wasm_host::engine::epochs::Watch;
 use proxy_wasm_host::engine::one_line;
 use proxy_wasm_host::plugin::Limits;
 use std::fmt;
+use std::time::Duration;
 use wasmtime::Store;
 
 /// One instance. After a method has failed it is of no more use.
 pub struct Instance {
     store: Store<State>,
     guard: EdgeGuard,
-    /// How far the clock may tick on in a call, and in one that brings a policy.
-    call_epochs: u64,
-    start_epochs: u64,
+    /// How long a call may run, and one that brings a policy.
+    call_max: Duration,
+    start_max: Duration,
     /// Its clock goes on for as long as somebody has it.
     _engine: Engine,
 }
@@ -27,6 +29,13 @@ pub struct Instance {
 pub struct State {
     pub(super) shell: Box<dyn Shell>,
     budget: Budget,
+    watch: Watch,
+}
+
+impl State {
+    const fn watch(&mut self) -> &mut Watch {
+        &mut self.watch
+    }
 }
 
 /// Why an instance is of no more use, in one line.
@@ -52,13 +61,14 @@ impl Instance {
     pub fn new(component: &Component, shell: Box<dyn Shell>, limits: Limits) -> Done<Self> {
         let budget = Budget::new(limits.memory_bytes, limits.table_elements);
         let engine = component.engine().clone();
-        let mut store = engine.store(State { shell, budget });
+        let watch = Watch::new(engine.tick());
+        let mut store = engine.store(State { shell, budget, watch });
         store.limiter(|state| &mut state.budget);
-        let call_epochs = engine.epochs_of(limits.callback);
-        let start_epochs = engine.epochs_of(limits.start);
-        store.set_epoch_deadline(start_epochs);
+        Watch::keep(&mut store, State::watch);
+        Watch::arm(&mut store, State::watch, limits.start);
         let guard = component.ready.instantiate(&mut store).map_err(failed)?;
-        Ok(Self { store, guard, call_epochs, start_epochs, _engine: engine })
+        let (call_max, start_max) = (limits.callback, limits.start);
+        Ok(Self { store, guard, call_max, start_max, _engine: engine })
     }
 
     /// Puts a policy (JSON) in force, in place of the one that is.
@@ -67,7 +77,7 @@ impl Instance {
     ///
     /// If the component failed; within it what is wrong with the policy, which changes nothing.
     pub fn configure(&mut self, policy: &str, setup: Setup) -> Done<Result<Terms, Vec<String>>> {
-        self.store.set_epoch_deadline(self.start_epochs);
+        Watch::arm(&mut self.store, State::watch, self.start_max);
         let called =
             self.guard.tidegate_edge_guard().call_configure(&mut self.store, policy, setup);
         called.map_err(failed)
@@ -130,7 +140,7 @@ impl Instance {
 
     /// From now on it may run for so long.
     fn arm(&mut self) {
-        self.store.set_epoch_deadline(self.call_epochs);
+        Watch::arm(&mut self.store, State::watch, self.call_max);
     }
 }
 

@@ -8,6 +8,7 @@ use super::log::{Line, Printed};
 use crate::component::Engine;
 use crate::component::engine::HANDLES_MAX;
 use proxy_wasm_host::budget::Budget;
+use proxy_wasm_host::engine::epochs::Watch;
 use proxy_wasm_host::engine::one_line;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,13 @@ pub(super) struct Guest {
     wasi: WasiCtx,
     line: Arc<Line>,
     budget: Budget,
+    watch: Watch,
+}
+
+impl Guest {
+    const fn watch(&mut self) -> &mut Watch {
+        &mut self.watch
+    }
 }
 
 /// What a plugin gives, in its own order.
@@ -75,10 +83,12 @@ impl Instance {
             wasi,
             line: Arc::clone(line),
             budget: Budget::new(memory_max, TABLE_ELEMENTS_MAX).or_end(),
+            watch: Watch::new(code.engine.tick()),
         };
         let mut store = code.engine.store(guest);
         store.limiter(|guest| &mut guest.budget);
-        store.set_epoch_deadline(code.engine.epochs_of(within));
+        Watch::keep(&mut store, Guest::watch);
+        Watch::arm(&mut store, Guest::watch, within);
         let made = tokio::time::timeout(within, async {
             let plugin = code.ready.instantiate_async(&mut store).await?;
             let told = plugin.tidegate_edge_policy().call_describe(&mut store).await?;
@@ -113,7 +123,7 @@ impl Instance {
         within: Duration,
     ) -> Result<Given, (Failure, bool)> {
         let Self { store, plugin, engine } = self;
-        store.set_epoch_deadline(engine.epochs_of(within));
+        Watch::arm(store, Guest::watch, within);
         let call = plugin.tidegate_edge_policy().call_resolve(&mut *store, facts);
         let answer = tokio::time::timeout(within + engine.tick(), call).await;
         let error = match answer {

@@ -7,13 +7,14 @@ use super::state::{Context, Contexts, Mode, Place, Root};
 use super::ticks::Ticks;
 use super::{Callbacks, ContextId, Machines, Running, State, Vm, count};
 use crate::budget::Budget;
-use crate::engine::epochs::epochs_of;
+use crate::engine::epochs::Watch;
 use crate::engine::{Module, TICK};
 use crate::plugin::PluginConfig;
 use crate::shared::metrics::Ids;
 use crate::worker::StartError;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 use wasmtime::Store;
 
 impl Vm {
@@ -41,6 +42,7 @@ impl Vm {
             allocator: None,
             mode: Mode::Starting,
             budget: Budget::new(config.limits.memory_bytes, config.limits.table_elements),
+            watch: Watch::new(TICK),
             contexts: Contexts::default(),
             called: 0,
             current: 0,
@@ -57,15 +59,15 @@ impl Vm {
         };
         let mut store = Store::new(module.engine().wasm(), state);
         store.limiter(|state| &mut state.budget);
-        store.epoch_deadline_trap();
-        store.set_epoch_deadline(epochs_of(config.limits.start, TICK));
+        Watch::keep(&mut store, State::watch);
+        Watch::arm(&mut store, State::watch, config.limits.start);
         let running = initialise(module, config, store)?;
         Ok(Self {
             id,
             key,
             callbacks: Callbacks::of(&running.entries),
             running: RefCell::new(Some(running)),
-            callback_ticks: epochs_of(config.limits.callback, TICK),
+            callback_max: config.limits.callback,
             ticks,
             process,
             outside,
@@ -97,12 +99,12 @@ impl Vm {
         let Some(id) = self.with(add) else {
             return Err(told(config, "the machine that it shares has failed"));
         };
-        let ticks = (!is_new).then(|| epochs_of(config.limits.start, TICK));
+        let limit = (!is_new).then_some(config.limits.start);
         self.start_step(
             config,
             id,
             "proxy_on_context_create",
-            ticks,
+            limit,
             |Running { store, entries }| {
                 let Some(create) = &entries.found.on_context_create else { return Ok(true) };
                 create.call(store, (id, 0)).map(|()| true)
@@ -128,10 +130,10 @@ impl Vm {
         config: &PluginConfig,
         id: ContextId,
         name: &str,
-        ticks: Option<u64>,
+        limit: Option<Duration>,
         call: impl FnOnce(&mut Running) -> wasmtime::Result<bool>,
     ) -> Result<(), StartError> {
-        let outcome = self.attempt(id, ticks, call);
+        let outcome = self.attempt(id, limit, call);
         match outcome {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => {

@@ -5,6 +5,7 @@ use super::ticks::Ticks;
 use super::{ContextId, Effect, LocalReply, Owner, StreamContext, StreamKind};
 use crate::budget::Budget;
 use crate::engine::Version;
+use crate::engine::epochs::Watch;
 use crate::foreign;
 use crate::maps::HeaderMap;
 use crate::outside::Outside;
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) allocator: Option<TypedFunc<(u32,), u32>>,
     pub(crate) mode: Mode,
     pub(crate) budget: Budget,
+    pub(crate) watch: Watch,
     pub(crate) contexts: Contexts,
     /// Whose callback runs now. 0 is the machine itself.
     pub(crate) called: ContextId,
@@ -145,6 +147,10 @@ pub(crate) enum MapKind {
 }
 
 impl State {
+    pub(crate) const fn watch(&mut self) -> &mut Watch {
+        &mut self.watch
+    }
+
     /// The stream on whose behalf calls are made now.
     pub(crate) fn stream(&self) -> Option<&Stream> {
         match self.contexts.known.get(&self.current) {

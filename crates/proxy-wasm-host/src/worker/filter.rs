@@ -23,7 +23,7 @@ struct Inner {
     module: Module,
     config: Rc<PluginConfig>,
     seat: RefCell<Seat>,
-    /// When it was started last, or trying that came to nothing.
+    /// When the last start, or the last try, had ended.
     started_ns: Cell<u64>,
     pause_ns: Cell<u64>,
 }
@@ -97,9 +97,11 @@ impl Inner {
         if now_ns < started_ns.saturating_add(self.pause_ns.get()) {
             return Entrance::Refuse;
         }
-        self.started_ns.set(now_ns);
         self.pause_ns.set(self.longer_pause_ns());
-        match self.shared.seat(&self.module, &self.config) {
+        let started = self.shared.seat(&self.module, &self.config);
+        // It may have taken its time, while others waited: the pause is from now on.
+        self.started_ns.set(self.shared.outside.monotonic_ns());
+        match started {
             Ok(seat) => {
                 self.shared.restarts.set(self.shared.restarts.get() + 1);
                 let entrance = Entrance::Machine(seat.vm.clone(), seat.root);
@@ -107,8 +109,6 @@ impl Inner {
                 entrance
             }
             Err(StartError(line)) => {
-                // It may have taken its time, and others waited: the pause is from now on.
-                self.started_ns.set(self.shared.outside.monotonic_ns());
                 self.shared.outside.log(&self.config.name, Level::Error, &line);
                 Entrance::Refuse
             }
