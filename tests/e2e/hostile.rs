@@ -7,6 +7,8 @@ use harness::host::Host;
 use harness::origin::Origin;
 use harness::{Result, stage, stage_for_workers};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Just below Envoy's own bound for all fields of a request, once that is raised.
 const HUGE_BYTES: usize = 60 << 10;
@@ -58,6 +60,37 @@ fn bytes_that_are_no_utf8_do_no_harm_anywhere() -> Result<()> {
         // And every ask was understood.
         assert_never_alone(&envoy, "asked", &["allowed"], names.len()).await
     })
+}
+
+/// Clients may write a whole URL, also without a path (RFC 9112 section 3.2.2).
+#[test]
+fn no_form_of_a_target_gets_around_a_limit() -> Result<()> {
+    stage_for_workers(|workers| async move {
+        let when = json!({ "path": "/", "host": "shop.example" });
+        let limits =
+            json!([{ "name": "a", "when": when, "key": { "const": "a" }, "rate": "1/1h" }]);
+        let (envoy, origin) = start(policy(limits), workers).await?;
+        assert_eq!(status_of(&envoy, "/").await?, "200");
+        let whole = ["", "/", "?a=b", "/?a=b"].map(|rest| format!("http://shop.example{rest}"));
+        for target in whole.iter().map(String::as_str).chain(["/", "/?a"]) {
+            let status = status_of(&envoy, target).await?;
+            // Envoy has no route for one without a path.
+            let is_none = status == "404" && target.contains("example?");
+            assert!(status == "429" || is_none, "{target}: {status}");
+        }
+        assert_eq!(origin.seen().len(), 1);
+        Ok(())
+    })
+}
+
+/// Of a request with its target just so.
+async fn status_of(envoy: &Envoy, target: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(envoy.address()).await?;
+    let request = format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).await?;
+    Ok(String::from_utf8_lossy(&line[9..]).into_owned())
 }
 
 #[test]

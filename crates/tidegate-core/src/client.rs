@@ -45,10 +45,12 @@ pub fn prefix(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// A `:path` without its query or fragment.
+/// A `:path` without its query or fragment. An empty one is `/` (RFC 9110 §4.2.3): of
+/// `http://shop.example?a=b` there are proxies that tell `?a=b`.
 pub fn path(target: &[u8]) -> &[u8] {
     let end = target.iter().position(|byte| matches!(byte, b'?' | b'#'));
-    end.and_then(|end| target.get(..end)).unwrap_or(target)
+    let path = end.and_then(|end| target.get(..end)).unwrap_or(target);
+    if path.is_empty() { b"/" } else { path }
 }
 
 /// An `:authority` without its port.

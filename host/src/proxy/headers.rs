@@ -14,6 +14,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::{request, response};
 use hyper::{Method, Version};
 use proxy_wasm_host::maps::HeaderMap;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -77,7 +78,11 @@ pub(super) fn request(
     let forwarded = || head.headers.get_all(X_FORWARDED_FOR).iter();
     let client = client_address(hop.peer, hop.trusted_hops, forwarded().map(HeaderValue::as_bytes));
     let proto = proto(head, hop);
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = match head.uri.path_and_query().map_or("/", |path| path.as_str()) {
+        // Of a whole URL without a path (RFC 9112 section 3.2.1).
+        query if query.starts_with('?') => Cow::Owned(format!("/{query}")),
+        path => Cow::Borrowed(path),
+    };
     let scheme = head.uri.scheme_str().filter(|scheme| is_scheme(scheme)).unwrap_or(proto);
 
     let mut block = Block::with_capacity(&head.headers, authority.len() + path.len() + 128);

@@ -22,6 +22,7 @@ fn paths_match_with_stars_and_without_queries() {
         ("/a/*/c", "/a/c", false),
         ("/a*a", "/a", false),
         ("*", "/", true),
+        ("/", "?x", true),
     ] {
         assert_eq!(applies(json!({ "path": pattern }), &at(path)), expected, "{pattern} {path}");
     }

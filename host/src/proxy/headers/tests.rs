@@ -142,6 +142,8 @@ fn a_request_is_for_exactly_one_host() {
     assert_eq!(fields(old)[0], (":authority".to_owned(), String::new()));
     let absolute = Request::get("http://a/").header("host", "b");
     assert_eq!(fields(absolute)[0].1, "a");
+    let bare = fields(Request::get("http://a?b").header("host", "b"));
+    assert_eq!([&bare[0].1, &bare[1].1], ["a", "/?b"]);
 }
 
 fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
