@@ -96,19 +96,22 @@ fn what_is_no_name_does_not_go_along() -> Result<()> {
 fn who_hangs_up_while_held_gives_back_what_it_took() -> Result<()> {
     stage(async {
         let workshop = with_guard()?;
-        let post = "POST /held HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 4\r\n\r\nbody";
-        let get_of = |language| (language, "GET /held HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+        let get_of = |language| (language, "GET", 0);
         // The server in Python knows no other method.
-        let posts = [("javascript", post), ("rust-server", post)];
-        for (language, request) in LANGUAGES.map(get_of).into_iter().chain(posts) {
+        let posts = ["javascript", "rust-server"];
+        let posts = posts.into_iter().flat_map(|it| [4, 200_000].map(|bytes| (it, "POST", bytes)));
+        for (language, method, bytes) in LANGUAGES.map(get_of).into_iter().chain(posts) {
             let silent = TcpListener::bind("127.0.0.1:0").await?;
             let server = start(&workshop, language, "4s", silent.local_addr()?).await?;
             let mut client = TcpStream::connect(server.address()).await?;
-            client.write_all(request.as_bytes()).await?;
+            let length = format!("content-length: {bytes}");
+            let head = format!("{method} /held HTTP/1.1\r\nhost: shop.example\r\n{length}\r\n\r\n");
+            client.write_all(head.as_bytes()).await?;
             // What is asked about is held.
             let (mut asked, _) = silent.accept().await?;
             asked.read_u8().await?;
             assert_eq!(server.send(get("/")).await?.status, 429, "{language}");
+            client.write_all(&vec![b'a'; bytes]).await?;
             drop(client);
             wait::until("the unit to be back", async || {
                 (server.send(get("/")).await.ok()?.status == 200).then_some(())

@@ -180,12 +180,20 @@ fn a_server_of_any_language_limits_by_itself_and_tells_its_client() -> Result<()
 #[test]
 fn no_limit_is_passed_by_another_form_of_the_path() -> Result<()> {
     stage(async {
-        let (_workshop, servers) = servers(ports::REFUSED).await?;
-        for server in &servers {
+        let workshop = with_guard()?;
+        change(&workshop, |policy| {
+            let mut root = limit(policy, "items").clone();
+            root["name"] = json!("root");
+            root["when"] = json!({ "path": "/", "host": "shop.example" });
+            policy["limits"].as_array_mut().expect("limits").push(root);
+        })?;
+        for server in &servers_in(&workshop, ports::REFUSED).await? {
             ensure!(server.admitted("/items", ITEMS).await? == ITEMS);
-            for target in ["http://shop.example/items", "HTTP://shop.example/items?a=b"] {
+            ensure!(server.admitted("/", ITEMS).await? == ITEMS);
+            for rest in ["/items", "/items?a=b", "/", "", "?a=b"] {
+                let target = format!("HTTP://shop.example{rest}");
                 let mut stream = TcpStream::connect(server.address).await?;
-                let request = format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+                let request = format!("GET {target} HTTP/1.1\r\nhost: other.example\r\n\r\n");
                 stream.write_all(request.as_bytes()).await?;
                 let mut status = [0; 12];
                 stream.read_exact(&mut status).await?;

@@ -83,9 +83,10 @@ function fact({ tag, val: name }, request) {
   if (tag === 'client-address') return Buffer.from(request.socket.remoteAddress);
   if (tag !== 'header' && tag !== 'sole-header') return undefined;
   const { method, url, headers: { host } } = request;
-  // Perhaps all of a URL (RFC 9112, 3.2.2); what follows its authority is its path.
-  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?]*\/?/i, '/');
-  const pseudo = { ':method': [method], ':path': [path], ':authority': host && [host] };
+  // Perhaps a whole URL, whose authority counts (RFC 9112, 3.2.2); what follows that is the path.
+  const whole = /^[a-z][a-z0-9+.-]*:\/\/([^/?]*)\/?(.*)$/i.exec(url);
+  const [authority, path] = whole ? [whole[1], `/${whole[2]}`] : [host, url];
+  const pseudo = { ':method': [method], ':path': [path], ':authority': authority && [authority] };
   const values = pseudo[name] ?? request.headersDistinct[name] ?? [];
   const value = tag === 'sole-header' && values.length > 1 ? ',' : values[0];
   return value === undefined ? undefined : Buffer.from(value, 'latin1');
@@ -107,6 +108,7 @@ async function decide(request, response) {
   const verdict = await new Promise(tell => {
     held.set(val, tell);
     response.once('close', () => tell());
+    request.resume(); // who hangs up is seen once the body is read, which nobody wants
     late = setTimeout(tell, HELD_MS_MAX);
   });
   clearTimeout(late);

@@ -166,9 +166,10 @@ def fact(want, request):
         return request.client_address[0].encode()
     if want.tag not in ("header", "sole-header"):
         return None
-    # Perhaps all of a URL (RFC 9112, 3.2.2); what follows its authority is its path.
-    path = re.sub("^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*/?", "/", request.path)
-    pseudo = {":method": request.command, ":path": path, ":authority": request.headers["host"]}
+    # Perhaps a whole URL, whose authority counts (RFC 9112, 3.2.2); what follows that is the path.
+    whole = re.fullmatch("[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)/?(.*)", request.path)
+    authority, path = (whole[1], "/" + whole[2]) if whole else (request.headers["host"], request.path)
+    pseudo = {":method": request.command, ":path": path, ":authority": authority}
     name = want.payload
     values = [pseudo[name]] if pseudo.get(name) else request.headers.get_all(name, [])
     value = "," if want.tag == "sole-header" and len(values) > 1 else next(iter(values), None)

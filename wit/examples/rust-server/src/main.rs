@@ -10,12 +10,13 @@ mod guard;
 
 use ask::Service;
 use guard::{Guard, Names, Verdict, Want};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response, server};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::pending;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,10 +34,13 @@ async fn respond(
     request: Request<Incoming>,
     client: SocketAddr,
 ) -> Result<Answer, hyper::http::Error> {
-    // Without its body: while that is to be read, nobody sees that the client hangs up.
-    let (request, _) = request.into_parts();
+    let (request, body) = request.into_parts();
     let facts: Vec<_> = guard.wants.iter().map(|want| fact(want, &request, client)).collect();
-    let (status, fields, body) = match guard.decide(&facts, names_of(&request)).await {
+    let verdict = tokio::select! {
+        verdict = guard.decide(&facts, names_of(&request)) => verdict,
+        () = cut_off(body) => None,
+    };
+    let (status, fields, body) = match verdict {
         None => (503, Vec::new(), String::new()),
         Some(Verdict::Refuse(refusal)) => (refusal.status, refusal.fields, refusal.body),
         Some(Verdict::Allow(told)) => {
@@ -49,6 +53,17 @@ async fn respond(
     response.body(Full::new(body.into()))
 }
 
+/// Reads a body that nobody wants, and ends if the client does before it: hyper sees one that hangs up
+/// only once all is read.
+async fn cut_off(mut body: Incoming) {
+    while let Some(part) = body.frame().await {
+        if part.is_err() {
+            return;
+        }
+    }
+    pending().await
+}
+
 /// What the policy wants to know of a request, as bytes.
 fn fact(want: &Want, request: &Parts, client: SocketAddr) -> Option<Vec<u8>> {
     let (name, is_sole) = match want {
@@ -59,7 +74,11 @@ fn fact(want: &Want, request: &Parts, client: SocketAddr) -> Option<Vec<u8>> {
     };
     match name {
         ":method" => return Some(request.method.as_str().into()),
-        ":path" => return Some(request.uri.path_and_query()?.as_str().into()),
+        ":path" => return Some(request.uri.path_and_query()?.to_string().into()),
+        // Of a whole URL that counts (RFC 9112, 3.2.2).
+        ":authority" if let Some(whole) = request.uri.authority() => {
+            return Some(whole.as_str().into());
+        }
         _ => {}
     }
     let name = if name == ":authority" { "host" } else { name };
