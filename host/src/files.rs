@@ -1,6 +1,6 @@
 //! The files that something was made of, and whether they changed since.
 //!
-//! Looked at about once a second: by what a file is (its inode, length and time), and only
+//! Looked at about once a second: by what a file is (its inode, length and times), and only
 //! if that changed by what it holds. So a symbolic link that is swapped, as Kubernetes does
 //! with its mounts, is seen, and a file that was only touched makes no reload. Nothing is
 //! asked of the kernel's watches, which some of its file systems do not serve.
@@ -39,6 +39,8 @@ struct Stat {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
+    /// Also when only who may read it has changed.
+    changed: (i64, i64),
 }
 
 impl Files {
@@ -76,9 +78,9 @@ impl Files {
         has_changed
     }
 
-    /// Notes the files of an attempt that failed as well, of [`Files::anew`]: mending any of them is a
-    /// change, also one that came before this. Those that are known stay as they were seen: one that was
-    /// being written has changed again since.
+    /// Notes files that were read into [`Files::anew`], as they were then: what has been mended since,
+    /// of an attempt that failed, is a change. Those that are known stay as they were seen first: one
+    /// that was being written has changed again since.
     pub(crate) fn add(&mut self, other: Self) {
         for (path, seen) in other.seen {
             self.seen.entry(path).or_insert(seen);
@@ -92,6 +94,7 @@ fn stat(path: &Path) -> Option<Stat> {
         inode: meta.ino(),
         bytes: meta.len(),
         modified: (meta.mtime(), meta.mtime_nsec()),
+        changed: (meta.ctime(), meta.ctime_nsec()),
     };
     std::fs::metadata(path).ok().map(of)
 }

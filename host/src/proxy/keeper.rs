@@ -107,6 +107,7 @@ async fn keep(
     };
     tokio::select! {
         () = signals.stop() => return Ok(()),
+        lane = ended.recv() => return Err(has_ended(lane)),
         taken = keeper.take(made) => taken.map_err(Failure::Other)?,
     }
     keeper.serve(sockets);

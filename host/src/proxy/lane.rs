@@ -189,8 +189,11 @@ impl Lane {
             kept.unwrap_or_else(|| Cluster::new(peer, connect))
         };
         let callees = super::calls::callees(plan, &cluster);
-        // Filters may call out while they start.
-        let before = self.directory.replace(callees.clone());
+        // Filters may call out while they start. Those at work go on as they are until the plan is taken.
+        let before = self.running.borrow().callees.clone();
+        let mut meanwhile = callees.clone();
+        meanwhile.extend(before.clone());
+        self.directory.replace(meanwhile);
         let started = self.guards(plan).and_then(|guards| {
             let routes = self.routes(plan, &guards, &cluster)?;
             Ok((routes, guards))

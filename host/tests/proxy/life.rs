@@ -250,7 +250,7 @@ async fn stubborn(start: &str) -> Proxy {
 
 #[tokio::test]
 async fn a_filter_that_loops_at_its_start_is_not_taken_and_holds_nobody_up() {
-    let proxy = stubborn("7s").await;
+    let proxy = stubborn("12s").await;
     let mut client = Client::http1(proxy.address).await;
     let end = Instant::now() + DEADLINE;
     while proxy.metric(REFUSED).await == 0.0 {
