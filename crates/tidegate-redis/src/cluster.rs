@@ -37,13 +37,15 @@ pub(crate) use topology::Topology;
 
 /// How often an ask is sent on to another node. One redirection is common while slots move,
 /// two where a move is just being made known; more are nodes that do not agree yet, and are
-/// given a moment each to hear of each other.
-const REDIRECTS: [Duration; 5] = [
+/// given a moment each to hear of each other: 31 ms in all, as busy as their machines may be.
+const REDIRECTS: [Duration; 7] = [
     Duration::ZERO,
     Duration::ZERO,
     Duration::from_millis(1),
     Duration::from_millis(2),
     Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
 ];
 
 /// A cluster.
