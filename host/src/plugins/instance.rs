@@ -83,7 +83,7 @@ impl Instance {
             wasi,
             line: Arc::clone(line),
             budget: Budget::new(memory_max, TABLE_ELEMENTS_MAX).or_end(),
-            watch: Watch::new(code.engine.tick()),
+            watch: Watch::strict(code.engine.tick()),
         };
         let mut store = code.engine.store(guest);
         store.limiter(|guest| &mut guest.budget);

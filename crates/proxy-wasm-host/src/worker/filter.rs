@@ -97,6 +97,7 @@ impl Inner {
         if now_ns < started_ns.saturating_add(self.pause_ns.get()) {
             return Entrance::Refuse;
         }
+        self.started_ns.set(now_ns);
         self.pause_ns.set(self.longer_pause_ns());
         let started = self.shared.seat(&self.module, &self.config);
         // It may have taken its time, while others waited: the pause is from now on.
