@@ -5,7 +5,7 @@
 //! and then taken by all or by none; exchanges under way end with what they began with.
 
 use super::access_log::LogBuffer;
-use super::calls::{Calls, Directory};
+use super::calls::{Callees, Calls, Directory};
 use super::guard::{Guard, Guards};
 use super::listener::{self, Socket};
 use super::metrics::LaneCounts;
@@ -61,7 +61,7 @@ pub(super) struct Running {
     pub(super) plan: Arc<Plan>,
     routes: Vec<Rc<Route>>,
     guards: Guards,
-    callees: super::calls::Callees,
+    callees: Callees,
 }
 
 /// What is behind a listener.
@@ -125,7 +125,7 @@ impl Lane {
             plan: Arc::clone(&shared.empty_plan),
             routes: Vec::new(),
             guards: Guards::default(),
-            callees: super::calls::Callees::new(),
+            callees: Callees::new(),
         };
         Rc::new(Self {
             log: LogBuffer::new(&shared.access_log),
@@ -189,18 +189,18 @@ impl Lane {
             kept.unwrap_or_else(|| Cluster::new(peer, connect))
         };
         let callees = super::calls::callees(plan, &cluster);
-        // Filters may call out while they start. Those at work go on as they are until the plan is taken.
         let before = self.running.borrow().callees.clone();
-        let mut meanwhile = callees.clone();
-        meanwhile.extend(before.clone());
-        self.directory.replace(meanwhile);
+        // Filters may call out while they start, and nobody else does anything meanwhile.
+        self.directory.replace(joined(&before, &callees));
         let started = self.guards(plan).and_then(|guards| {
             let routes = self.routes(plan, &guards, &cluster)?;
             Ok((routes, guards))
         });
-        if started.is_err() {
-            self.directory.replace(before);
-        }
+        // Until the plan is taken those at work go on as they are.
+        self.directory.replace(match started {
+            Ok(_) => joined(&callees, &before),
+            Err(_) => before,
+        });
         let (routes, guards) = started?;
         Ok(Running { plan: Arc::clone(plan), routes, guards, callees })
     }
@@ -325,6 +325,11 @@ impl Drop for Guest {
             self.0.left.notify_one();
         }
     }
+}
+
+/// All of both; of a name that both have, the second's.
+fn joined(first: &Callees, second: &Callees) -> Callees {
+    first.iter().chain(second).map(|(name, callee)| (name.clone(), callee.clone())).collect()
 }
 
 /// Runs the machines' ticks when they are due, and what other threads send.

@@ -85,7 +85,7 @@ function fact({ tag, val: name }, request) {
   const { method, url, headers: { host } } = request;
   // Perhaps a whole URL, whose authority counts (RFC 9112, 3.2.2); what follows that is the path.
   const whole = /^[a-z][a-z0-9+.-]*:\/\/([^/?]*)\/?(.*)$/i.exec(url);
-  const [authority, path] = whole ? [whole[1], `/${whole[2]}`] : [host, url];
+  const [authority, path] = whole ? [whole[1] || host, `/${whole[2]}`] : [host, url];
   const pseudo = { ':method': [method], ':path': [path], ':authority': authority && [authority] };
   const values = pseudo[name] ?? request.headersDistinct[name] ?? [];
   const value = tag === 'sole-header' && values.length > 1 ? ',' : values[0];

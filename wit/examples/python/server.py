@@ -168,7 +168,8 @@ def fact(want, request):
         return None
     # Perhaps a whole URL, whose authority counts (RFC 9112, 3.2.2); what follows that is the path.
     whole = re.fullmatch("[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)/?(.*)", request.path)
-    authority, path = (whole[1], "/" + whole[2]) if whole else (request.headers["host"], request.path)
+    path = "/" + whole[2] if whole else request.path
+    authority = whole and whole[1] or request.headers["host"]
     pseudo = {":method": request.command, ":path": path, ":authority": authority}
     name = want.payload
     values = [pseudo[name]] if pseudo.get(name) else request.headers.get_all(name, [])

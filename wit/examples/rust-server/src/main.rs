@@ -37,6 +37,7 @@ async fn respond(
     let (request, body) = request.into_parts();
     let facts: Vec<_> = guard.wants.iter().map(|want| fact(want, &request, client)).collect();
     let verdict = tokio::select! {
+        biased;
         verdict = guard.decide(&facts, names_of(&request)) => verdict,
         () = cut_off(body) => None,
     };
