@@ -58,14 +58,15 @@ impl Budget {
         (refused > 0)
             .then(|| format!("asked for {refused} elements of tables; its limit is {limit}"))
     }
-}
 
-impl Budget {
     fn told(&self, may_grow: bool) -> wasmtime::Result<bool> {
-        match self.refused() {
-            Some(refused) if self.ends && !may_grow => Err(wasmtime::Error::msg(refused)),
-            _ => Ok(may_grow),
+        if self.ends
+            && !may_grow
+            && let Some(refused) = self.refused()
+        {
+            return Err(wasmtime::Error::msg(refused));
         }
+        Ok(may_grow)
     }
 }
 

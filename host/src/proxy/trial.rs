@@ -52,9 +52,9 @@ impl Tried {
         let _ = self.0.set(time);
     }
 
-    /// What was found of the same.
-    pub(super) fn is_known(&self, from: &Self) {
-        if let Some(took) = from.0.get() {
+    /// Takes over what was found of the same, if there is such a thing.
+    pub(super) fn learn(&self, same: Option<&Self>) {
+        if let Some(took) = same.and_then(|same| same.0.get()) {
             self.took(*took);
         }
     }
@@ -96,23 +96,21 @@ pub(super) async fn filters(
     shared: &Arc<Shared>,
 ) -> Result<(), String> {
     for filter in plan.filters() {
-        if let Some(known) = at_work.filters().find(|known| known.is_as(filter)) {
-            filter.tried.is_known(&known.tried);
-        }
+        let known = at_work.filters().find(|known| known.is_as(filter));
+        filter.tried.learn(known.map(|known| &known.tried));
     }
     if plan.filters().all(|filter| filter.tried.is_done()) {
         return Ok(());
     }
     let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
-    apart(TRIAL, move || try_filters(&plan, &shared)).await
+    apart(TRIAL, move || try_filters(plan, shared)).await
 }
 
-fn try_filters(plan: &Arc<Plan>, shared: &Arc<Shared>) -> Result<(), String> {
-    let (of, shared) = (Arc::clone(plan), Arc::clone(shared));
-    let around = Rc::new(Alone { plan: of, shared, lines: RefCell::default() });
+fn try_filters(plan: Arc<Plan>, shared: Arc<Shared>) -> Result<(), String> {
+    let around = Rc::new(Alone { plan, shared, lines: RefCell::default() });
     let worker = Worker::new(&Process::new(), around.clone(), Arc::new(|| {}));
     let mut started = Vec::new();
-    for filter in plan.filters() {
+    for filter in around.plan.filters() {
         let begun = Instant::now();
         let tried = worker.start(&filter.module, &filter.config);
         started.push(tried.map_err(|error| {

@@ -308,3 +308,13 @@ pub async fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
+
+/// A process that does not outlive its test.
+pub struct Killed(pub std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

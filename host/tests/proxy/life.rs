@@ -285,22 +285,12 @@ async fn told_to_stop_it_does_not_wait_for_its_first_start() {
     std::fs::write(&settings, answering(&yaml)).unwrap();
     let mut command = crate::common::tidegate();
     command.args(["proxy", "--no-cache", "--settings"]).arg(settings).current_dir(folder.path());
-    let mut child = Ended(command.spawn().unwrap());
+    let mut child = crate::common::Killed(command.spawn().unwrap());
     crate::common::await_some("a trial", || has_thread(&child.0, "trial").then_some(())).await;
     rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), Signal::TERM)
         .unwrap();
     let ended = crate::common::await_some("its end", || child.0.try_wait().unwrap()).await;
     assert!(ended.success());
-}
-
-/// Killed, if it has not ended by itself.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[tokio::test]

@@ -181,7 +181,8 @@ async fn who_was_not_let_in_is_told_at_any_level() {
     std::fs::write(folder.path().join("tokens"), TOKEN).unwrap();
     let mut command = tidegate();
     command.arg("serve").arg("--config").arg(folder.path().join("t.yaml"));
-    let mut child = Killed(command.stderr(std::process::Stdio::piped()).spawn().unwrap());
+    let mut child =
+        crate::common::Killed(command.stderr(std::process::Stdio::piped()).spawn().unwrap());
     let logs = Logs::of(child.0.stderr.take().unwrap());
     await_some("a listener", || std::net::TcpStream::connect(free).ok()).await;
     let stream = tokio::net::TcpStream::connect(free).await.unwrap();
@@ -189,16 +190,6 @@ async fn who_was_not_let_in_is_told_at_any_level() {
     assert_eq!(Caller::http1(stream).await.send(request).await.0.status(), 401);
     logs.line_with(&["\"target\":\"audit\"", "no_token"]);
     assert!(!logs.text().contains("listening"), "{}", logs.text());
-}
-
-/// A process that does not outlive its test.
-struct Killed(std::process::Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[tokio::test]

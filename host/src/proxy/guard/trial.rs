@@ -23,9 +23,8 @@ pub(in crate::proxy) async fn tried(
     shared: &Arc<Shared>,
 ) -> Result<(), String> {
     for plan in next.guards() {
-        if let Some(known) = at_work.guards().find(|known| known.is_as(plan)) {
-            plan.tried.is_known(&known.tried);
-        }
+        let known = at_work.guards().find(|known| known.is_as(plan));
+        plan.tried.learn(known.map(|known| &known.tried));
         if !plan.tried.is_done() {
             let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
             apart(TRIAL, move || try_one(&plan, &shared)).await?;
